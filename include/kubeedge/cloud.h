@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cloud end: certificate endpoint, tunnel endpoint, reliable delivery and an embedded store of
+ * objects whose source is a folder of Kubernetes manifests. All calls: loop, unless marked.
+ */
+#ifndef KUBEEDGE_CLOUD_H
+#define KUBEEDGE_CLOUD_H
+
+#include <kubeedge/msg.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct ke_cloud;
+
+struct ke_cloud_config {
+    size_t size;
+    const char *data;      /* required: folder of the cloud; one process at a time */
+    const char *manifests; /* folder of *.yaml, *.yml, *.json; NULL: none */
+    const char *listen;    /* default "0.0.0.0" */
+    const char *const *advertise; /* names and addresses nodes dial; go into the certificate */
+    uint32_t n_advertise;
+    uint32_t tunnel_port;  /* default 10000; KE_PORT_ANY picks a free one */
+    uint32_t cert_port;    /* default 10002 */
+    uint32_t max_nodes;    /* default 10000 */
+    uint32_t max_message;  /* bytes; default 32 MiB */
+    uint32_t cert_days;    /* life of node certificates; default 365 */
+    uint32_t token_hours;  /* life of the join token; default 24 */
+    uint32_t flags;
+};
+#define KE_PORT_ANY 0xffffffffu
+
+struct ke_cloud_node_info {
+    size_t size;
+    const char *name;
+    const char *status; /* "Ready", "NotReady", "Unknown" */
+    const char *address;
+    const char *version; /* kubeletVersion */
+    uint32_t connected;
+    uint32_t dialect;
+    uint32_t pending; /* objects not yet acknowledged */
+    uint32_t reserved;
+    int64_t heartbeat_ms; /* Unix time of the last status or lease */
+};
+
+struct ke_cloud_pod_info {
+    size_t size;
+    const char *pod_namespace;
+    const char *name;
+    const char *uid;
+    const char *node;
+    const char *phase;
+    const char *reason;
+    uint32_t ready, containers, restarts, deleting;
+};
+
+struct ke_cloud_ops {
+    size_t size;
+    /* All optional. Borrowed during the call. removed: the object is gone. */
+    void (*node)(void *user, const struct ke_cloud_node_info *n, uint32_t removed);
+    void (*pod)(void *user, const struct ke_cloud_pod_info *p, uint32_t removed);
+    /* A manifest was refused; text names file, line and field. */
+    void (*manifest_error)(void *user, const char *text);
+};
+
+KE_API void ke_cloud_config_init(struct ke_cloud_config *c, size_t size);
+KE_API KE_NODISCARD int ke_cloud_new(struct ke_cloud **ret, struct ke_ctx *ctx,
+                                     const struct ke_cloud_config *c,
+                                     const struct ke_cloud_ops *ops, void *user);
+/* Opens the data folder, makes CA, server certificate and token if missing, listens. Errors as
+ * ke_store_open, and KE_EADDRINUSE naming the port. Gives the context a thread of its own unless the
+ * host has taken the loop. */
+KE_API KE_NODISCARD int ke_cloud_start(struct ke_cloud *c);
+KE_API void ke_cloud_stop(struct ke_cloud *c); /* any thread */
+KE_API void ke_cloud_free(struct ke_cloud *c); /* stops first; NULL is fine */
+/* A join token, valid for token_hours from now, appended to out. */
+KE_API KE_NODISCARD int ke_cloud_token(struct ke_cloud *c, struct ke_buf *out);
+/* The ports in use (after KE_PORT_ANY). */
+KE_API KE_NODISCARD int ke_cloud_ports(struct ke_cloud *c, uint32_t *ret_tunnel, uint32_t *ret_cert);
+KE_API KE_NODISCARD int ke_cloud_nodes(struct ke_cloud *c,
+                                       void (*fn)(void *user, const struct ke_cloud_node_info *n),
+                                       void *user);
+KE_API KE_NODISCARD int ke_cloud_pods(struct ke_cloud *c,
+                                      void (*fn)(void *user, const struct ke_cloud_pod_info *p),
+                                      void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

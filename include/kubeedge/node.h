@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A complete KubeEdge node: tunnel, store, router and pod engine put together.
+ *
+ * ke_node_start gives the context a thread of its own unless the host has taken the loop with
+ * ke_ctx_fd. Thread rule: new/start/free on the thread that made the context; stop, state and
+ * pods from any thread.
+ */
+#ifndef KUBEEDGE_NODE_H
+#define KUBEEDGE_NODE_H
+
+#include <kubeedge/runtime.h>
+#include <kubeedge/tunnel.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct ke_node;
+
+#define KE_NODE_STOPPED 0u
+#define KE_NODE_STARTING 1u /* reading the store, taking back what runs */
+#define KE_NODE_OFFLINE 2u  /* workloads run; no link to the cloud */
+#define KE_NODE_CONNECTED 3u /* linked, not registered yet */
+#define KE_NODE_READY 4u    /* the cloud has the Node with condition Ready as this node sent it */
+
+struct ke_taint {
+    const char *key;
+    const char *value;
+    const char *effect; /* NoSchedule, PreferNoSchedule, NoExecute */
+};
+
+/* Strings are copied. NULL or 0: the default. */
+struct ke_node_config {
+    size_t size;
+    const char *name;       /* required; a DNS subdomain name */
+    const char *data;       /* required: folder of the node; one process at a time */
+    const char *cloud_host; /* required to be more than an offline node */
+    const char *token;
+    const char *project_id;
+    const char *proxy_url;
+    const char *ca_file, *cert_file, *key_file; /* as in ke_tunnel_config */
+    uint32_t tunnel_port, cert_port, dialect, heartbeat_ms;
+    const struct ke_env *labels; /* besides the standard ones, which they win over */
+    const struct ke_taint *taints;
+    const struct ke_env *resources; /* extended resources: name "vendor.example/gpu", value "2" */
+    uint32_t n_labels, n_taints, n_resources;
+    uint32_t max_pods;      /* default 110 */
+    const char *node_ip;    /* default: the address used towards the cloud */
+    const char *runtime;    /* "none" (default), "process"; ignored when a table is given */
+    const char *const *process_allow; /* executables the process runtime may start, absolute */
+    uint32_t n_process_allow;
+    uint32_t status_ms;     /* node status period; default 10000 */
+    const char *process_user; /* user name or uid that processes run as; default: the node's own */
+    const char *shim;       /* path of ke-shim; default: the installed one */
+    const char *log_folder; /* pod logs; default DATA/logs */
+    uint32_t retry_min_ms, retry_max_ms;
+    uint32_t flags;         /* 0 */
+    uint32_t reserved;
+};
+
+/* One pod as the node sees it. Borrowed during the call. */
+struct ke_pod_info {
+    size_t size;
+    const char *pod_namespace;
+    const char *name;
+    const char *uid;
+    const char *phase;  /* Pending, Running, Succeeded, Failed */
+    const char *reason; /* or "" */
+    const char *message;
+    uint32_t ready;     /* containers ready */
+    uint32_t containers;
+    uint32_t restarts;  /* of all containers */
+    uint32_t removed;   /* 1: this pod is gone, last report */
+};
+
+struct ke_node_status {
+    size_t size;
+    uint32_t state; /* KE_NODE_* */
+    uint32_t pods;
+    uint32_t pods_running;
+    int32_t last_error;
+    struct ke_tunnel_status tunnel; /* its strings: borrowed until the next call on this thread */
+};
+
+struct ke_node_ops {
+    size_t size;
+    /* Optional. The runtime to use; runtime_user is given to its calls. */
+    const struct ke_runtime_ops *runtime;
+    void *runtime_user;
+    /* Optional. State or connection changed. */
+    void (*state)(void *user, const struct ke_node_status *st);
+    /* Optional. A pod appeared, changed or went. */
+    void (*pod)(void *user, const struct ke_pod_info *p);
+};
+
+KE_API void ke_node_config_init(struct ke_node_config *c, size_t size);
+/* Checks and copies; opens nothing yet. ops may be NULL. KE_EINVAL names the member. */
+KE_API KE_NODISCARD int ke_node_new(struct ke_node **ret, struct ke_ctx *ctx,
+                                    const struct ke_node_config *c, const struct ke_node_ops *ops,
+                                    void *user);
+/*
+ * Opens the data folder (errors as ke_store_open), takes back what runs, starts what the store
+ * holds, connects. Returns before any of the later steps is done; they are told by state.
+ */
+KE_API KE_NODISCARD int ke_node_start(struct ke_node *n);
+/* Ends the link and the node's work; workloads of a runtime that outlives it run on. Any thread;
+ * state KE_NODE_STOPPED follows. */
+KE_API void ke_node_stop(struct ke_node *n);
+KE_API void ke_node_free(struct ke_node *n); /* stops first; NULL is fine; from a callback: deferred */
+/* A snapshot. Any thread. */
+KE_API KE_NODISCARD int ke_node_state(struct ke_node *n, struct ke_node_status *ret, size_t size);
+/* Calls fn for each pod, on the caller's thread, of a snapshot. Any thread. */
+KE_API KE_NODISCARD int ke_node_pods(struct ke_node *n,
+                                     void (*fn)(void *user, const struct ke_pod_info *p),
+                                     void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

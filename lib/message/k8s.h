@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The few Kubernetes objects read and written here, as pure functions over raw JSON. Shared by both
+ * ends.
+ */
+#ifndef KEI_MESSAGE_K8S_H
+#define KEI_MESSAGE_K8S_H
+
+#include "base/json.h"
+
+/* ---- metadata ---- */
+struct kei_meta {
+    const char *name, *ns, *uid, *resource_version; /* "" if absent; in the arena */
+    int64_t version;          /* resource_version as number, 0 if none */
+    int64_t deletion_ms;      /* deletionTimestamp as Unix ms, 0 if not being deleted */
+    int64_t deletion_grace_s; /* deletionGracePeriodSeconds, -1 if absent */
+};
+int kei_meta_read(struct kei_meta *m, struct ke_str object, struct kei_arena *a,
+                  struct ke_error *err);
+
+/*
+ * Strategic merge patch (Kubernetes), on raw text so that what is not touched stays byte for byte:
+ * null deletes, $patch delete/replace, $setElementOrder/x, $retainKeys, $deleteFromPrimitiveList/x,
+ * and the merge keys of the lists that nodes and pods have (conditions: type; addresses: type;
+ * containers, initContainers, volumes, env: name; ports: containerPort; podIPs, hostIPs: ip;
+ * volumeMounts: mountPath; ownerReferences: uid; taints, tolerations: key).
+ */
+int kei_patch_strategic(struct ke_buf *out, struct ke_str base, struct ke_str patch,
+                        struct ke_error *err);
+/* RFC 7396 */
+int kei_patch_merge(struct ke_buf *out, struct ke_str base, struct ke_str patch,
+                    struct ke_error *err);
+/* Copies object, with member at the dotted path set to value (raw JSON) or, if value.p is NULL,
+ * removed. Missing objects on the way are made. */
+int kei_json_set(struct ke_buf *out, struct ke_str object, const char *path, struct ke_str value,
+                 struct ke_error *err);
+/* Equal as JSON values: key order and white space ignored, numbers by value. */
+bool kei_json_same(struct ke_str a, struct ke_str b);
+
+/* ---- quantities: "100m", "1.5Gi", "2e3"; false if malformed. milli: value x 1000, saturating ---- */
+bool kei_quantity_parse(struct ke_str s, int64_t *ret_milli);
+bool kei_quantity_value(struct ke_str s, int64_t *ret); /* rounded up to a whole number */
+
+/* ---- label selectors: every key of selector (a JSON object of strings) equals ---- */
+bool kei_labels_match(struct ke_str labels, struct ke_str selector);
+
+#endif
