@@ -43,6 +43,9 @@ bool kei_str_has(struct ke_str s, struct ke_str part);
 /* whole string is a decimal number in range; locale-free. false leaves *ret alone */
 bool kei_str_u64(struct ke_str s, uint64_t *ret);
 bool kei_str_i64(struct ke_str s, int64_t *ret);
+/* bytes of the valid UTF-8 character at p, 0 if there is none */
+size_t kei_utf8_next(const char *p, size_t n);
+size_t kei_utf8_encode(uint32_t u, char out[4]); /* bytes written; u <= 0x10ffff, no surrogate */
 /* a valid UTF-8 string without NUL */
 bool kei_utf8_valid(struct ke_str s);
 /* Kubernetes names: DNS subdomain (RFC 1123, <= 253) and label (<= 63) */
