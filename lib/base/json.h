@@ -39,7 +39,9 @@ bool kei_json_next(struct ke_str v, size_t *it, struct ke_str *ret_key, struct k
 /* Decodes a string span, appended to out. KE_EPARSE (not a string, lone surrogates become U+FFFD as
  * in Go, \u0000). */
 int kei_json_str(struct ke_str v, struct ke_buf *out, struct ke_error *err);
-/* The same into an arena, NUL-terminated; NULL if it is no string, holds NUL or memory is out. */
+/* The same into an arena, NUL-terminated; KE_EPARSE, KE_ENOMEM. */
+int kei_json_text(char **ret, struct ke_str v, struct kei_arena *a, struct ke_error *err);
+/* The same without a word why not; NULL if it is no string, holds NUL or memory is out. */
 char *kei_json_strdup(struct ke_str v, struct kei_arena *a);
 /* member path as C string in the arena; "" if absent or no string */
 const char *kei_json_path_str(struct ke_str v, const char *path, struct kei_arena *a);

@@ -527,31 +527,39 @@ int kei_json_str(struct ke_str v, struct ke_buf *out, struct ke_error *err)
     return 0;
 }
 
-char *kei_json_strdup(struct ke_str v, struct kei_arena *a)
+int kei_json_text(char **ret, struct ke_str v, struct kei_arena *a, struct ke_error *err)
 {
     struct ke_str s;
+    char c[4];
     size_t n = 0;
 
     if (!inside(v, &s))
-        return NULL;
+        return kei_error(err, KE_EPARSE, "JSON string was expected, found %s",
+                         v.n ? "another type" : "nothing");
     for (const char *p = s.p, *end = p + s.n; p < end;) {
-        char c[4];
         size_t k = decode_char(&p, end, c);
         if (k == 1 && c[0] == '\0')
-            return NULL;
+            return kei_error(err, KE_EPARSE, "JSON string held \\u0000, which is not accepted");
         n += k;
     }
     char *to = kei_arena_alloc(a, n + 1);
     if (!to)
-        return NULL;
+        return kei_error(err, KE_ENOMEM, "memory ran out for a JSON string of %zu bytes", n);
     n = 0;
     for (const char *p = s.p, *end = p + s.n; p < end;) {
-        char c[4];
         size_t k = decode_char(&p, end, c);
         memcpy(to + n, c, k);
         n += k;
     }
-    return to;
+    *ret = to;
+    return 0;
+}
+
+char *kei_json_strdup(struct ke_str v, struct kei_arena *a)
+{
+    char *s;
+
+    return kei_json_text(&s, v, a, NULL) == 0 ? s : NULL;
 }
 
 const char *kei_json_path_str(struct ke_str v, const char *path, struct kei_arena *a)

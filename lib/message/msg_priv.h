@@ -23,6 +23,12 @@ int kei_msg_view(struct kei_msg_view *v, struct ke_str text, struct kei_arena *a
 /* Only header and route of a message cut off at n bytes (over the cap); best effort. */
 void kei_msg_view_head(struct kei_msg_view *v, struct ke_str text, struct kei_arena *a);
 
+/* Makes a message of a view (copied); content is taken as it is, p NULL means null. */
+int kei_msg_build(struct ke_msg **ret, struct ke_ctx *ctx, const struct kei_msg_view *v,
+                  struct ke_error *err);
+/* m as a view, borrowed; the strings are NUL-terminated */
+void kei_msg_as_view(struct kei_msg_view *v, const struct ke_msg *m);
+
 /* ---- resources: NS/TYPE[/NAME], cloud-internal with node/NODE/ before it ---- */
 struct kei_resource {
     struct ke_str ns, type, name; /* name may hold further slashes (device ids since 1.16) */
