@@ -41,7 +41,10 @@ bool kei_json_next(struct ke_str v, size_t *it, struct ke_str *ret_key, struct k
 int kei_json_str(struct ke_str v, struct ke_buf *out, struct ke_error *err);
 /* The same into an arena, NUL-terminated; KE_EPARSE, KE_ENOMEM. */
 int kei_json_text(char **ret, struct ke_str v, struct kei_arena *a, struct ke_error *err);
-/* The same without a word why not; NULL if it is no string, holds NUL or memory is out. */
+/* The same into out of cap bytes, cut at a character; control characters and NUL become '?'; ""
+ * if it is no string. Returns the length. */
+size_t kei_json_copy(char *out, size_t cap, struct ke_str v);
+/* kei_json_text without a word why not: NULL if it is no string, holds NUL or memory is out. */
 char *kei_json_strdup(struct ke_str v, struct kei_arena *a);
 /* member path as C string in the arena; "" if absent or no string */
 const char *kei_json_path_str(struct ke_str v, const char *path, struct kei_arena *a);

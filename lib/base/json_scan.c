@@ -562,6 +562,29 @@ char *kei_json_strdup(struct ke_str v, struct kei_arena *a)
     return kei_json_text(&s, v, a, NULL) == 0 ? s : NULL;
 }
 
+size_t kei_json_copy(char *out, size_t cap, struct ke_str v)
+{
+    struct ke_str s;
+    size_t n = 0;
+
+    if (cap == 0)
+        return 0;
+    if (inside(v, &s)) {
+        for (const char *p = s.p, *end = p + s.n; p < end;) {
+            char c[4];
+            size_t k = decode_char(&p, end, c);
+            if (k >= cap - n)
+                break;
+            if (k == 1 && ((unsigned char)c[0] < 0x20 || c[0] == 0x7f))
+                c[0] = '?';
+            memcpy(out + n, c, k);
+            n += k;
+        }
+    }
+    out[n] = '\0';
+    return n;
+}
+
 const char *kei_json_path_str(struct ke_str v, const char *path, struct kei_arena *a)
 {
     struct ke_str at;
