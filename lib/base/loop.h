@@ -16,6 +16,7 @@
 
 const struct ke_alloc *kei_ctx_alloc(const struct ke_ctx *ctx);
 const struct ke_io *kei_ctx_io(const struct ke_ctx *ctx);
+/* Any thread, these three; text in the context only when called on the loop's thread. */
 uint64_t kei_ctx_random64(struct ke_ctx *ctx); /* never fails: falls back to a keyed counter */
 int kei_ctx_random(struct ke_ctx *ctx, void *p, size_t n);
 int kei_ctx_uuid(struct ke_ctx *ctx, char out[37]);
@@ -31,6 +32,8 @@ int kei_ctx_call(struct ke_ctx *ctx, void (*fn)(void *user), void *user);
 /* Raises the floor of real time (Unix ms); lower values are ignored. Any thread. */
 void kei_ctx_time_floor(struct ke_ctx *ctx, int64_t unix_ms);
 int64_t kei_ctx_time_floor_get(const struct ke_ctx *ctx);
+/* Number of the turn (dispatch) that runs or ran last. Any thread. */
+uint64_t kei_ctx_turn(const struct ke_ctx *ctx);
 
 /* ---- fds (epoll, level-triggered) ---- */
 #define KEI_IN 1u
@@ -49,25 +52,46 @@ int kei_fd_add(struct ke_ctx *ctx, struct kei_fd *f, int fd, uint32_t events, ke
 int kei_fd_set(struct kei_fd *f, uint32_t events); /* same events: no system call */
 void kei_fd_remove(struct kei_fd *f);              /* does not close; safe if not added */
 
-/* ---- timers (heap; monotonic ms) ---- */
+/* ---- timers (intrusive heap: arming allocates nothing and cannot fail; monotonic ms) ---- */
 struct kei_timer;
 typedef void (*kei_timer_fn)(struct kei_timer *t);
 struct kei_timer {
     struct ke_ctx *ctx;
     kei_timer_fn fn;
     int64_t due_ms;
-    size_t slot; /* heap position + 1; 0: not armed */
+    uint64_t seq; /* the loop's, as all below */
+    uint32_t armed;
+    struct kei_timer *child, *next, *prev;
 };
 void kei_timer_init(struct ke_ctx *ctx, struct kei_timer *t, kei_timer_fn fn);
-int kei_timer_in(struct kei_timer *t, int64_t delay_ms); /* (re)arms; KE_ENOMEM only the first time
-                                                            a slot is needed: init reserves one */
+/*
+ * (Re)arm; always 0. Never called before it is due, nor in the turn that armed it; timers due at
+ * the same millisecond come in the order of arming. A time that is past means: the next turn.
+ */
+int kei_timer_in(struct kei_timer *t, int64_t delay_ms);
 int kei_timer_at(struct kei_timer *t, int64_t mono_ms);
 void kei_timer_stop(struct kei_timer *t);
-void kei_timer_fini(struct kei_timer *t); /* stops and gives the reserved slot back; safe if zero */
+void kei_timer_fini(struct kei_timer *t); /* stops; safe if zero */
 static inline int kei_timer_armed(const struct kei_timer *t)
 {
-    return t->slot != 0;
+    return t->armed != 0;
 }
+
+/* ---- a call from any thread into the loop, without allocation ---- */
+/*
+ * After kei_wake(), fn runs once on the loop in a later turn, however often it was woken before it
+ * started. Init before other threads know of it; fini (loop) when none of them can call any more.
+ */
+struct kei_wake;
+typedef void (*kei_wake_fn)(struct kei_wake *w);
+struct kei_wake {
+    struct ke_ctx *ctx;
+    kei_wake_fn fn;
+    struct kei_link link;
+};
+void kei_wake_init(struct ke_ctx *ctx, struct kei_wake *w, kei_wake_fn fn);
+void kei_wake(struct kei_wake *w);      /* any thread */
+void kei_wake_fini(struct kei_wake *w); /* fn will not run again; safe if zero */
 
 /* ---- later in this turn, once per arming ---- */
 struct kei_defer;
@@ -100,9 +124,14 @@ typedef void (*kei_child_fn)(struct kei_child *c, int known, int code, int value
 struct kei_child {
     kei_child_fn fn;
     pid_t pid;
-    int pidfd;
+    int pidfd; /* -1: gone before it was watched, its end is told in the next turn */
     struct kei_fd fd;
+    struct kei_timer gone;
 };
+/*
+ * pid may be any process, not only a child (its status is then not known). KE_ENOTSUP before Linux
+ * 5.4, KE_ESYS.
+ */
 int kei_child_watch(struct ke_ctx *ctx, struct kei_child *c, pid_t pid, kei_child_fn fn);
 void kei_child_forget(struct kei_child *c); /* safe if not watched; the child runs on */
 
@@ -117,10 +146,13 @@ struct kei_work {
 int kei_work_submit(struct ke_ctx *ctx, struct kei_work *w, kei_work_fn run, kei_work_fn done);
 /* Waits until everything submitted has run, then calls the outstanding done functions. Loop. */
 void kei_work_drain(struct ke_ctx *ctx);
+/* Works of disk worker and resolver whose done function was not called yet. Any thread. */
+size_t kei_work_pending(const struct ke_ctx *ctx);
 
 /*
  * The resolver has a thread of its own with the same interface, so that names never wait behind
- * fsync, nor fsync behind names.
+ * fsync, nor fsync behind names. When the context is freed, what the disk worker has is still run;
+ * what waits at the resolver is not, only its done functions are called.
  */
 int kei_resolver_submit(struct ke_ctx *ctx, struct kei_work *w, kei_work_fn run, kei_work_fn done);
 

@@ -32,6 +32,8 @@ struct ke_io_stat {
 /*
  * All return 0 or a negative KE_E* (KE_ENOTFOUND, KE_EEXIST, KE_EACCES, KE_EROFS, KE_ENOSPC,
  * KE_EBUSY, KE_EIO, ...). Paths are NUL-terminated. Short reads happen only at the end of a file.
+ * All members are required but symlink. The mode of what open and mkdir create is exact, whatever
+ * the process's umask.
  */
 struct ke_io {
     size_t size;
@@ -50,6 +52,7 @@ struct ke_io {
     int (*mkdir)(void *user, const char *path, uint32_t mode);
     int (*rmdir)(void *user, const char *path);
     int (*sync_dir)(void *user, const char *path); /* names in it are durable when it returns 0 */
+    /* of a symbolic link at the end of path: the link itself; with a slash after it, its target */
     int (*stat)(void *user, const char *path, struct ke_io_stat *ret);
     /* calls each(arg, name) for every entry but . and ..; a non-zero return of each ends it */
     int (*list)(void *user, const char *path, int (*each)(void *arg, const char *name), void *arg);
