@@ -275,6 +275,11 @@ int64_t kei_ctx_time_floor_get(const struct ke_ctx *ctx)
     return atomic_load(&ctx->floor_ms);
 }
 
+bool kei_ctx_clock_behind(const struct ke_ctx *ctx)
+{
+    return ctx->clock.real_ms(ctx->clock.user) < atomic_load(&ctx->floor_ms);
+}
+
 /* ---- randomness ---- */
 
 int kei_ctx_random(struct ke_ctx *ctx, void *p, size_t n)

@@ -32,6 +32,8 @@ int kei_ctx_call(struct ke_ctx *ctx, void (*fn)(void *user), void *user);
 /* Raises the floor of real time (Unix ms); lower values are ignored. Any thread. */
 void kei_ctx_time_floor(struct ke_ctx *ctx, int64_t unix_ms);
 int64_t kei_ctx_time_floor_get(const struct ke_ctx *ctx);
+/* true if the clock shows a time below the floor, so is wrong. Any thread. */
+bool kei_ctx_clock_behind(const struct ke_ctx *ctx);
 /* Number of the turn (dispatch) that runs or ran last. Any thread. */
 uint64_t kei_ctx_turn(const struct ke_ctx *ctx);
 
