@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h> /* rename */
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -32,10 +33,10 @@ static int failed(void)
     return kei_errno_code(errno);
 }
 
-/* What a umask can take away from the bits asked for. */
+/* Bits that a umask commonly takes away. */
 static int needs_chmod(uint32_t mode)
 {
-    return (mode & 077) != 0 || (mode & 0700) != 0700;
+    return (mode & 077) != 0;
 }
 
 static int px_open(void *user, const char *path, uint32_t flags, uint32_t mode,
