@@ -50,6 +50,10 @@ char *kei_json_strdup(struct ke_str v, struct kei_arena *a);
 const char *kei_json_path_str(struct ke_str v, const char *path, struct kei_arena *a);
 bool kei_json_str_is(struct ke_str v, const char *s); /* a string span equal to s, decoded */
 bool kei_json_key_is(struct ke_str raw_key, const char *s);
+/* the same text once decoded: raw keys, string spans */
+bool kei_json_key_eq(struct ke_str raw_a, struct ke_str raw_b);
+bool kei_json_str_eq(struct ke_str a, struct ke_str b);
+bool kei_json_num_eq(struct ke_str a, struct ke_str b); /* numbers by value, at any precision */
 bool kei_json_i64(struct ke_str v, int64_t *ret); /* integer in range; also 1e3, 1.0 */
 bool kei_json_bool(struct ke_str v, bool dflt);
 
