@@ -163,6 +163,7 @@ int ke_ctx_new(struct ke_ctx **ret, const struct ke_ctx_config *c, struct ke_err
     ctx->alloc = alloc;
     ctx->err.size = sizeof ctx->err;
     ctx->owner = kei_thread_self();
+    kei_list_init(&ctx->slots);
     r = take_tables(ctx, &conf, err);
     if (r < 0) {
         kei_free(&alloc, ctx);
@@ -218,6 +219,7 @@ void ke_ctx_free(struct ke_ctx *ctx)
     if (!kei_list_empty(&ctx->fds) || ctx->timers)
         kei_log(ctx, KE_LOG_ERROR, "base",
                 "the context was freed before a handle that was made from it");
+    kei_slots_fini(ctx);
     kei_worker_fini(&ctx->disk);
     kei_worker_fini(&ctx->resolver);
     kei_post_fini(ctx);

@@ -115,6 +115,7 @@ struct ke_ctx {
     struct kei_link turns;
 
     struct kei_worker disk, resolver;
+    struct kei_link slots; /* slot.c */
 };
 
 /* error.c: UTF-8 in one line, without control characters; others become '?' */
@@ -145,6 +146,9 @@ bool kei_post_due(struct ke_ctx *ctx); /* something taken over is left */
 /* timer.c */
 void kei_timer_run(struct ke_ctx *ctx);
 bool kei_timer_next(const struct ke_ctx *ctx, int64_t *ret_due_ms);
+
+/* slot.c */
+void kei_slots_fini(struct ke_ctx *ctx);
 
 /* worker.c */
 void kei_worker_init(struct kei_worker *w, struct ke_ctx *ctx, const char *suffix);

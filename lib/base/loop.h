@@ -36,6 +36,13 @@ int64_t kei_ctx_time_floor_get(const struct ke_ctx *ctx);
 bool kei_ctx_clock_behind(const struct ke_ctx *ctx);
 /* Number of the turn (dispatch) that runs or ran last. Any thread. */
 uint64_t kei_ctx_turn(const struct ke_ctx *ctx);
+/*
+ * What a layer keeps once per context, under the address of something of its own. NULL if nothing
+ * is kept. set: KE_EEXIST, KE_ENOMEM (p stays the caller's); free_fn is called when the context is
+ * freed, the last kept first. Loop.
+ */
+void *kei_ctx_slot_get(const struct ke_ctx *ctx, const void *key);
+int kei_ctx_slot_set(struct ke_ctx *ctx, const void *key, void *p, void (*free_fn)(void *p));
 
 /* ---- fds (epoll, level-triggered) ---- */
 #define KEI_IN 1u
