@@ -43,15 +43,15 @@ bool kei_msg_needs_ack(const struct ke_msg *m, uint32_t dialect);
 bool kei_msg_is_empty(const struct ke_msg *m);
 
 /* Content of replies. */
-#define KEI_REPLY_OBJECT 0  /* a bare object, array or null */
-#define KEI_REPLY_OK 1      /* the string "OK" */
-#define KEI_REPLY_ERROR 2   /* {"ErrStatus"}, non-null Err, {} or a text */
+#define KEI_REPLY_OBJECT 0 /* a bare object, array or null */
+#define KEI_REPLY_OK 1     /* the string "OK" */
+#define KEI_REPLY_ERROR 2  /* {"ErrStatus"}, non-null Err, {} or a text */
 struct kei_reply {
     int kind;
-    struct ke_str object;   /* raw JSON of the object (of Object in an ObjectResp) */
-    char reason[64];        /* ErrStatus.reason, e.g. "NotFound", "AlreadyExists"; "" unknown */
-    int64_t code;           /* ErrStatus.code, 0 unknown */
-    char text[256];         /* for people */
+    struct ke_str object; /* raw JSON of the object (of Object in an ObjectResp) */
+    char reason[64];      /* ErrStatus.reason, e.g. "NotFound", "AlreadyExists"; "" unknown */
+    int64_t code;         /* ErrStatus.code, 0 unknown */
+    char text[256];       /* for people */
 };
 /* Classifies the content of a response; never fails. */
 void kei_reply_read(struct kei_reply *r, struct ke_str content);
