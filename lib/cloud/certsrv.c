@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The certificate endpoint: GET /ca.crt, GET /edge.crt (a CSR as body), GET /node/NAME. Nodes come
+ * with a join token the first time and with their certificate from then on. Loop thread.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "cloud/cloud_priv.h"
+
+#define CSR_MAX (1024u * 1024u)
+#define EKU_MAX 8
+
+struct kei_certsrv {
+    struct ke_cloud *cloud;
+    struct kei_http_server *http;
+};
+
+static void answer_text(struct kei_http_conn *c, uint32_t status, const char *text)
+{
+    (void)kei_http_respond(c, status, "text/plain; charset=utf-8", NULL, kei_str(text));
+}
+
+static int64_t now_s(const struct ke_cloud *c)
+{
+    return ke_ctx_real_ms(c->ctx) / 1000;
+}
+
+/* Who a presented certificate speaks for, and whether it may ask for node. */
+static int check_certificate(struct ke_cloud *c, struct ke_str der, const char *node,
+                             struct ke_error *err)
+{
+    struct kei_cert *cert = NULL;
+    struct kei_cert_info info;
+    char wanted[300];
+    int r = kei_cert_from_der(&cert, c->pki.crypto, der, err);
+    if (r == 0)
+        r = kei_cert_verify(cert, c->pki.ca, true, now_s(c), err);
+    if (r == 0)
+        r = kei_cert_info(cert, &info, err);
+    kei_cert_free(cert);
+    if (r < 0)
+        return r;
+    snprintf(wanted, sizeof wanted, "system:node:%s", node);
+    if (strcmp(info.cn, wanted) == 0 && strcmp(info.org, "system:nodes") == 0)
+        return 0;
+    /* nodes up to 1.15 all bear the same name; they may renew it */
+    if (strcmp(info.cn, "kubeedge.io") == 0 &&
+        (strcmp(info.org, "kubeEdge") == 0 || strcmp(info.org, "KubeEdge") == 0))
+        return 0;
+    return kei_error(err, KE_EREFUSED, "certificate of %s may not ask for node %s", info.cn, node);
+}
+
+static int check_token(struct ke_cloud *c, const struct kei_http_head *head, struct ke_error *err)
+{
+    struct ke_str token = {0};
+    struct ke_str value = kei_http_header(head, "Authorization");
+    if (!value.p)
+        return kei_error(err, KE_ETOKEN, "no Authorization header and no client certificate");
+    (void)kei_str_cut(value, ' ', &token);
+    if (!token.p || token.n == 0 || memchr(token.p, ' ', token.n))
+        return kei_error(err, KE_ETOKEN, "Authorization header is not \"Bearer TOKEN\"");
+    return kei_jwt_verify(token, kei_buf_str(&c->pki.ca_key_der), now_s(c), err);
+}
+
+/* "[1,2]" of x509.ExtKeyUsage numbers; anything else is refused. */
+static bool read_usages(struct ke_str header, uint8_t *out, size_t *n)
+{
+    struct ke_str list, key, item;
+    int64_t v;
+    *n = 0;
+    if (!header.p)
+        return true;
+    if (kei_json_value(header, 4, &list, NULL) < 0 || kei_json_type(list) != '[')
+        return false;
+    for (size_t it = 0; kei_json_next(list, &it, &key, &item);) {
+        if (*n == EKU_MAX || !kei_json_i64(item, &v) || (v != 1 && v != 2))
+            return false;
+        out[(*n)++] = (uint8_t)v;
+    }
+    return true;
+}
+
+static void sign(struct kei_certsrv *s, struct kei_http_conn *conn, const char *node,
+                 struct ke_str csr, const uint8_t *eku, size_t n_eku)
+{
+    struct ke_cloud *c = s->cloud;
+    struct ke_error err = KE_ERROR_INIT;
+    struct ke_buf der = {0};
+    struct kei_cert *cert = NULL;
+    char text[KE_ERROR_TEXT_MAX + 64];
+    kei_buf_init(&der, kei_ctx_alloc(c->ctx));
+    int r = kei_ca_sign_csr(&cert, c->pki.ca, c->pki.ca_key, csr, eku, n_eku, now_s(c),
+                            (int64_t)c->config.cert_days * 86400, &err);
+    if (r == 0)
+        r = kei_cert_der(cert, &der, &err);
+    kei_cert_free(cert);
+    if (r < 0) {
+        snprintf(text, sizeof text, "failed to sign certs for edgenode %s: %s", node, err.text);
+        answer_text(conn, 500, text);
+    } else {
+        kei_log(c->ctx, KE_LOG_INFO, "cloud", "signed a certificate for node %s", node);
+        (void)kei_http_respond(conn, 200, "application/octet-stream", NULL, kei_buf_str(&der));
+    }
+    ke_buf_free(&der);
+}
+
+static void edge_crt(struct kei_certsrv *s, struct kei_http_conn *conn,
+                     const struct kei_http_head *head, struct ke_str body)
+{
+    struct ke_cloud *c = s->cloud;
+    struct ke_error err = KE_ERROR_INIT;
+    struct ke_buf peer = {0};
+    char node[256], cn[256], org[256], wanted[300], text[KE_ERROR_TEXT_MAX + 64];
+    uint8_t eku[EKU_MAX];
+    size_t n_eku = 0;
+    struct ke_str name = kei_http_header(head, "NodeName");
+    snprintf(node, sizeof node, "%.*s", KEI_FMT(name));
+    if (!kei_dns_subdomain(kei_str(node))) {
+        answer_text(conn, 400, "NodeName header is missing or no node name");
+        return;
+    }
+    if (!read_usages(kei_http_header(head, "ExtKeyUsages"), eku, &n_eku)) {
+        answer_text(conn, 400, "ExtKeyUsages header is not a JSON array of 1 and 2");
+        return;
+    }
+    kei_buf_init(&peer, kei_ctx_alloc(c->ctx));
+    int r = kei_stream_peer_cert(kei_http_conn_stream(conn), &peer);
+    const char *what = "failed to verify the certificate for edgenode";
+    if (r == 0) {
+        r = check_certificate(c, kei_buf_str(&peer), node, &err);
+    } else {
+        what = "token validation failure";
+        r = check_token(c, head, &err);
+    }
+    ke_buf_free(&peer);
+    if (r < 0) {
+        kei_log(c->ctx, KE_LOG_WARN, "cloud", "refused a certificate for node %s: %s", node,
+                err.text);
+        snprintf(text, sizeof text, "%s, err: %s", what, err.text);
+        answer_text(conn, 401, text);
+        return;
+    }
+    /* A request for another node's name would let this one act for it. */
+    snprintf(wanted, sizeof wanted, "system:node:%s", node);
+    r = kei_csr_info(c->pki.crypto, body, cn, org, &err);
+    if (r == 0 && strncmp(cn, "system:node:", 12) == 0 && strcmp(cn, wanted) != 0)
+        r = kei_error(&err, KE_ECERT, "request is for %s, not for node %s", cn, node);
+    if (r < 0) {
+        snprintf(text, sizeof text, "failed to sign certs for edgenode %s: %s", node, err.text);
+        answer_text(conn, 500, text);
+        return;
+    }
+    sign(s, conn, node, body, eku, n_eku);
+}
+
+static void on_request(void *user, struct kei_http_conn *conn, const struct kei_http_head *head,
+                       struct ke_str body)
+{
+    struct kei_certsrv *s = user;
+    char name[256];
+    if (!kei_str_is(head->method, "GET")) {
+        answer_text(conn, 405, "method not allowed");
+    } else if (kei_str_is(head->target, "/ca.crt")) {
+        (void)kei_http_respond(conn, 200, "application/octet-stream", NULL,
+                               kei_buf_str(&s->cloud->pki.ca_der));
+    } else if (kei_str_is(head->target, "/edge.crt")) {
+        edge_crt(s, conn, head, body);
+    } else if (kei_str_starts(head->target, KEI_STR("/node/"))) {
+        snprintf(name, sizeof name, "%.*s", (int)(head->target.n - 6), head->target.p + 6);
+        bool found = kei_objects_get(s->cloud->objects, "node", "", name) != NULL;
+        answer_text(conn, found ? 200 : 404, found ? "Node founded" : "Node not found");
+    } else {
+        answer_text(conn, 404, "404 page not found");
+    }
+}
+
+static void on_closed(void *user, struct kei_http_conn *conn)
+{
+    (void)user;
+    (void)conn; /* every request is answered within its call */
+}
+
+int kei_certsrv_new(struct kei_certsrv **ret, struct ke_cloud *c)
+{
+    struct kei_certsrv *s = kei_zalloc(kei_ctx_alloc(c->ctx), sizeof *s);
+    if (!s)
+        return kei_fail(c->ctx, KE_ENOMEM, "out of memory for the certificate endpoint");
+    s->cloud = c;
+    struct kei_http_server_config hc = {
+        .listener = {.host = c->config.listen,
+                     .port = c->config.cert_port == KE_PORT_ANY ? 0 : (uint16_t)c->config.cert_port,
+                     .tls = c->pki.cert_tls},
+        .max_body = CSR_MAX,
+    };
+    static const struct kei_http_server_ops ops = {.request = on_request, .closed = on_closed};
+    int r = kei_http_server_new(&s->http, c->ctx, &hc, &ops, s);
+    if (r < 0) {
+        kei_free(kei_ctx_alloc(c->ctx), s);
+        return r;
+    }
+    *ret = s;
+    return 0;
+}
+
+uint16_t kei_certsrv_port(const struct kei_certsrv *s)
+{
+    return kei_http_server_port(s->http);
+}
+
+void kei_certsrv_free(struct kei_certsrv *s)
+{
+    if (!s)
+        return;
+    kei_http_server_free(s->http);
+    kei_free(kei_ctx_alloc(s->cloud->ctx), s);
+}

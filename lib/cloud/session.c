@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The tunnel endpoint: upgrade, who speaks, keepalive, newest connection wins. A session belongs to
+ * a peer and dies with its connection; the peer and what it shall have stay. Loop thread.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "cloud/cloud_priv.h"
+#include "message/dialect.h"
+
+#define KEEPALIVE_MS 30000 /* upstream's tolerance: twice the edge's heartbeat */
+#define PING_MS 10000
+#define SEND_CAP (64u * 1024u * 1024u)
+
+static void session_free(struct kei_session *s)
+{
+    struct kei_peer *p = s->peer;
+    struct ke_cloud *c = p->cloud;
+    kei_timer_fini(&s->keepalive);
+    kei_ws_free(s->ws);
+    c->sessions--;
+    if (p->session == s) {
+        p->session = NULL;
+        kei_deliver_disconnected(p);
+    }
+    kei_free(kei_ctx_alloc(c->ctx), s);
+}
+
+static void tell_node(struct kei_peer *p)
+{
+    struct ke_cloud *c = p->cloud;
+    const struct kei_object *o = kei_objects_get(c->objects, "node", "", p->name);
+    if (o && c->ops.node)
+        kei_info_node(c, o, false, NULL, NULL);
+}
+
+void kei_session_close(struct kei_session *s, const char *why)
+{
+    struct kei_peer *p = s->peer;
+    kei_log(p->cloud->ctx, KE_LOG_INFO, "cloud", "session of node %s ended: %s", p->name, why);
+    session_free(s);
+    if (p->cloud->running)
+        tell_node(p);
+}
+
+static void on_keepalive_missing(struct kei_timer *t)
+{
+    kei_session_close(KEI_OF(t, struct kei_session, keepalive), "no keepalive within 30 s");
+}
+
+int kei_peer_send(struct kei_peer *p, const struct ke_msg *m)
+{
+    struct ke_ctx *ctx = p->cloud->ctx;
+    struct ke_buf text = {0};
+    if (!p->session)
+        return kei_fail(ctx, KE_ECLOSED, "node %s is not connected", p->name);
+    kei_buf_init(&text, kei_ctx_alloc(ctx));
+    int r = ke_msg_encode(m, ctx, p->dialect, &text, kei_err(ctx));
+    if (r == 0)
+        r = kei_ws_send(p->session->ws, text.p, text.n);
+    ke_buf_free(&text);
+    return r;
+}
+
+/* The dialect shows in the first registration or status message, and is kept with the node. */
+static void learn_dialect(struct kei_peer *p, const struct ke_msg *m)
+{
+    struct kei_resource r;
+    uint32_t found = KE_DIALECT_AUTO;
+    if (strcmp(ke_msg_source(m), "edged") != 0 ||
+        !kei_resource_parse(&r, kei_str(ke_msg_resource(m))))
+        return;
+    if (kei_str_is(r.type, "nodestatus") || kei_str_is(r.type, "podstatus"))
+        found = KE_DIALECT_1_4;
+    else if (kei_str_is(r.type, "node") || kei_str_is(r.type, "nodepatch"))
+        found = kei_str_is(r.ns, "null") ? KE_DIALECT_1_23 : KE_DIALECT_1_15;
+    if (found == KE_DIALECT_AUTO || found == p->dialect)
+        return;
+    if (kei_str_is(r.type, "node") && strcmp(ke_msg_operation(m), "query") == 0 && p->dialect)
+        return; /* every dialect may ask for the Node in the old form */
+    p->dialect = found;
+    kei_log(p->cloud->ctx, KE_LOG_INFO, "cloud", "node %s speaks dialect %s", p->name,
+            kei_dialect_name(found));
+}
+
+static void on_message(void *user, const char *bytes, size_t n)
+{
+    struct kei_session *s = user;
+    struct kei_peer *p = s->peer;
+    struct ke_cloud *c = p->cloud;
+    struct ke_msg *m = NULL;
+    if (ke_msg_decode(&m, c->ctx, bytes, n, kei_err(c->ctx)) < 0) {
+        /* as upstream: a peer that cannot form a message is not worth a connection */
+        kei_session_close(s, ke_ctx_error(c->ctx));
+        return;
+    }
+    if (strcmp(ke_msg_operation(m), "keepalive") == 0) {
+        (void)kei_timer_in(&s->keepalive, KEEPALIVE_MS);
+    } else if (!kei_msg_is_empty(m)) {
+        learn_dialect(p, m);
+        kei_upstream(p, m);
+    }
+    ke_msg_unref(m);
+}
+
+static void on_skipped(void *user, uint64_t n, const char *head, size_t head_n)
+{
+    struct kei_session *s = user;
+    (void)head;
+    (void)head_n;
+    kei_log(s->peer->cloud->ctx, KE_LOG_ERROR, "cloud",
+            "node %s sent a message of %llu bytes; the limit max_message is %u: it was skipped",
+            s->peer->name, (unsigned long long)n, (unsigned)s->peer->cloud->config.max_message);
+}
+
+static void on_drained(void *user)
+{
+    struct kei_session *s = user;
+    kei_deliver_connected(s->peer);
+}
+
+static void on_closed(void *user, int status, const char *text, uint32_t http_status)
+{
+    (void)status;
+    (void)http_status;
+    kei_session_close(user, text);
+}
+
+static const struct kei_ws_ops session_ops = {
+    .message = on_message, .skipped = on_skipped, .drained = on_drained, .closed = on_closed};
+
+/* A certificate of the new form speaks for its node alone; those up to 1.15 for any, as upstream.
+ */
+static int check_identity(struct ke_cloud *c, struct kei_http_conn *conn, const char *node)
+{
+    struct ke_error *err = kei_err(c->ctx);
+    struct ke_buf der = {0};
+    struct kei_cert *cert = NULL;
+    struct kei_cert_info info;
+    kei_buf_init(&der, kei_ctx_alloc(c->ctx));
+    int r = kei_stream_peer_cert(kei_http_conn_stream(conn), &der);
+    if (r == 0)
+        r = kei_cert_from_der(&cert, c->pki.crypto, kei_buf_str(&der), err);
+    if (r == 0)
+        r = kei_cert_info(cert, &info, err);
+    kei_cert_free(cert);
+    ke_buf_free(&der);
+    if (r < 0)
+        return r;
+    if (strncmp(info.cn, "system:node:", 12) == 0 && strcmp(info.cn + 12, node) != 0)
+        return kei_fail(c->ctx, KE_EREFUSED, "certificate of %s does not speak for node %s",
+                        info.cn, node);
+    return 0;
+}
+
+static void refuse(struct kei_http_conn *conn, uint32_t status, const char *text)
+{
+    (void)kei_http_respond(conn, status, "text/plain", NULL, kei_str(text));
+}
+
+static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http_conn *conn,
+                         struct ke_str answer, bool ours)
+{
+    struct kei_session *s = kei_zalloc(kei_ctx_alloc(c->ctx), sizeof *s);
+    struct kei_ws_config wc = {.max_message = c->config.max_message,
+                               .ping_ms = PING_MS,
+                               .dead_ms = KEEPALIVE_MS + PING_MS};
+    if (!s) {
+        refuse(conn, 503, "out of memory");
+        return;
+    }
+    struct kei_stream *stream = kei_http_upgrade(conn, answer);
+    if (!stream || kei_ws_accepted(&s->ws, c->ctx, stream, &wc, &session_ops, s) < 0) {
+        kei_stream_free(stream);
+        kei_free(kei_ctx_alloc(c->ctx), s);
+        return;
+    }
+    if (p->session) {
+        kei_log(c->ctx, KE_LOG_WARN, "cloud", "node %s connected again: the newer connection stays",
+                p->name);
+        session_free(p->session);
+    }
+    s->peer = p;
+    s->generation = ++c->generation;
+    c->sessions++;
+    p->session = s;
+    p->ours = ours;
+    kei_timer_init(c->ctx, &s->keepalive, on_keepalive_missing);
+    (void)kei_timer_in(&s->keepalive, KEEPALIVE_MS);
+    kei_log(c->ctx, KE_LOG_INFO, "cloud", "node %s connected from %s", p->name,
+            kei_stream_peer_name(kei_ws_stream(s->ws)));
+    kei_cloud_push_references(p);
+    kei_deliver_connected(p);
+    tell_node(p);
+}
+
+static void on_request(void *user, struct kei_http_conn *conn, const struct kei_http_head *head,
+                       struct ke_str body)
+{
+    struct ke_cloud *c = user;
+    struct ke_buf answer = {0};
+    char node[256];
+    (void)body;
+    struct ke_str id = kei_http_header(head, "Node_id");
+    snprintf(node, sizeof node, "%.*s", KEI_FMT(id));
+    kei_buf_init(&answer, kei_ctx_alloc(c->ctx));
+    if (!c->loaded) {
+        refuse(conn, 503, "the cloud is starting");
+    } else if (!kei_dns_subdomain(kei_str(node))) {
+        refuse(conn, 400, "header Node_id is missing or no node name");
+    } else if (!kei_str_is(kei_http_header(head, "ConnectionUse"), "msg")) {
+        refuse(conn, 400, "header ConnectionUse is not msg");
+    } else if (check_identity(c, conn, node) < 0) {
+        kei_log(c->ctx, KE_LOG_WARN, "cloud", "refused: %s", ke_ctx_error(c->ctx));
+        refuse(conn, 403, ke_ctx_error(c->ctx));
+    } else if (kei_ws_server_handshake(head, &answer, kei_err(c->ctx)) < 0) {
+        refuse(conn, 400, ke_ctx_error(c->ctx));
+    } else if (c->sessions >= c->config.max_nodes) {
+        kei_log(c->ctx, KE_LOG_ERROR, "cloud", "node %s refused: the limit max_nodes is %u", node,
+                (unsigned)c->config.max_nodes);
+        refuse(conn, 503, "too many nodes");
+    } else {
+        bool ours = kei_str_starts(kei_http_header(head, "User-Agent"), KEI_STR("libkubeedge/"));
+        struct kei_peer *p = kei_peer_get(c, node, true);
+        if (p)
+            open_session(c, p, conn, kei_buf_str(&answer), ours);
+        else
+            refuse(conn, 503, "out of memory");
+    }
+    ke_buf_free(&answer);
+}
+
+static void on_request_closed(void *user, struct kei_http_conn *conn)
+{
+    (void)user;
+    (void)conn;
+}
+
+int kei_sessions_start(struct ke_cloud *c)
+{
+    struct kei_http_server_config hc = {
+        .listener = {.host = c->config.listen,
+                     .port =
+                         c->config.tunnel_port == KE_PORT_ANY ? 0 : (uint16_t)c->config.tunnel_port,
+                     .tls = c->pki.tunnel_tls,
+                     .max_streams = c->config.max_nodes + 100,
+                     .dead_ms = KEEPALIVE_MS,
+                     .send_cap = SEND_CAP},
+        .max_body = 1024,
+    };
+    static const struct kei_http_server_ops ops = {.request = on_request,
+                                                   .closed = on_request_closed};
+    return kei_http_server_new(&c->tunnel, c->ctx, &hc, &ops, c);
+}
