@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP/1.1 message parsing, pure: strict (RFC 9112), small, for requests and responses. Refuses what
- * is used for smuggling: both Content-Length and Transfer-Encoding, repeated different lengths,
- * obs-fold, bare LF or CR, spaces before the colon, invalid characters.
+ * HTTP/1.1 message parsing, pure: strict (RFC 9112), small, for requests and responses. Refuses
+ * what is used for smuggling: both Content-Length and Transfer-Encoding, repeated different
+ * lengths, obs-fold, bare LF or CR, spaces before the colon, invalid characters.
  */
 #ifndef KEI_NET_HTTP1_H
 #define KEI_NET_HTTP1_H
@@ -17,17 +17,18 @@ struct kei_http_header {
 
 #define KEI_HTTP_HEADERS 64
 struct kei_http_head {
-    struct ke_str method, target;  /* requests */
-    uint32_t status;               /* responses */
+    struct ke_str method, target; /* requests */
+    uint32_t status;              /* responses */
     struct ke_str reason;
-    uint32_t minor;                /* HTTP/1.minor */
+    uint32_t minor; /* HTTP/1.minor */
     struct kei_http_header headers[KEI_HTTP_HEADERS];
     uint32_t n_headers;
 };
 
 /*
- * Reads a head from the start of p. 0 with *ret_used > 0: whole (views into p). 0 with *ret_used == 0:
- * more bytes needed. KE_EPROTO, KE_ELIMIT (more than 64 headers; head over max bytes).
+ * Reads a head from the start of p. 0 with *ret_used > 0: whole (views into p). 0 with *ret_used ==
+ * 0: more bytes needed. KE_EPROTO (told as soon as a bad byte is there), KE_ELIMIT (more than 64
+ * headers; head over max bytes), KE_ENOTSUP (a transfer coding other than chunked).
  */
 int kei_http_parse_request(struct kei_http_head *h, const char *p, size_t n, size_t max,
                            size_t *ret_used, struct ke_error *err);
@@ -40,12 +41,16 @@ bool kei_http_has_token(const struct kei_http_head *h, const char *name, const c
 
 /* ---- bodies ---- */
 struct kei_http_body {
-    int mode;           /* none, length, chunked, until close */
-    uint64_t left;      /* length mode; current chunk */
+    int mode;      /* none, length, chunked, until close */
+    uint64_t left; /* length mode; current chunk */
     uint64_t total, max;
     int state;
+    uint32_t line; /* bytes of the chunk line or of the trailers so far */
 };
-/* After a head. method is that of the request (HEAD has no body). KE_EPROTO */
+/* true if there is nothing to feed: the message ends with its head */
+bool kei_http_body_none(const struct kei_http_body *b);
+/* After a head. method is that of the request (HEAD has no body). KE_EPROTO, KE_ELIMIT (a
+ * Content-Length over max), KE_ENOTSUP */
 int kei_http_body_init(struct kei_http_body *b, const struct kei_http_head *h, bool response,
                        struct ke_str method, uint64_t max, struct ke_error *err);
 /* Consumes from p: *ret_used bytes taken, of which *ret_data is payload (a view into p, may be
