@@ -432,6 +432,11 @@ int kei_ctx_thread_start(struct ke_ctx *ctx)
     return 0;
 }
 
+int kei_ctx_in_turn(const struct ke_ctx *ctx)
+{
+    return ctx->in_turn;
+}
+
 int kei_ctx_on_loop(const struct ke_ctx *ctx)
 {
     return ctx->owner == kei_thread_self();

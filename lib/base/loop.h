@@ -24,6 +24,8 @@ int kei_ctx_uuid(struct ke_ctx *ctx, char out[37]);
 int kei_ctx_thread_start(struct ke_ctx *ctx);
 /* 1 if the caller is the loop's thread (or nothing runs yet and it made the context). */
 int kei_ctx_on_loop(const struct ke_ctx *ctx);
+/* 1 while a turn of the loop runs: callbacks are on the stack. Loop thread. */
+int kei_ctx_in_turn(const struct ke_ctx *ctx);
 /*
  * Runs fn(user) on the loop's thread and waits for it: for any-thread calls that must see a result.
  * Runs it directly when the caller is the loop's thread or no loop runs yet.
