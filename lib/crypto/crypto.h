@@ -2,7 +2,8 @@
 /*
  * Digests, keys, certificates, tokens and password hashes. With net/tls_openssl the only user of
  * OpenSSL. One library context per ke_ctx (kei_crypto), so a host's openssl.cnf does not leak in.
- * Pure: no clock, no files (key URIs excepted); the caller passes times as Unix seconds. Loop thread.
+ * Pure: no clock, no files (key URIs excepted); the caller passes times as Unix seconds. Loop
+ * thread.
  */
 #ifndef KEI_CRYPTO_H
 #define KEI_CRYPTO_H
@@ -39,7 +40,7 @@ void kei_key_free(struct kei_key *k);
 
 /* ---- certificates ---- */
 struct kei_cert_info {
-    char cn[256], org[256];       /* of the subject; "" if absent */
+    char cn[256], org[256]; /* of the subject; "" if absent */
     char issuer_cn[256];
     int64_t not_before, not_after; /* Unix seconds */
     uint8_t sha256[32];            /* of the DER */
@@ -53,7 +54,8 @@ int kei_cert_pem(const struct kei_cert *x, struct ke_buf *out, struct ke_error *
 int kei_cert_der(const struct kei_cert *x, struct ke_buf *out, struct ke_error *err);
 int kei_cert_info(const struct kei_cert *x, struct kei_cert_info *ret, struct ke_error *err);
 bool kei_cert_matches(const struct kei_cert *x, const struct kei_key *k);
-/* chain to ca, right purpose (client: clientAuth, else serverAuth), valid at now. KE_ECERT, KE_EEXPIRED */
+/* chain to ca, right purpose (client: clientAuth, else serverAuth), valid at now. KE_ECERT,
+ * KE_EEXPIRED */
 int kei_cert_verify(const struct kei_cert *x, const struct kei_cert *ca, bool client, int64_t now,
                     struct ke_error *err);
 void kei_cert_free(struct kei_cert *x);
@@ -70,9 +72,10 @@ int kei_csr_info(struct kei_crypto *c, struct ke_str der, char cn[256], char org
 /* CN=KubeEdge, serial 1024, CA:TRUE, 100 years, serverAuth+clientAuth, SKI */
 int kei_ca_make(struct kei_cert **ret, const struct kei_key *k, int64_t now, struct ke_error *err);
 /* CN=O=KubeEdge, serverAuth, SANs: each name is an address or a DNS name; random serial */
-int kei_ca_sign_server(struct kei_cert **ret, const struct kei_cert *ca, const struct kei_key *ca_key,
-                       const struct kei_key *k, const char *const *names, size_t n, int64_t now,
-                       int64_t seconds, struct ke_error *err);
+int kei_ca_sign_server(struct kei_cert **ret, const struct kei_cert *ca,
+                       const struct kei_key *ca_key, const struct kei_key *k,
+                       const char *const *names, size_t n, int64_t now, int64_t seconds,
+                       struct ke_error *err);
 /* From a CSR: only CN and O copied; keyEncipherment|digitalSignature critical, EKU list (1
  * serverAuth, 2 clientAuth; none: clientAuth), AKI, random serial */
 int kei_ca_sign_csr(struct kei_cert **ret, const struct kei_cert *ca, const struct kei_key *ca_key,
@@ -82,8 +85,8 @@ int kei_ca_sign_csr(struct kei_cert **ret, const struct kei_cert *ca, const stru
 /* ---- join token: HEX(sha256 of the CA's DER) "." JWT(HS256, claim exp) ---- */
 struct kei_token {
     uint8_t ca_sha256[32];
-    struct ke_str jwt;  /* view into the text that was parsed */
-    int64_t exp;        /* Unix seconds, 0 if the claim is missing */
+    struct ke_str jwt; /* view into the text that was parsed */
+    int64_t exp;       /* Unix seconds, 0 if the claim is missing */
 };
 /* Form only: four parts, hex hash, base64url, JSON with exp. KE_ETOKEN says which part is wrong. */
 int kei_token_parse(struct kei_token *ret, struct ke_str text, struct ke_error *err);
