@@ -35,10 +35,10 @@ struct kei_pods_ops {
 
 /* Strings and tables are copied. 0 or NULL: the default. */
 struct kei_pods_config {
-    const char *node_name; /* required */
-    const char *node_ip;   /* hostIP and, on the host's network, podIP; "" until known */
-    const char *data;      /* required: folder of the node; it must exist */
-    const char *log_folder; /* default DATA/logs */
+    const char *node_name;    /* required */
+    const char *node_ip;      /* hostIP and, on the host's network, podIP; "" until known */
+    const char *data;         /* required: folder of the node; it must exist */
+    const char *log_folder;   /* default DATA/logs */
     struct ke_router *router; /* required */
     struct ke_store *store;   /* required */
     /* The dialect of the cloud (KE_DIALECT_*), asked when a status is made. NULL: AUTO. */
@@ -54,13 +54,13 @@ struct kei_pods_config {
     /* Folders and files hostPath volumes may name (with all below); none given: any but DATA. */
     const char *const *host_path_allow;
     uint32_t n_host_path_allow;
-    uint32_t query_ms;       /* wait for one ConfigMap, Secret or token; default 15000 */
-    uint32_t restart_min_ms; /* back-off of restarts; default 10000 */
-    uint32_t restart_max_ms; /* default 300000 */
+    uint32_t query_ms;         /* wait for one ConfigMap, Secret or token; default 15000 */
+    uint32_t restart_min_ms;   /* back-off of restarts; default 10000 */
+    uint32_t restart_max_ms;   /* default 300000 */
     uint32_t restart_reset_ms; /* running so long forgets the back-off; default 600000 */
-    uint32_t retry_min_ms;   /* back-off of failed preparation; default 1000 */
-    uint32_t retry_max_ms;   /* default 60000 */
-    uint32_t op_ms;          /* deadline of a runtime operation; default 60000 (pull: ten times) */
+    uint32_t retry_min_ms;     /* back-off of failed preparation; default 1000 */
+    uint32_t retry_max_ms;     /* default 60000 */
+    uint32_t op_ms; /* deadline of a runtime operation; default 60000 (pull: ten times) */
     struct kei_pods_ops ops;
     void *user; /* of dialect and ops */
 };
