@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ke_node_*: puts store, router, tunnel, meta, pods and duties together and takes them apart. All
+ * of it lives on the loop's thread; the any-thread calls marshal with kei_ctx_call.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "meta/meta.h"
+#include "node/config.h"
+#include "node/duty.h"
+#include "pod/pod.h"
+#include "tunnel/hub.h"
+
+struct ke_node {
+    struct ke_ctx *ctx;
+    struct kei_arena arena;
+    struct ke_node_config config;
+    struct ke_node_ops ops;
+    struct ke_runtime_ops runtime;
+    bool has_runtime;
+    void *user;
+
+    bool running, connected, ready, settled, freed;
+    int start_status;
+    struct ke_store *store;
+    struct ke_router *router;
+    struct ke_tunnel *tunnel; /* NULL: no cloud configured */
+    struct kei_hub *hub;
+    struct kei_meta_manager *meta;
+    struct kei_pods *pods;
+    struct kei_duty *duty;
+    char address[64];
+    struct kei_defer tell; /* the host is told of changes once per turn */
+};
+
+/* ---- state ---- */
+
+static uint32_t state_of(const struct ke_node *n)
+{
+    if (!n->running)
+        return KE_NODE_STOPPED;
+    if (n->connected)
+        return n->ready ? KE_NODE_READY : KE_NODE_CONNECTED;
+    return n->settled ? KE_NODE_OFFLINE : KE_NODE_STARTING;
+}
+
+static void snapshot(struct ke_node *n, struct ke_node_status *st)
+{
+    memset(st, 0, sizeof *st);
+    st->size = sizeof *st;
+    st->state = state_of(n);
+    st->tunnel.size = sizeof st->tunnel;
+    st->tunnel.next_retry_ms = -1;
+    st->tunnel.connected_ms = -1;
+    if (n->pods)
+        kei_pods_count(n->pods, &st->pods, &st->pods_running);
+    if (n->tunnel)
+        (void)ke_tunnel_status(n->tunnel, &st->tunnel, sizeof st->tunnel);
+    st->last_error = st->tunnel.last_error;
+    if (st->tunnel.last_error_text)
+        snprintf(st->error_text, sizeof st->error_text, "%s", st->tunnel.last_error_text);
+}
+
+static void on_tell(struct kei_defer *d)
+{
+    struct ke_node *n = KEI_OF(d, struct ke_node, tell);
+    struct ke_node_status st;
+    if (!n->ops.state || n->freed)
+        return;
+    snapshot(n, &st);
+    st.tunnel.last_error_text = st.error_text;
+    n->ops.state(n->user, &st);
+}
+
+static void changed(struct ke_node *n)
+{
+    if (n->ops.state && !n->freed)
+        kei_defer(n->ctx, &n->tell, on_tell);
+}
+
+/* ---- what the parts tell ---- */
+
+static uint32_t dialect_of(void *user)
+{
+    const struct ke_node *n = user;
+    return kei_tunnel_dialect(n->tunnel);
+}
+
+static bool is_connected(void *user)
+{
+    const struct ke_node *n = user;
+    return kei_tunnel_connected(n->tunnel);
+}
+
+static void set_address(struct ke_node *n)
+{
+    const char *own = kei_tunnel_local_ip(n->tunnel);
+    if (n->config.node_ip)
+        snprintf(n->address, sizeof n->address, "%s", n->config.node_ip);
+    else if (own[0])
+        snprintf(n->address, sizeof n->address, "%s", own);
+    else if (!n->address[0])
+        (void)kei_sysinfo_address(n->address, sizeof n->address, n->config.cloud_host);
+    if (n->pods)
+        kei_pods_set_node_ip(n->pods, n->address);
+}
+
+static void on_tunnel_state(void *user, const struct ke_tunnel_status *st)
+{
+    struct ke_node *n = user;
+    bool up = st->state == KE_TUNNEL_CONNECTED;
+    if (n->running && up != n->connected) {
+        n->connected = up;
+        n->ready = false;
+        if (up)
+            set_address(n);
+        kei_duty_connected(n->duty, up);
+    }
+    changed(n);
+}
+
+static void on_ready(void *user)
+{
+    struct ke_node *n = user;
+    n->ready = true;
+    changed(n);
+}
+
+static void on_pod(void *user, const struct ke_pod_info *p)
+{
+    struct ke_node *n = user;
+    if (n->ops.pod && !n->freed)
+        n->ops.pod(n->user, p);
+    changed(n);
+}
+
+static void on_runtime(void *user)
+{
+    struct ke_node *n = user;
+    if (n->duty)
+        kei_duty_changed(n->duty);
+}
+
+static void on_settled(void *user)
+{
+    struct ke_node *n = user;
+    n->settled = true;
+    changed(n);
+}
+
+static void runtime_facts(void *user, struct kei_node_facts *f)
+{
+    struct ke_node *n = user;
+    struct kei_runtime_state rs;
+    kei_pods_runtime(n->pods, &rs);
+    f->runtime_name = rs.name;
+    f->runtime_version = rs.version;
+    f->runtime_ready = rs.ready || strcmp(rs.name, "none") == 0;
+    f->runtime_text = rs.text;
+}
+
+/* ---- start and stop ---- */
+
+static int open_store(struct ke_node *n)
+{
+    static const char *const first[] = {"o/pod", "pod", "o/podstatus", NULL};
+    struct ke_store_config sc;
+    char folder[4096];
+    if (!kei_path_join(folder, sizeof folder, n->config.data, "store"))
+        return kei_fail(n->ctx, KE_ELIMIT, "path of the data folder is too long");
+    int r = kei_folder_make(kei_ctx_io(n->ctx), n->config.data, 0700, kei_err(n->ctx));
+    if (r < 0)
+        return r;
+    ke_store_config_init(&sc, sizeof sc);
+    sc.folder = folder;
+    sc.first = first;
+    return ke_store_open(&n->store, n->ctx, &sc);
+}
+
+static int make_tunnel(struct ke_node *n)
+{
+    struct ke_tunnel_config tc;
+    const struct ke_node_config *c = &n->config;
+    static const struct ke_tunnel_ops ops = {.size = sizeof ops, .state = on_tunnel_state};
+    if (!c->cloud_host)
+        return 0;
+    ke_tunnel_config_init(&tc, sizeof tc);
+    tc.node_name = c->name;
+    tc.host = c->cloud_host;
+    tc.project_id = c->project_id;
+    tc.token = c->token;
+    tc.folder = c->data;
+    tc.ca_file = c->ca_file;
+    tc.cert_file = c->cert_file;
+    tc.key_file = c->key_file;
+    tc.proxy_url = c->proxy_url;
+    tc.tunnel_port = c->tunnel_port;
+    tc.cert_port = c->cert_port;
+    tc.dialect = c->dialect;
+    tc.heartbeat_ms = c->heartbeat_ms;
+    tc.retry_min_ms = c->retry_min_ms;
+    tc.retry_max_ms = c->retry_max_ms;
+    tc.store = n->store;
+    int r = ke_tunnel_new(&n->tunnel, n->ctx, &tc, &ops, n);
+    return r < 0 ? r : kei_hub_new(&n->hub, n->ctx, n->router, n->tunnel);
+}
+
+static int make_pods(struct ke_node *n)
+{
+    const struct ke_node_config *c = &n->config;
+    struct kei_pods_config pc = {
+        .node_name = c->name,
+        .node_ip = n->address,
+        .data = c->data,
+        .log_folder = c->log_folder,
+        .router = n->router,
+        .store = n->store,
+        .dialect = dialect_of,
+        .runtime = n->has_runtime ? &n->runtime : NULL,
+        .runtime_user = n->ops.runtime_user,
+        .runtime_name = c->runtime,
+        .process_allow = c->process_allow,
+        .n_process_allow = c->n_process_allow,
+        .max_pods = c->max_pods,
+        .process_user = c->process_user,
+        .shim = c->shim,
+        .ops = {.pod = on_pod, .runtime = on_runtime, .settled = on_settled},
+        .user = n,
+    };
+    return kei_pods_new(&n->pods, n->ctx, &pc);
+}
+
+static int make_parts(struct ke_node *n)
+{
+    struct kei_meta_config mc = {
+        .node_name = n->config.name, .dialect = dialect_of, .connected = is_connected, .user = n};
+    struct kei_duty_config dc = {.node = &n->config,
+                                 .address = n->address,
+                                 .dialect = dialect_of,
+                                 .runtime = runtime_facts,
+                                 .ready = on_ready,
+                                 .user = n};
+    int r = ke_router_new(&n->router, n->ctx, NULL);
+    if (r == 0)
+        r = make_tunnel(n);
+    if (r == 0)
+        r = kei_meta_new(&n->meta, n->ctx, n->router, n->store, &mc);
+    set_address(n);
+    if (r == 0)
+        r = make_pods(n);
+    return r < 0 ? r : kei_duty_new(&n->duty, n->ctx, n->router, &dc);
+}
+
+static void take_apart(struct ke_node *n)
+{
+    n->running = false;
+    n->connected = n->ready = n->settled = false;
+    kei_pods_free(n->pods);
+    kei_duty_free(n->duty);
+    kei_meta_free(n->meta);
+    kei_hub_free(n->hub);
+    if (n->tunnel)
+        ke_tunnel_stop(n->tunnel);
+    ke_tunnel_free(n->tunnel);
+    ke_router_free(n->router);
+    ke_store_close(n->store);
+    n->pods = NULL;
+    n->duty = NULL;
+    n->meta = NULL;
+    n->hub = NULL;
+    n->tunnel = NULL;
+    n->router = NULL;
+    n->store = NULL;
+}
+
+static void start(void *user)
+{
+    struct ke_node *n = user;
+    int r = open_store(n);
+    if (r == 0)
+        r = make_parts(n);
+    n->running = r == 0;
+    /* Workloads first: their reads of the store stand before the tunnel's. */
+    if (r == 0)
+        r = kei_pods_start(n->pods);
+    if (r == 0 && n->tunnel)
+        r = ke_tunnel_start(n->tunnel);
+    n->start_status = r;
+    if (r < 0)
+        take_apart(n);
+    else
+        changed(n);
+}
+
+int ke_node_new(struct ke_node **ret, struct ke_ctx *ctx, const struct ke_node_config *c,
+                const struct ke_node_ops *ops, void *user)
+{
+    if (!ret || !ctx || !c)
+        return ctx ? kei_fail(ctx, KE_EINVAL, "ke_node_new: an argument is NULL") : KE_EINVAL;
+    struct ke_node *n = kei_zalloc(kei_ctx_alloc(ctx), sizeof *n);
+    if (!n)
+        return kei_fail(ctx, KE_ENOMEM, "out of memory for node %s", c->name ? c->name : "");
+    n->ctx = ctx;
+    n->user = user;
+    kei_arena_init(&n->arena, kei_ctx_alloc(ctx), 0);
+    int r = kei_node_config_copy(&n->config, &n->arena, c, kei_err(ctx));
+    if (r == 0 && ops)
+        r = kei_abi_in(&n->ops, sizeof n->ops, ops, sizeof(size_t), "ke_node_ops", kei_err(ctx));
+    if (r == 0 && n->ops.runtime) {
+        n->has_runtime = true;
+        r = kei_abi_in(&n->runtime, sizeof n->runtime, n->ops.runtime,
+                       offsetof(struct ke_runtime_ops, container_remove), "ke_runtime_ops",
+                       kei_err(ctx));
+        n->ops.runtime = NULL; /* the copy counts */
+    }
+    if (r < 0) {
+        ke_node_free(n);
+        return r;
+    }
+    *ret = n;
+    return 0;
+}
+
+int ke_node_start(struct ke_node *n)
+{
+    if (!n)
+        return KE_EINVAL;
+    if (n->running)
+        return kei_fail(n->ctx, KE_ESTATE, "node %s runs already", n->config.name);
+    int r = kei_ctx_call(n->ctx, start, n);
+    if (r == 0)
+        r = n->start_status;
+    return r < 0 ? r : kei_ctx_thread_start(n->ctx);
+}
+
+static void stop(void *user)
+{
+    struct ke_node *n = user;
+    if (!n->running)
+        return;
+    take_apart(n);
+    changed(n);
+}
+
+/* In a turn the parts may be on the stack: wait for the next one. */
+static void stop_later(void *user)
+{
+    stop(user);
+}
+
+void ke_node_stop(struct ke_node *n)
+{
+    if (!n)
+        return;
+    if (kei_ctx_on_loop(n->ctx) && kei_ctx_in_turn(n->ctx)) {
+        if (ke_ctx_post(n->ctx, stop_later, n, NULL) < 0)
+            kei_log(n->ctx, KE_LOG_ERROR, "node", "out of memory: node %s was not stopped",
+                    n->config.name);
+        return;
+    }
+    (void)kei_ctx_call(n->ctx, stop, n);
+}
+
+static void free_now(void *user)
+{
+    struct ke_node *n = user;
+    stop(n);
+    kei_defer_cancel(&n->tell);
+    kei_arena_free(&n->arena);
+    kei_free(kei_ctx_alloc(n->ctx), n);
+}
+
+void ke_node_free(struct ke_node *n)
+{
+    if (!n)
+        return;
+    n->freed = true;
+    if (kei_ctx_on_loop(n->ctx) && kei_ctx_in_turn(n->ctx)) {
+        if (ke_ctx_post(n->ctx, free_now, n, NULL) < 0)
+            kei_log(n->ctx, KE_LOG_ERROR, "node", "out of memory: node %s was not freed",
+                    n->config.name);
+        return;
+    }
+    (void)kei_ctx_call(n->ctx, free_now, n);
+}
+
+/* ---- snapshots, any thread ---- */
+
+struct state_call {
+    struct ke_node *node;
+    struct ke_node_status st;
+};
+
+static void read_state(void *user)
+{
+    struct state_call *c = user;
+    snapshot(c->node, &c->st);
+}
+
+int ke_node_state(struct ke_node *n, struct ke_node_status *ret, size_t size)
+{
+    struct state_call c = {.node = n};
+    struct ke_error err = KE_ERROR_INIT;
+    if (!n || !ret)
+        return KE_EINVAL;
+    int r = kei_ctx_call(n->ctx, read_state, &c);
+    /* the text lives in the caller's own copy */
+    bool text = size >= sizeof *ret;
+    c.st.tunnel.last_error_text = text ? ret->error_text : "";
+    if (r == 0)
+        r = kei_abi_out(ret, size, &c.st, sizeof c.st, offsetof(struct ke_node_status, tunnel),
+                        "ke_node_status", &err);
+    return r;
+}
+
+struct pods_call {
+    struct ke_node *node;
+    struct kei_arena arena;
+    struct ke_pod_info *list;
+    uint32_t n, cap;
+    bool failed;
+};
+
+static void collect_pod(void *user, const struct ke_pod_info *p)
+{
+    struct pods_call *c = user;
+    if (c->n == c->cap) {
+        c->failed = true;
+        return;
+    }
+    struct ke_pod_info *to = &c->list[c->n];
+    *to = *p;
+    to->pod_namespace = kei_arena_strdup(&c->arena, kei_str(p->pod_namespace));
+    to->name = kei_arena_strdup(&c->arena, kei_str(p->name));
+    to->uid = kei_arena_strdup(&c->arena, kei_str(p->uid));
+    to->phase = kei_arena_strdup(&c->arena, kei_str(p->phase));
+    to->reason = kei_arena_strdup(&c->arena, kei_str(p->reason));
+    to->message = kei_arena_strdup(&c->arena, kei_str(p->message));
+    if (!to->pod_namespace || !to->name || !to->uid || !to->phase || !to->reason || !to->message)
+        c->failed = true;
+    else
+        c->n++;
+}
+
+static void collect(void *user)
+{
+    struct pods_call *c = user;
+    uint32_t running = 0;
+    if (!c->node->pods)
+        return;
+    kei_pods_count(c->node->pods, &c->cap, &running);
+    c->list = kei_arena_array(&c->arena, (size_t)c->cap + 1, sizeof *c->list);
+    c->failed = !c->list;
+    if (c->list)
+        kei_pods_each(c->node->pods, collect_pod, c);
+}
+
+int ke_node_pods(struct ke_node *n, void (*fn)(void *user, const struct ke_pod_info *p), void *user)
+{
+    struct pods_call c = {.node = n};
+    if (!n || !fn)
+        return KE_EINVAL;
+    kei_arena_init(&c.arena, kei_ctx_alloc(n->ctx), 0);
+    int r = kei_ctx_call(n->ctx, collect, &c);
+    if (r == 0 && c.failed)
+        r = KE_ENOMEM;
+    for (uint32_t i = 0; r == 0 && i < c.n; i++)
+        fn(user, &c.list[i]);
+    kei_arena_free(&c.arena);
+    return r;
+}
