@@ -33,7 +33,8 @@ void kei_tls_config_unref(struct kei_tls_config *t);
 
 /* ---- the engine, used by net/stream only: bytes in, bytes out, no socket ---- */
 struct kei_tls;
-/* io callbacks move ciphertext; return bytes moved, 0: would block, -1: gone (errno set) */
+/* io callbacks move ciphertext; return bytes moved, 0: would block, -1: gone, errno says why
+ * (errno 0 from read: the peer ended the stream) */
 struct kei_tls_io {
     long (*read)(void *user, void *p, size_t n);
     long (*write)(void *user, const void *p, size_t n);
