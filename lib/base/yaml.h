@@ -15,6 +15,7 @@ struct kei_yaml;
 struct kei_yaml_doc {
     struct ke_str json; /* one JSON value; owned by the kei_yaml */
     uint32_t line;      /* 1-based line of its first token */
+    size_t off;         /* of json in the text of all documents */
 };
 
 /* max_bytes caps the input and, separately, the output (0: 8 MiB). Empty documents are left out. */
