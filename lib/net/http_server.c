@@ -115,7 +115,6 @@ static void begin_end(struct kei_http_conn *c)
 {
     c->state = CONN_ENDING;
     kei_timer_stop(&c->idle); /* the stream has its own limit for the rest */
-    give_back(c);
     kei_stream_finish(c->stream);
 }
 
@@ -123,8 +122,6 @@ static void next_request(struct kei_http_conn *c)
 {
     c->state = CONN_HEAD;
     c->begun = false;
-    if (c->depth == 0)
-        give_back(c); /* else the head is still borrowed; the data callback does it */
     kei_timer_in(&c->idle, c->server->idle_ms);
     kei_stream_again(c->stream); /* the next one may be there already */
 }
@@ -321,8 +318,7 @@ static size_t on_data(void *user, const char *p, size_t n)
     enter(c);
     while (!c->freed && at < n && used > 0) {
         if (c->state == CONN_HEAD) {
-            if (c->depth == 1)
-                give_back(c);
+            give_back(c); /* of the request before */
             used = take_head(c, p + at, n - at);
         } else if (c->state == CONN_BODY) {
             used = take_body(c, p + at, n - at);
@@ -331,7 +327,7 @@ static size_t on_data(void *user, const char *p, size_t n)
         }
         at += used;
     }
-    if (!c->freed && c->state == CONN_HEAD)
+    if (!c->freed && c->state != CONN_BODY)
         give_back(c);
     leave(c);
     return at;

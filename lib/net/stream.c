@@ -10,6 +10,7 @@
 
 #define CHUNK ((size_t)16384) /* read at once: a whole TLS record, so none stays in the engine */
 #define ROUNDS 4              /* chunks per event; others get their turn then */
+#define LAST_ROUNDS 8         /* chunks read from a connection that cannot be written any more */
 #define WRITE_ROUNDS 64       /* TLS records per turn */
 #define RECEIVE_CAP ((size_t)64 * 1024)
 #define SEND_CAP ((size_t)1024 * 1024)
@@ -457,7 +458,11 @@ static void flush(struct kei_stream *s)
         s->tx.off += n;
     }
     if (r < 0) {
-        fail_err(s, &err);
+        /* what the peer said before it went is still worth hearing: often it is why */
+        for (int i = 0; i < LAST_ROUNDS && may_read(s); i++)
+            read_chunk(s);
+        if (!s->freed)
+            fail_err(s, &err);
         return;
     }
     if (kei_stream_queued(s) == 0) {
