@@ -199,7 +199,7 @@ void ke_ctx_free(struct ke_ctx *ctx)
 {
     if (!ctx)
         return;
-    if (ctx->in_turn && kei_ctx_on_loop(ctx)) {
+    if (kei_ctx_on_loop(ctx) && ctx->in_turn) {
         kei_log(ctx, KE_LOG_ERROR, "base", "ke_ctx_free was called from a callback: not done");
         return;
     }

@@ -324,11 +324,9 @@ int ke_ctx_fd(struct ke_ctx *ctx, int *ret_fd)
     if (!ctx || !ret_fd)
         return KE_EINVAL;
     if (ctx->mode == KEI_MODE_OWN)
-        return KE_ESTATE; /* no text: that thread may be writing one */
-    if (!ctx->in_turn) {
-        ctx->owner = kei_thread_self();
-        ctx->mode = KEI_MODE_HOST;
-    }
+        return KE_ESTATE;           /* no text: that thread may be writing one */
+    ctx->owner = kei_thread_self(); /* another thread may take over between turns */
+    ctx->mode = KEI_MODE_HOST;
     *ret_fd = ctx->epoll_fd;
     return 0;
 }
