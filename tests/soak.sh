@@ -1,0 +1,32 @@
+#!/bin/sh
+# The full counts, hours on two cores: sh tests/soak.sh. Same steps and same last line as run.sh.
+# Environment as in run.sh.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+root=$PWD
+build=${BUILD:-$root/build}
+log=$build/log-soak
+: "${KE_SEED:=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}"
+export KE_SEED
+passed=0
+failed=0
+mkdir -p "$log"
+
+# shellcheck source=tests/steps.sh
+. tests/steps.sh
+
+sh tests/deps.sh test || exit 1
+echo "seed $KE_SEED (KE_SEED=$KE_SEED repeats this run)"
+export KE_POWERCUT_IMAGES=12000 KE_KILLS=200 KE_RECONNECTS=10000 KE_REAL_RECONNECTS=200 KE_DAMAGES=10000
+
+step build-gcc compile gcc gcc --buildtype=debugoptimized || finish
+suite unit-gcc gcc "--timeout-multiplier 100"
+step kills env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/shim/ke-shim" /usr/bin/python3 -m pytest -q tests/interop
+step build-clang-asan compile clang-asan clang -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dfuzz=true &&
+    suite unit-clang-asan clang-asan "--timeout-multiplier 200"
+[ -d "$build/clang-asan/tests/fuzz" ] &&
+    for target in "$build"/clang-asan/tests/fuzz/fuzz_*; do
+        [ -x "$target" ] && [ -f "$target" ] && step "$(basename "$target")" sh tests/fuzz/run.sh "$target" 600
+    done
+step cross sh tests/cross.sh
+finish
