@@ -80,7 +80,8 @@ struct ke_node_status {
     uint32_t pods;
     uint32_t pods_running;
     int32_t last_error;
-    struct ke_tunnel_status tunnel; /* its strings: borrowed until the next call on this thread */
+    struct ke_tunnel_status tunnel; /* last_error_text points to error_text below */
+    char error_text[KE_ERROR_TEXT_MAX];
 };
 
 struct ke_node_ops {
@@ -95,6 +96,25 @@ struct ke_node_ops {
 };
 
 KE_API void ke_node_config_init(struct ke_node_config *c, size_t size);
+
+/* A configuration read from a file, and the memory it points into. */
+struct ke_node_settings;
+/*
+ * Reads an edgecore.yaml of upstream (v1alpha1, v1alpha2) as it is: names, addresses, ports, token,
+ * certificate files, labels, taints, status period; keys of our own stand under "libkubeedge:"
+ * (data, runtime, processAllow, processUser, dialect, proxy). An unknown key is not fatal: it is
+ * reported by unknown (may be NULL), once each, with its dotted name and line. KE_ENOTFOUND, KE_EPARSE
+ * with the line, KE_EINVAL for a value of the wrong type, KE_ENOTSUP without YAML. Loop.
+ */
+KE_API KE_NODISCARD int ke_node_settings_read(struct ke_node_settings **ret, struct ke_ctx *ctx,
+                                              const char *path,
+                                              void (*unknown)(void *user, const char *key,
+                                                              uint32_t line),
+                                              void *user);
+/* To look at, or to change before ke_node_new; its pointers live as long as s. */
+KE_API struct ke_node_config *ke_node_settings_config(struct ke_node_settings *s);
+KE_API void ke_node_settings_free(struct ke_node_settings *s); /* NULL is fine */
+
 /* Checks and copies; opens nothing yet. ops may be NULL. KE_EINVAL names the member. */
 KE_API KE_NODISCARD int ke_node_new(struct ke_node **ret, struct ke_ctx *ctx,
                                     const struct ke_node_config *c, const struct ke_node_ops *ops,
