@@ -67,23 +67,27 @@ KE_API KE_NODISCARD int ke_ctx_new(struct ke_ctx **ret, const struct ke_ctx_conf
                                    struct ke_error *reterr);
 
 /*
- * Frees it. NULL is fine. Every handle made from it must have been freed before. Ends the threads.
- * Not from a callback.
+ * Frees it. NULL is fine. Every handle made from it must have been freed before. Ends the threads;
+ * what was posted and has not run yet runs now, in the caller's thread. Not from a callback.
  */
 KE_API void ke_ctx_free(struct ke_ctx *ctx);
 
 /* Text of the last failed call of this context, "" if none. Borrowed until the next failure. Loop. */
 KE_API const char *ke_ctx_error(const struct ke_ctx *ctx);
 
-/* The context's time, through its clock table; real time is never below the floor. Any thread. */
+/*
+ * The context's time, through its clock table. Real time is never below the floor (the release, and
+ * times seen since); while the clock shows less, time passes from the floor on. Any thread.
+ */
 KE_API int64_t ke_ctx_mono_ms(const struct ke_ctx *ctx);
 KE_API int64_t ke_ctx_real_ms(const struct ke_ctx *ctx);
 
 /*
  * Takes the loop for the caller's thread and returns an fd that is readable whenever
  * ke_ctx_dispatch has something to do. The fd stays the context's: do not read or close it.
- * KE_ESTATE when the context runs a thread of its own. With a clock table of the host's the fd does
- * not know when timers are due: use ke_ctx_prepare's timeout besides.
+ * Another thread takes the loop over by calling this between turns. KE_ESTATE when the context runs
+ * a thread of its own. With a clock table of the host's the fd does not know when timers are due: use
+ * ke_ctx_prepare's timeout besides.
  */
 KE_API KE_NODISCARD int ke_ctx_fd(struct ke_ctx *ctx, int *ret_fd);
 
@@ -93,13 +97,20 @@ KE_API KE_NODISCARD int ke_ctx_fd(struct ke_ctx *ctx, int *ret_fd);
  */
 KE_API KE_NODISCARD int ke_ctx_prepare(struct ke_ctx *ctx, int64_t *ret_timeout_ms);
 
-/* Waits up to timeout_ms (-1: for ever) until there is something to dispatch. Loop. */
+/*
+ * Waits up to timeout_ms (-1: for ever) until there is something to dispatch; a signal handled by
+ * the host ends it early. Loop.
+ */
 KE_API KE_NODISCARD int ke_ctx_wait(struct ke_ctx *ctx, int64_t timeout_ms);
 
-/* Runs what is due: io, timers, posted functions, completions. Never blocks. Loop, not nested. */
+/*
+ * One turn: runs what is due (io, timers, posted functions, completions), a bounded share of it; what
+ * is left keeps the fd readable. Never blocks. KE_ETHREAD from a thread that has not the loop,
+ * KE_ESTATE from a callback or when the context runs a thread of its own. Loop.
+ */
 KE_API KE_NODISCARD int ke_ctx_dispatch(struct ke_ctx *ctx);
 
-/* wait + dispatch until ke_ctx_stop. Returns 0. Loop. */
+/* wait + dispatch until ke_ctx_stop; a stop that came before ends it at once. Loop. */
 KE_API KE_NODISCARD int ke_ctx_run(struct ke_ctx *ctx);
 
 /* Ends ke_ctx_run after the current turn. Any thread; also a signal-safe call. */
