@@ -131,11 +131,13 @@ static void on_request(void *user, const char *request, FILE *out)
     } else if (strcmp(request, "nodes") == 0) {
         fprintf(out, "%-30s %-9s %-10s %-16s %-8s %s\n", "NAME", "STATUS", "LINK", "ADDRESS", "PENDING",
                 "VERSION");
-        (void)ke_cloud_nodes(c, print_node, out);
+        if (ke_cloud_nodes(c, print_node, out) < 0)
+            fputs("the cloud is not ready yet\n", out);
     } else if (strcmp(request, "pods") == 0) {
         fprintf(out, "%-20s %-30s %-11s %s %s %-20s %s\n", "NAMESPACE", "NAME", "PHASE", "READY",
                 "RESTARTS", "NODE", "REASON");
-        (void)ke_cloud_pods(c, print_pod, out);
+        if (ke_cloud_pods(c, print_pod, out) < 0)
+            fputs("the cloud is not ready yet\n", out);
     } else {
         fprintf(out, "request %s is not known\n", request);
     }

@@ -284,7 +284,8 @@ static void on_request(void *user, const char *request, FILE *out)
     } else if (strcmp(request, "pods") == 0) {
         fprintf(out, "%-20s %-30s %-10s %s %s %s\n", "NAMESPACE", "NAME", "PHASE", "READY", "RESTARTS",
                 "REASON");
-        (void)ke_node_pods(a->node, print_pod, out);
+        if (ke_node_pods(a->node, print_pod, out) < 0)
+            fputs("out of memory\n", out);
     } else {
         fprintf(out, "request %s is not known\n", request);
     }

@@ -199,7 +199,7 @@ static int check_container(struct kei_field *f, struct ke_str c, const char *pat
                  {"volumeMounts", '['},   {"ports", '['},   {"resources", '{'},
                  {"securityContext", '{'}};
     struct ke_str name, list, key, item;
-    char where[PATH_MAX_];
+    char where[PATH_MAX_ + 32];
     int r = check_names(f, c, path, container_names, err);
     for (size_t i = 0; r == 0 && i < sizeof types / sizeof types[0]; i++)
         r = check_type(f, c, path, types[i].key, types[i].type, err);

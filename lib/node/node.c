@@ -58,8 +58,8 @@ static void snapshot(struct ke_node *n, struct ke_node_status *st)
     st->tunnel.connected_ms = -1;
     if (n->pods)
         kei_pods_count(n->pods, &st->pods, &st->pods_running);
-    if (n->tunnel)
-        (void)ke_tunnel_status(n->tunnel, &st->tunnel, sizeof st->tunnel);
+    if (n->tunnel && ke_tunnel_status(n->tunnel, &st->tunnel, sizeof st->tunnel) < 0)
+        return; /* only with a wrong size */
     st->last_error = st->tunnel.last_error;
     if (st->tunnel.last_error_text)
         snprintf(st->error_text, sizeof st->error_text, "%s", st->tunnel.last_error_text);
