@@ -17,7 +17,7 @@ struct kei_meta_manager;
 struct kei_meta_config {
     const char *node_name; /* copied */
     /* State of the link, asked whenever it matters; the three share user. */
-    uint32_t (*dialect)(void *user);  /* KE_DIALECT_* */
+    uint32_t (*dialect)(void *user); /* KE_DIALECT_* */
     bool (*connected)(void *user);
     void *user;
     uint32_t remote_ms; /* wait for an answer of the cloud; 0: 60000, 15000 in dialect 1.4 */

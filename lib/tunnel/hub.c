@@ -77,8 +77,9 @@ static void answer_error(struct kei_hub *h, struct ke_msg *m, const char *text)
     c.resource = ke_msg_resource(m);
     c.content = content.p;
     c.content_len = content.n;
-    if (kei_buf_ok(&content) && ke_msg_new(&reply, h->ctx, &c, &err) == 0)
-        (void)ke_router_respond(h->router, reply, &err);
+    if (kei_buf_ok(&content) && ke_msg_new(&reply, h->ctx, &c, &err) == 0 &&
+        ke_router_respond(h->router, reply, &err) == KE_ENOTFOUND)
+        err.code = 0; /* a message that nobody waits for */
     ke_msg_unref(reply);
     ke_buf_free(&content);
 }
