@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <stdio.h> /* rename */
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -147,15 +146,20 @@ static int px_length(void *user, struct ke_io_file *f, int64_t *ret)
     return 0;
 }
 
+/*
+ * A record lock over all of it, owned by the open file: other programs that lock ranges of the file
+ * (SQLite's own shell does) meet it, and no close of another descriptor in this process drops it.
+ */
 static int px_lock(void *user, struct ke_io_file *f)
 {
     (void)user;
+    struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     int r;
     do {
-        r = flock(to_fd(f), LOCK_EX | LOCK_NB);
+        r = fcntl(to_fd(f), F_OFD_SETLK, &all);
     } while (r < 0 && errno == EINTR);
     if (r < 0)
-        return errno == EWOULDBLOCK ? KE_EBUSY : failed();
+        return errno == EAGAIN || errno == EACCES ? KE_EBUSY : failed();
     return 0;
 }
 
