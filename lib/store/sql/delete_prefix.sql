@@ -1,0 +1,1 @@
+DELETE FROM kv WHERE bucket = ?1 AND key >= ?2 AND key < ?3;

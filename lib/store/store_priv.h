@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside of the store. Three parties share struct ke_store, each with members of its own:
+ *  - the loop: queue, callbacks, accounting (store.c, batch.c);
+ *  - the disk worker: connection and files (ops.c, check.c, salvage.c), while a batch is under way;
+ *  - whoever opens it, before either of them.
+ * At most one batch is under way, and it belongs to the worker from submission to its done call.
+ */
+#ifndef KEI_STORE_PRIV_H
+#define KEI_STORE_PRIV_H
+
+#include <stdatomic.h>
+
+#include <kubeedge/store.h>
+
+#include "base/list.h"
+#include "store/db.h"
+#include "store/pages.h"
+
+#define KEI_BUCKET_MAX 128u
+#define KEI_KEY_MAX 1024u
+#define KEI_UID_MAX 256u
+#define KEI_ROW_ROOM 4096u              /* of a row beside its value */
+#define KEI_LIST_CHUNK ((size_t)262144) /* bytes a list holds at a time, or one value */
+#define KEI_BATCH_BYTES ((size_t)8388608)
+#define KEI_QUEUE_MIN ((size_t)67108864) /* of the bound on what waits to be written */
+#define KEI_ASIDE_MAX 3                  /* kubeedge.db.damaged-N */
+
+/* ---- rows and changes ---- */
+struct kei_row {
+    struct kei_row *next;
+    struct ke_store_item item; /* points into this block */
+};
+void kei_rows_free(const struct ke_alloc *a, struct kei_row *rows);
+
+enum kei_mut_kind { KEI_MUT_PUT, KEI_MUT_DELETE, KEI_MUT_DELETE_PREFIX };
+struct kei_mut {
+    struct kei_mut *next;
+    enum kei_mut_kind kind;
+    struct ke_store_item item; /* points into this block; key: the prefix */
+};
+
+/* A range of keys, and how far it has been read. */
+struct kei_scan {
+    const char *bucket; /* NULL: all */
+    const char *prefix;
+    uint32_t left; /* items still wanted; UINT32_MAX: all */
+    char *at;      /* bucket and key of the last one read, NULL at the start; owned */
+    const char *at_key;
+};
+
+int kei_ops_put(struct kei_db *db, const struct ke_store_item *item, struct ke_error *err);
+int kei_ops_apply(struct kei_db *db, const struct kei_mut *m, struct ke_error *err);
+/* KE_ENOTFOUND; *ret is one row */
+int kei_ops_get(struct kei_db *db, const struct ke_alloc *a, const char *bucket, const char *key,
+                struct kei_row **ret, struct ke_error *err);
+int kei_ops_has(struct kei_db *db, const char *bucket, const char *key, bool *ret,
+                struct ke_error *err);
+/* The next rows, in order, up to KEI_LIST_CHUNK. *ret_more: call again. */
+int kei_ops_list(struct kei_db *db, const struct ke_alloc *a, struct kei_scan *scan,
+                 struct kei_row **ret, bool *ret_more, struct ke_error *err);
+
+/* ---- queue ---- */
+enum kei_op_kind { KEI_OP_TX, KEI_OP_GET, KEI_OP_LIST };
+struct kei_op {
+    struct kei_link link;
+    enum kei_op_kind kind;
+    int status;
+    size_t bytes; /* counted against the bound */
+};
+
+struct ke_store_tx {
+    struct kei_op op;
+    struct kei_link open; /* in the store's list until it is committed */
+    struct ke_store *store;
+    struct kei_mut *first, **last;
+    int failed; /* of a call that could not be taken in: the whole is refused */
+    ke_store_done_fn fn;
+    void *user;
+};
+
+struct kei_read {
+    struct kei_op op;
+    struct kei_scan scan; /* a get: bucket, and its key as prefix */
+    struct kei_row *rows;
+    bool more;
+    ke_store_get_fn get; /* the list's has the same type */
+    void *user;
+    char names[];
+};
+
+/* What salvage did, for the host. */
+struct kei_report {
+    bool set;
+    uint64_t saved, lost;
+    char text[KE_ERROR_TEXT_MAX];
+};
+
+enum kei_check_phase { KEI_CHECK_NONE, KEI_CHECK_FIRST, KEI_CHECK_ALL };
+struct kei_check {
+    enum kei_check_phase phase;
+    size_t bucket; /* of the list of first buckets */
+    struct kei_scan scan;
+    unsigned tries;
+};
+
+struct kei_batch {
+    struct kei_work work;
+    struct kei_link ops; /* empty: a step of the check */
+    bool busy;
+    bool healed; /* salvage has been tried in this one */
+    struct ke_error err;
+};
+
+struct ke_store {
+    struct ke_ctx *ctx;
+    const struct ke_alloc *alloc;
+    uint32_t flags;
+    struct kei_db_conf conf;
+    char *folder;
+    char **first; /* NULL-terminated, may be NULL */
+    void (*salvaged)(void *user, uint64_t saved, uint64_t lost, const char *text);
+    void *user;
+    struct ke_io_file *lock;
+
+    /* the worker's */
+    struct kei_vfs vfs;
+    struct kei_db db;
+    int64_t heal_after_ms; /* not before, after a failure */
+    struct kei_check check;
+    struct kei_report report; /* handed to the loop with the batch */
+    atomic_uint waiting;      /* ops in the queue: the check gives way */
+
+    /* the loop's */
+    struct kei_turn turn;
+    struct kei_defer wake;
+    struct kei_link pending; /* struct kei_op */
+    struct kei_link txs;     /* struct ke_store_tx, not committed */
+    size_t bytes, bytes_max;
+    uint32_t turns;
+    bool closing;
+    struct kei_batch batch;
+};
+
+/* batch.c */
+void kei_queue_add(struct ke_store *s, struct kei_op *op);
+void kei_queue_turn(struct kei_turn *t);
+void kei_queue_drain(struct ke_store *s); /* until nothing waits */
+void kei_op_free(struct ke_store *s, struct kei_op *op);
+void kei_report_deliver(struct ke_store *s);
+
+/* check.c: one step, on the worker. 0, or the damage it found (KE_ECORRUPT, KE_EIO). */
+int kei_check_step(struct ke_store *s, struct ke_error *err);
+void kei_check_end(struct ke_store *s);
+
+/* ---- files (swap.c): names change here and nowhere else ---- */
+/* After a crash: ends a swap that was decided, removes a file that was not completed. */
+int kei_swap_recover(struct ke_ctx *ctx, const char *folder, struct ke_error *err);
+/* KEI_NEW_FILE, synced, becomes the database of an empty folder. */
+int kei_swap_create(struct ke_ctx *ctx, const char *folder, struct ke_error *err);
+/* It takes the place of a damaged one and its log, which are kept as kubeedge.db.damaged-N or lost.
+ */
+int kei_swap_replace(struct ke_ctx *ctx, const char *folder, bool keep, struct ke_error *err);
+int kei_swap_remove(struct ke_ctx *ctx, const char *folder, const char *name, struct ke_error *err);
+
+/* ---- salvage.c ---- */
+/* Writes KEI_NEW_FILE from the readable rows of the present files; pages NULL: an empty one. */
+int kei_salvage_build(struct ke_ctx *ctx, struct kei_vfs *v, const struct kei_db_conf *conf,
+                      struct kei_pages *pages, struct kei_report *report, struct ke_error *err);
+
+/* ---- attach.c ---- */
+/*
+ * Opens the folder's database into s->db: made if missing, salvaged if damaged. *ret_unclean: it
+ * was not closed. KE_ENEWER and all the rest.
+ */
+int kei_attach(struct ke_store *s, bool *ret_unclean, struct ke_error *err);
+/*
+ * After damage was found (err says which): closes, salvages and opens again. Not more often than
+ * once a minute when it fails. 0, or the failure with its text.
+ */
+int kei_heal(struct ke_store *s, struct ke_error *err);
+/* 0 when the database is open, or could be opened again after a kei_heal that failed. */
+int kei_ready(struct ke_store *s, struct ke_error *err);
+bool kei_is_damage(const struct ke_store *s, int code);
+
+#endif
