@@ -256,8 +256,6 @@ static void set_timer_fd(struct ke_ctx *ctx)
         return;
     struct itimerspec when = {
         .it_value = {.tv_sec = (time_t)(due / 1000), .tv_nsec = (long)(due % 1000) * 1000000}};
-    if (due <= 0)
-        when.it_value = (struct timespec){.tv_nsec = 1}; /* zero would disarm */
     if (timerfd_settime(ctx->timer_fd, TFD_TIMER_ABSTIME, &when, NULL) == 0)
         ctx->timer_fd_due = due;
 }

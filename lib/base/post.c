@@ -50,8 +50,20 @@ void kei_post_init(struct ke_ctx *ctx)
     kei_list_init(&ctx->wakes_ready);
 }
 
+/* Only one that posts itself without end is still there: it is not run any more. */
+static void drop_posts(struct ke_ctx *ctx, struct kei_post_queue *q)
+{
+    while (q->head) {
+        struct kei_post *p = queue_pop(q);
+        if (p->spare)
+            kei_free(&ctx->alloc, p);
+    }
+}
+
 void kei_post_fini(struct ke_ctx *ctx)
 {
+    drop_posts(ctx, &ctx->posts_ready);
+    drop_posts(ctx, &ctx->posts);
     while (ctx->spare_posts) {
         struct kei_post *p = ctx->spare_posts;
         ctx->spare_posts = p->next;

@@ -449,6 +449,57 @@ static void test_free_runs_what_is_posted(void **state)
     assert_int_equal(s.n, 3);
 }
 
+static void post_for_ever(void *user)
+{
+    struct shared *s = user;
+    s->n++;
+    assert_int_equal(ke_ctx_post(s->ctx, post_for_ever, s, NULL), 0);
+}
+
+static void test_free_ends_in_any_case(void **state)
+{
+    (void)state;
+    struct test_env e;
+    test_env_init(&e, 0);
+    struct shared s = {.ctx = e.ctx};
+    assert_int_equal(ke_ctx_post(e.ctx, post_for_ever, &s, NULL), 0);
+    test_env_fini(&e); /* and nothing is left of it */
+    assert_true(s.n > 0);
+}
+
+static struct ke_ctx *signal_ctx;
+
+static void on_signal(int sig)
+{
+    (void)sig;
+    ke_ctx_stop(signal_ctx);
+}
+
+static void *raise_later(void *arg)
+{
+    pthread_kill(*(pthread_t *)arg, SIGUSR1);
+    return NULL;
+}
+
+/* The host's signal handler ends the run, be it waiting or not. */
+static void test_stop_from_signal_handler(void **state)
+{
+    (void)state;
+    struct test_env e;
+    struct sigaction act = {.sa_handler = on_signal}, old;
+    pthread_t self = pthread_self(), t;
+    test_env_init(&e, TEST_REAL_CLOCK);
+    signal_ctx = e.ctx;
+    assert_int_equal(sigaction(SIGUSR1, &act, &old), 0);
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(pthread_create(&t, NULL, raise_later, &self), 0);
+        assert_int_equal(ke_ctx_run(e.ctx), 0);
+        pthread_join(t, NULL);
+    }
+    assert_int_equal(sigaction(SIGUSR1, &old, NULL), 0);
+    test_env_fini(&e);
+}
+
 static void test_prepare(void **state)
 {
     (void)state;
@@ -496,6 +547,8 @@ int main(void)
         KE_TEST(test_own_thread),
         KE_TEST(test_host_has_the_loop),
         KE_TEST(test_free_runs_what_is_posted),
+        KE_TEST(test_free_ends_in_any_case),
+        KE_TEST(test_stop_from_signal_handler),
         KE_TEST(test_prepare),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -266,7 +267,11 @@ static void test_defer(void **state)
     int64_t t;
     test_env_init(&env, 0);
     struct def a = {.env = &env}, b = {.env = &env}, c = {.env = &env};
+    struct pollfd p = {.events = POLLIN};
+    assert_int_equal(ke_ctx_fd(env.ctx, &p.fd), 0);
+    assert_int_equal(poll(&p, 1, 0), 0);
     kei_defer(env.ctx, &a.defer, on_defer);
+    assert_int_equal(poll(&p, 1, 0), 1);    /* deferred outside of a turn: a host must hear of it */
     kei_defer(env.ctx, &a.defer, on_defer); /* once per arming */
     assert_int_equal(ke_ctx_prepare(env.ctx, &t), 0);
     assert_int_equal(t, 0);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <time.h>
 
 struct job {
     struct kei_work work;
@@ -207,6 +208,50 @@ static void test_free_with_work_left(void **state)
     assert_int_equal(name.done, 1);
 }
 
+/* A resolver that is slow, as with names servers that do not answer, does not hold up the end. */
+enum { NAMES = 200 };
+static int names_run, names_done;
+static pthread_mutex_t names_gate = PTHREAD_MUTEX_INITIALIZER;
+
+static void run_slow_name(struct kei_work *w)
+{
+    (void)w;
+    pthread_mutex_lock(&names_gate);
+    pthread_mutex_unlock(&names_gate);
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    names_run++;
+}
+
+static void done_name(struct kei_work *w)
+{
+    (void)w;
+    names_done++;
+}
+
+static void open_gate(struct kei_work *w)
+{
+    on_done(w);
+    pthread_mutex_unlock(&names_gate);
+}
+
+static void test_free_skips_waiting_names(void **state)
+{
+    (void)state;
+    struct test_env env;
+    static struct kei_work names[NAMES];
+    struct job disk = {.number = 0};
+    test_env_init(&env, 0);
+    disk.ctx = env.ctx;
+    names_run = names_done = 0;
+    pthread_mutex_lock(&names_gate);
+    for (int i = 0; i < NAMES; i++)
+        assert_int_equal(kei_resolver_submit(env.ctx, &names[i], run_slow_name, done_name), 0);
+    assert_int_equal(kei_work_submit(env.ctx, &disk.work, on_run, open_gate), 0);
+    test_env_fini(&env); /* tells the disk's end first, which lets the names go on */
+    assert_int_equal(names_done, NAMES);
+    assert_true(names_run < NAMES);
+}
+
 static void test_submit_in_done(void **state)
 {
     (void)state;
@@ -271,8 +316,13 @@ static void test_own_thread(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        KE_TEST(test_order_and_threads),   KE_TEST(test_independent),    KE_TEST(test_drain),
-        KE_TEST(test_free_with_work_left), KE_TEST(test_submit_in_done), KE_TEST(test_own_thread),
+        KE_TEST(test_order_and_threads),
+        KE_TEST(test_independent),
+        KE_TEST(test_drain),
+        KE_TEST(test_free_with_work_left),
+        KE_TEST(test_free_skips_waiting_names),
+        KE_TEST(test_submit_in_done),
+        KE_TEST(test_own_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

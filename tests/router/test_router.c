@@ -198,6 +198,37 @@ static void test_self_sender_does_not_starve(void **state)
     rig_close(&r);
 }
 
+/* A long queue of one module does not hold up another's. */
+static struct mod *busy;
+static int busy_before;
+
+static void note_busy(struct mod *m, struct ke_msg *msg)
+{
+    (void)m;
+    (void)msg;
+    busy_before = busy->n;
+}
+
+static void test_fair_between_modules(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct mod a, b;
+    rig_open(&r, 1024, 1 << 20, 8);
+    add(&r, &a, "a", NULL);
+    add(&r, &b, "b", NULL);
+    busy = &a;
+    b.act = note_busy;
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(send_n(&r, "a", i), 0);
+    assert_int_equal(send_n(&r, "b", 1), 0);
+    test_settle(&r.env);
+    assert_int_equal(a.n, 1000);
+    assert_int_equal(b.n, 1);
+    assert_true(busy_before > 0 && busy_before <= 64);
+    rig_close(&r);
+}
+
 /* ---- names and groups ---- */
 
 static void test_names(void **state)
@@ -568,6 +599,7 @@ int main(void)
         KE_TEST(test_order_and_later_turn),
         KE_TEST(test_never_in_the_turn_of_the_send),
         KE_TEST(test_self_sender_does_not_starve),
+        KE_TEST(test_fair_between_modules),
         KE_TEST(test_names),
         KE_TEST(test_group),
         KE_TEST(test_queue_messages),
