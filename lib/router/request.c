@@ -44,7 +44,6 @@ static void request_free(struct request *q)
 static void end(struct request *q, int status)
 {
     struct ke_router *r = q->router;
-    kei_timer_stop(&q->timer);
     kei_router_enter(r);
     q->fn(q->user, status, q->reply);
     request_free(q);

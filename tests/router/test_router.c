@@ -256,7 +256,8 @@ static void test_names(void **state)
     assert_int_equal(ke_router_send_group(r.router, "nobody", m, &err), KE_ENOTFOUND);
     ke_msg_unref(m);
 
-    ke_module_remove(a.module); /* the name is free again */
+    assert_int_equal(send_n(&r, "a", 7), 0);
+    ke_module_remove(a.module); /* with a message queued; the name is free again */
     add(&r, &a, "a", NULL);
     assert_int_equal(send_n(&r, "a", 1), 0);
     test_settle(&r.env);
