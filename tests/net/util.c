@@ -266,6 +266,12 @@ static bool spawn(struct peer *p, const char *const argv[])
     return r == 0;
 }
 
+void peer_spawn(struct peer *p, const char *const argv[])
+{
+    memset(p, 0, sizeof *p);
+    assert_true(spawn(p, argv));
+}
+
 bool peer_start(struct peer *p, const char *const argv[], const char *wanted)
 {
     char line[512];

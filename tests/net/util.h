@@ -56,6 +56,8 @@ struct peer {
 };
 /* NULL, or the path of a program */
 const char *find_program(const char *name);
+/* Starts argv; its output is to be read. */
+void peer_spawn(struct peer *p, const char *const argv[]);
 /* Starts argv and waits for a line of its output with ready in it (NULL: "READY <port>"). false: it
  * ended without. */
 bool peer_start(struct peer *p, const char *const argv[], const char *ready);
