@@ -35,6 +35,13 @@ static void read_status(struct kei_reply *r, struct ke_str status)
         set_text(r, "the cloud answered with an error without text: ", status);
 }
 
+static bool is_empty_object(struct ke_str v)
+{
+    size_t it = 0;
+
+    return kei_json_type(v) == '{' && !kei_json_next(v, &it, NULL, NULL);
+}
+
 /* A Go error as JSON: an API status, the exported fields of another type, or {} */
 static void read_error(struct kei_reply *r, struct ke_str e)
 {
@@ -47,17 +54,10 @@ static void read_error(struct kei_reply *r, struct ke_str e)
     r->kind = KEI_REPLY_ERROR;
     if (kei_json_type(e) == '"')
         kei_json_copy(r->text, sizeof r->text, e);
-    else if (kei_json_type(e) == '{' && e.n > 2)
+    else if (!is_empty_object(e))
         set_text(r, "the cloud failed: ", e);
     if (!r->text[0])
         set_text(r, "the cloud answered with an empty error", kei_strn(NULL, 0));
-}
-
-static bool is_empty_object(struct ke_str v)
-{
-    size_t it = 0;
-
-    return kei_json_type(v) == '{' && !kei_json_next(v, &it, NULL, NULL);
 }
 
 void kei_reply_read(struct kei_reply *r, struct ke_str content)
