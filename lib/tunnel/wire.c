@@ -295,20 +295,19 @@ static void on_open(void *user)
 
 static void note_failure(struct ke_tunnel *t, int status, const char *text, uint32_t http_status)
 {
-    bool mine =
-        t->step == KEI_STEP_DIAL && (status == KE_ETLS || http_status == 401 || http_status == 403);
     bool expired = kei_identity_whole(&t->id) && kei_tunnel_now(t) >= t->id.info.not_after;
+    const char *hint = "";
 
     if (http_status == 401 || http_status == 403)
         status = KE_EREFUSED;
+    if (status == KE_EREFUSED && t->step == KEI_STEP_DIAL) {
+        hint = expired ? " (this node's certificate has expired: configure a new join token)"
+                       : " (this node's certificate was refused)";
+        kei_identity_rejected(t);
+    }
     kei_tunnel_error(t, status, "%s %s:%u: %s%s",
                      t->step == KEI_STEP_UP ? "the link was lost to" : "could not connect to",
-                     t->conf.host, t->conf.tunnel_port, text,
-                     mine && expired ? " (this node's certificate has expired: configure a new "
-                                       "join token)"
-                                     : "");
-    if (mine)
-        kei_identity_rejected(t);
+                     t->conf.host, t->conf.tunnel_port, text, hint);
 }
 
 static void on_closed(void *user, int status, const char *text, uint32_t http_status)
