@@ -3,6 +3,7 @@
  * Certificate requests (PKCS#10): ours in the form of KubeEdge's edge nodes, and those a cloud is
  * asked to sign. Loop thread.
  */
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 
 #include "crypto/crypto_priv.h"
@@ -50,11 +51,14 @@ static bool key_allowed(EVP_PKEY *k)
                                          "P-256",      "P-384",     "P-521"};
     char curve[32];
     size_t n;
+    int written_out = 0; /* the curve, instead of its name: no TLS peer accepts that */
     if (EVP_PKEY_is_a(k, "RSA"))
         return EVP_PKEY_get_bits(k) >= 2048 && EVP_PKEY_get_bits(k) <= 8192;
     if (EVP_PKEY_is_a(k, "ED25519"))
         return true;
-    if (!EVP_PKEY_is_a(k, "EC") || !EVP_PKEY_get_group_name(k, curve, sizeof curve, &n))
+    if (!EVP_PKEY_is_a(k, "EC") || !EVP_PKEY_get_group_name(k, curve, sizeof curve, &n) ||
+        !EVP_PKEY_get_int_param(k, OSSL_PKEY_PARAM_EC_DECODED_FROM_EXPLICIT_PARAMS, &written_out) ||
+        written_out)
         return false;
     for (size_t i = 0; i < sizeof curves / sizeof curves[0]; i++) {
         if (strcmp(curve, curves[i]) == 0)
