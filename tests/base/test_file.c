@@ -152,6 +152,17 @@ static void test_lock(void **state)
     assert_int_equal(io->open(io->user, in_dir("l"), flags, 0600, &b), 0);
     assert_int_equal(io->lock(io->user, a), 0);
     assert_int_equal(io->lock(io->user, b), KE_EBUSY);
+    pid_t pid = fork(); /* another program that locks a few bytes meets it too */
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct flock some = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1};
+        int fd = open(in_dir("l"), O_RDWR | O_CLOEXEC);
+        int refused = fcntl(fd, F_SETLK, &some) < 0 && (errno == EAGAIN || errno == EACCES);
+        _exit(fd >= 0 && refused ? 0 : 1);
+    }
+    int status = 1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
     assert_int_equal(io->close(io->user, a), 0);
     assert_int_equal(io->lock(io->user, b), 0);
     assert_int_equal(io->close(io->user, b), 0);
