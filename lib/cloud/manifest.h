@@ -6,7 +6,7 @@
 #include "base/json.h"
 
 struct kei_field {
-    char path[320]; /* dotted, e.g. "spec.containers[0].image" */
+    char path[400]; /* dotted, e.g. "spec.containers[0].image" */
     const char *at; /* in the text that was checked; NULL unknown */
 };
 

@@ -57,7 +57,9 @@ int kei_peer_send(struct kei_peer *p, const struct ke_msg *m)
     if (!p->session)
         return kei_fail(ctx, KE_ECLOSED, "node %s is not connected", p->name);
     kei_buf_init(&text, kei_ctx_alloc(ctx));
-    int r = ke_msg_encode(m, ctx, p->dialect, &text, kei_err(ctx));
+    /* every key explicit is what all versions read, and what 1.4 needs */
+    uint32_t dialect = p->dialect == KE_DIALECT_AUTO ? KE_DIALECT_1_4 : p->dialect;
+    int r = ke_msg_encode(m, ctx, dialect, &text, kei_err(ctx));
     if (r == 0)
         r = kei_ws_send(p->session->ws, text.p, text.n);
     ke_buf_free(&text);

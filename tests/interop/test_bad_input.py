@@ -96,7 +96,7 @@ def test_read_only_data_folder(tmp_path):
 @pytest.mark.parametrize("text, words", [
     ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n", ":1: apiVersion: is not v1"),
     ("apiVersion: v1\nkind: Gadget\nmetadata: {name: x}\n", ":2: kind: Gadget is not known"),
-    ("apiVersion: v1\nkind: Pod\nmetadata:\n  name: x\nspec:\n  nodeName: n\n  containers:\n  - name: c\n    imgae: i\n",
+    ("apiVersion: v1\nkind: Pod\nmetadata:\n  name: x\nspec:\n  nodeName: node\n  containers:\n  - name: c\n    imgae: i\n",
      ":9: spec.containers[0].imgae: unknown field"),
     ("apiVersion: v1\nkind: Pod\nmetadata:\n  name: X_y\nspec: {}\n", ":4: metadata.name"),
     ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata:\n  on: yes\n", "is not a string"),

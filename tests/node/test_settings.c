@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* edgecore.yaml of upstream, both versions. */
+#include "support/support.h"
+
+#include <kubeedge/node.h>
+
+#include "base/file.h"
+
+static char unknown[1024];
+
+static void on_unknown(void *user, const char *key, uint32_t line)
+{
+    (void)user;
+    size_t n = strlen(unknown);
+    snprintf(unknown + n, sizeof unknown - n, "%s:%u ", key, (unsigned)line);
+}
+
+static int read_text(struct test_env *env, const char *text, struct ke_node_settings **ret)
+{
+    char folder[256], path[300];
+    test_tmp_make(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/edgecore.yaml", folder);
+    assert_int_equal(kei_file_replace(kei_ctx_io(env->ctx), path, text, strlen(text), 0600, NULL), 0);
+    unknown[0] = 0;
+    int r = ke_node_settings_read(ret, env->ctx, path, on_unknown, NULL);
+    test_tmp_remove(folder);
+    return r;
+}
+
+static void reads_both_versions(void **state)
+{
+    (void)state;
+    struct test_env env;
+    test_env_init(&env, 0);
+    struct ke_node_settings *s = NULL;
+    assert_int_equal(
+        read_text(&env,
+                  "apiVersion: edgecore.config.kubeedge.io/v1alpha2\nkind: EdgeCore\n"
+                  "database: {dataSource: /var/lib/kubeedge/edgecore.db}\n"
+                  "modules:\n"
+                  "  edgeHub:\n"
+                  "    enable: true\n    heartbeat: 20\n    projectID: abc\n"
+                  "    httpServer: https://cloud.example:10002\n    token: tok\n"
+                  "    tlsCaFile: /nowhere/ca\n    tlsCertFile: /nowhere/crt\n"
+                  "    tlsPrivateKeyFile: /nowhere/key\n"
+                  "    websocket: {enable: true, server: \"10.1.2.3:10000\", readDeadline: 15}\n"
+                  "    quic: {enable: false, server: x}\n"
+                  "  edged:\n"
+                  "    hostnameOverride: edge-9\n    nodeIP: 10.0.0.9\n    nodeLabels: {zone: a}\n"
+                  "    tailoredKubeletConfig:\n"
+                  "      maxPods: 20\n      nodeStatusUpdateFrequency: 1m5s\n"
+                  "      registerWithTaints: [{key: t, effect: NoSchedule}]\n      address: 127.0.0.1\n"
+                  "  eventBus: {mqttMode: 2}\n"
+                  "  surprise: {a: 1}\n"
+                  "libkubeedge:\n  data: /d\n  runtime: process\n  processAllow: [/bin/sleep]\n"
+                  "  dialect: \"1.15\"\n  typo: 1\n",
+                  &s),
+        0);
+    const struct ke_node_config *c = ke_node_settings_config(s);
+    assert_string_equal(c->name, "edge-9");
+    assert_string_equal(c->cloud_host, "10.1.2.3");
+    assert_int_equal(c->tunnel_port, 10000);
+    assert_int_equal(c->cert_port, 10002);
+    assert_string_equal(c->token, "tok");
+    assert_string_equal(c->project_id, "abc");
+    assert_int_equal(c->heartbeat_ms, 20000);
+    assert_int_equal(c->max_pods, 20);
+    assert_int_equal(c->status_ms, 65000);
+    assert_string_equal(c->node_ip, "10.0.0.9");
+    assert_int_equal(c->n_labels, 1);
+    assert_string_equal(c->labels[0].name, "zone");
+    assert_int_equal(c->n_taints, 1);
+    assert_string_equal(c->taints[0].key, "t");
+    assert_null(c->ca_file); /* not there yet: the node fetches its own */
+    assert_string_equal(c->data, "/d");
+    assert_string_equal(c->runtime, "process");
+    assert_string_equal(c->process_allow[0], "/bin/sleep");
+    assert_int_equal(c->dialect, KE_DIALECT_1_15);
+    assert_string_equal(unknown, "modules.surprise:28 libkubeedge.typo:34 ");
+    ke_node_settings_free(s);
+
+    assert_int_equal(read_text(&env,
+                               "apiVersion: edgecore.config.kubeedge.io/v1alpha1\nkind: EdgeCore\n"
+                               "modules:\n  edged:\n    hostnameOverride: old\n"
+                               "    nodeStatusUpdateFrequency: 10\n    runtimeType: docker\n"
+                               "    interfaceName: eth0\n",
+                               &s),
+                     0);
+    assert_string_equal(ke_node_settings_config(s)->name, "old");
+    assert_int_equal(ke_node_settings_config(s)->status_ms, 10000);
+    assert_string_equal(unknown, "");
+    ke_node_settings_free(s);
+    test_env_fini(&env);
+}
+
+static void refuses(void **state)
+{
+    static const struct {
+        const char *yaml, *words;
+        int code;
+    } cases[] = {
+        {"modules: [\n", "edgecore.yaml", KE_EPARSE},
+        {"- 1\n", "is not one YAML map", KE_EPARSE},
+        {"modules:\n  edgeHub:\n    heartbeat: soon\n", ":3: modules.edgeHub.heartbeat", KE_EINVAL},
+        {"modules:\n  edgeHub:\n    websocket:\n      server: nowhere\n",
+         ":4: modules.edgeHub.websocket.server is not HOST:PORT", KE_EINVAL},
+        {"modules:\n  edged:\n    nodeLabels: [a]\n", ":3: modules.edged.nodeLabels", KE_EINVAL},
+        {"libkubeedge:\n  dialect: \"3\"\n", ":2: libkubeedge.dialect", KE_EINVAL},
+    };
+    (void)state;
+    struct test_env env;
+    test_env_init(&env, 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct ke_node_settings *s = NULL;
+        int r = read_text(&env, cases[i].yaml, &s);
+        if (r != cases[i].code || !strstr(ke_ctx_error(env.ctx), cases[i].words))
+            fail_msg("case %zu: %d %s", i, r, ke_ctx_error(env.ctx));
+    }
+    struct ke_node_settings *s = NULL;
+    assert_int_equal(ke_node_settings_read(&s, env.ctx, "/nowhere/x.yaml", NULL, NULL), KE_ENOTFOUND);
+    test_env_fini(&env);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reads_both_versions),
+        cmocka_unit_test(refuses),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
