@@ -100,6 +100,13 @@ static struct sockaddr_in loopback(uint16_t port)
     return a;
 }
 
+/* What is sent is there at once. */
+static void no_delay(int fd)
+{
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
 int raw_listen(uint16_t *ret_port)
 {
     struct sockaddr_in a = loopback(0);
@@ -122,6 +129,7 @@ int raw_connect(uint16_t port)
     assert_true(fd >= 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
     fcntl(fd, F_SETFL, O_NONBLOCK);
+    no_delay(fd);
     return fd;
 }
 
@@ -153,6 +161,7 @@ int raw_accept(struct test_env *e, int listen_fd)
     wait_ready(e, listen_fd, POLLIN);
     int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     assert_true(fd >= 0);
+    no_delay(fd);
     return fd;
 }
 

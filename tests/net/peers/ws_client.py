@@ -1,0 +1,39 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""A WebSocket client that expects its messages back. Prints READY 1, then OK or what went wrong."""
+import asyncio
+import sys
+
+import websockets
+
+
+async def parts():
+    for n in range(50):
+        yield "part %d " % n
+
+
+async def main(port):
+    # compression is offered: the server must decline it by not mentioning it
+    async with websockets.connect("ws://127.0.0.1:%s/x" % port, max_size=None,
+                                  ping_interval=None) as ws:
+        for size in (0, 1, 125, 126, 127, 4095, 4096, 4097, 65535, 65536, 1000000):
+            text = "x" * size
+            await ws.send(text)
+            assert await ws.recv() == text, size
+        await ws.send("k\u00e4se")
+        assert await ws.recv() == "k\u00e4se"
+        await ws.send(b"binary")
+        assert await ws.recv() in ("binary", b"binary")
+        await ws.send(parts())
+        assert await ws.recv() == "".join("part %d " % n for n in range(50))
+        for payload in ("", "x", "y" * 125):
+            await asyncio.wait_for(await ws.ping(payload), 60)
+    assert ws.close_code == 1000, ws.close_code
+    print("OK", flush=True)
+
+
+print("READY 1", flush=True)
+try:
+    asyncio.run(main(sys.argv[1]))
+except Exception as e:  # the test shows it
+    print("failed:", repr(e), flush=True)
