@@ -163,7 +163,7 @@ int64_t kei_jv_i64(const struct kei_jv *v, int64_t dflt)
         return dflt;
     double d = node(v)->valuedouble;
     /* beyond 2^53 the double has lost the number: not a value to act on */
-    if (!(d >= -9007199254740992.0 && d <= 9007199254740992.0))
+    if (!(d > -9007199254740992.0 && d < 9007199254740992.0))
         return dflt;
     return (int64_t)d;
 }

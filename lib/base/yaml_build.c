@@ -6,7 +6,7 @@
  *
  * An anchor is a span of text already written, and an alias copies it; so the cap on the output
  * caps the expansion, and an alias to itself cannot be. What a merge key brings is written to a
- * second text and copied at the end of its map, without the keys that are there already.
+ * text aside, kept in another, and copied at the end of its map without the keys that are there.
  */
 #include "kei_config.h"
 
@@ -22,8 +22,11 @@
 
 #define MERGES_MAX 64
 
+/* The texts there are: the result; what belongs to merge keys while it is written; and after. */
+enum { RESULT, ASIDE, KEPT };
+
 struct span {
-    bool side; /* in the side text */
+    int where;
     size_t off, n;
 };
 
@@ -39,20 +42,20 @@ struct key {
 
 struct frame {
     bool map, key_next, comma;
-    bool side;           /* written to the side text */
-    bool merge_next;     /* the next value belongs to a merge key */
-    bool is_merge;       /* this is such a value */
-    uint32_t line;       /* of the merge key */
-    size_t start;        /* in its text */
-    size_t anchor;       /* index + 1 */
-    size_t keys, merges; /* where its own begin in the stacks */
+    int where;                    /* RESULT or ASIDE */
+    bool merge_next;              /* the next value belongs to a merge key */
+    bool is_merge;                /* this is such a value */
+    uint32_t line;                /* of the merge key */
+    size_t start;                 /* in its text */
+    size_t anchor;                /* index + 1 */
+    size_t keys, merges, anchors; /* where its own begin in the stacks */
 };
 
 struct build {
     struct kei_yaml *y;
     struct ke_error *err;
     yaml_parser_t parser;
-    struct ke_buf side;
+    struct ke_buf aside, kept;
     struct frame stack[KEI_JSON_DEPTH];
     uint32_t depth;
     struct kei_map names; /* anchor name to index + 1 */
@@ -78,24 +81,25 @@ static struct frame *top(struct build *b)
     return b->depth ? &b->stack[b->depth - 1] : NULL;
 }
 
-static struct ke_buf *text_of(struct build *b, bool side)
+static struct ke_buf *text_of(struct build *b, int where)
 {
-    return side ? &b->side : &b->y->text;
+    return where == RESULT ? &b->y->text : where == ASIDE ? &b->aside : &b->kept;
 }
 
-static bool in_side(struct build *b)
+/* where the next value is written */
+static int here(struct build *b)
 {
-    return b->depth && top(b)->side;
+    return b->depth ? top(b)->where : RESULT;
 }
 
 static struct ke_str view(struct build *b, struct span s)
 {
-    return kei_strn(text_of(b, s.side)->p + s.off, s.n);
+    return kei_strn(text_of(b, s.where)->p + s.off, s.n);
 }
 
 static int check_size(struct build *b, size_t more)
 {
-    size_t used = b->y->text.n + b->side.n;
+    size_t used = b->y->text.n + b->aside.n + b->kept.n;
 
     if (used > b->y->max || more > b->y->max - used)
         return kei_error(
@@ -103,15 +107,15 @@ static int check_size(struct build *b, size_t more)
             "YAML grew to more than the limit of %zu bytes (aliases count as what they "
             "stand for)",
             b->y->max);
-    if (!kei_buf_ok(&b->y->text) || !kei_buf_ok(&b->side))
+    if (!kei_buf_ok(&b->y->text) || !kei_buf_ok(&b->aside) || !kei_buf_ok(&b->kept))
         return no_memory(b);
     return 0;
 }
 
-/* Appends a span of either text to one of them; room comes first, for the source may move. */
-static int copy_span(struct build *b, bool to_side, struct span s)
+/* Appends a span of any text to one of them; room comes first, for the source may move. */
+static int copy_span(struct build *b, int to_where, struct span s)
 {
-    struct ke_buf *to = text_of(b, to_side);
+    struct ke_buf *to = text_of(b, to_where);
 
     int r = check_size(b, s.n);
     if (r < 0)
@@ -127,7 +131,7 @@ static int copy_span(struct build *b, bool to_side, struct span s)
 
 static int mark(struct build *b, uint32_t line)
 {
-    return in_side(b) ? 0 : kei_yaml_add_mark(b->y, b->y->text.n, line, b->err);
+    return here(b) != RESULT ? 0 : kei_yaml_add_mark(b->y, b->y->text.n, line, b->err);
 }
 
 /* ---- anchors ---- */
@@ -145,7 +149,7 @@ static int open_anchor(struct build *b, const yaml_char_t *name, size_t *ret_ind
     b->anchors = array;
     if (!ok)
         return no_memory(b);
-    b->anchors[b->n_anchors++] = (struct anchor){{false, 0, 0}, false};
+    b->anchors[b->n_anchors++] = (struct anchor){{RESULT, 0, 0}, false};
     *ret_index = b->n_anchors;
     if (kei_map_put(&b->names, key, (void *)(uintptr_t)b->n_anchors, NULL) < 0)
         return no_memory(b);
@@ -174,11 +178,9 @@ static int find_anchor(struct build *b, const yaml_char_t *name, uint32_t line, 
 
 /* ---- keys of a map ---- */
 
-static struct ke_str key_text(const struct build *b, const struct key *k)
+static struct ke_str key_text(struct build *b, const struct key *k)
 {
-    const struct ke_buf *t = k->at.side ? &b->side : &b->y->text;
-
-    return kei_strn(t->p + k->at.off, k->at.n);
+    return view(b, k->at);
 }
 
 static int compare(struct ke_str a, struct ke_str b)
@@ -291,23 +293,23 @@ static int merge_map(struct build *b, struct frame *f, struct span from)
     b->work -= from.n;
     while (r == 0 && kei_json_next(view(b, from), &it, &key, &value)) {
         const char *base = view(b, from).p;
-        struct span k = {from.side, from.off + (size_t)(key.p - 1 - base), key.n + 2};
-        struct span v = {from.side, from.off + (size_t)(value.p - base), value.n};
+        struct span k = {from.where, from.off + (size_t)(key.p - 1 - base), key.n + 2};
+        struct span v = {from.where, from.off + (size_t)(value.p - base), value.n};
         if (has_key(b, b->keys + f->keys, known, view(b, k)))
             continue;
-        struct ke_buf *out = text_of(b, f->side);
+        struct ke_buf *out = text_of(b, f->where);
         if (f->comma)
             kei_buf_addc(out, ',');
         f->comma = true;
-        struct span at = {f->side, out->n, k.n};
-        r = copy_span(b, f->side, k);
+        struct span at = {f->where, out->n, k.n};
+        r = copy_span(b, f->where, k);
         if (r == 0)
             r = add_key(b, at, f->line);
         kei_buf_addc(out, ':');
         if (r == 0)
             r = mark(b, f->line);
         if (r == 0)
-            r = copy_span(b, f->side, v);
+            r = copy_span(b, f->where, v);
     }
     sort_keys(b, b->keys + f->keys, b->n_keys - f->keys);
     return r;
@@ -334,7 +336,7 @@ static int merge_one(struct build *b, struct frame *f, struct span m)
                          f->line);
     b->work -= m.n;
     while (r == 0 && kei_json_next(view(b, m), &it, NULL, &v)) {
-        struct span s = {m.side, m.off + (size_t)(v.p - view(b, m).p), v.n};
+        struct span s = {m.where, m.off + (size_t)(v.p - view(b, m).p), v.n};
         if (kei_json_type(v) != '{')
             return bad_merge(b, f->line);
         if (++n > MERGES_MAX)
@@ -368,7 +370,7 @@ static int before_value(struct build *b, uint32_t line, bool *ret_merge)
     }
     if (!f->map) {
         if (f->comma)
-            kei_buf_addc(text_of(b, f->side), ',');
+            kei_buf_addc(text_of(b, f->where), ',');
         f->comma = true;
     }
     return mark(b, line);
@@ -395,23 +397,45 @@ static int open_node(struct build *b, bool map, const yaml_char_t *anchor, uint3
         return kei_error(b->err, KE_ELIMIT,
                          "YAML line %u: nested deeper than the limit of %d levels", line,
                          KEI_JSON_DEPTH);
-    bool side = merge || in_side(b);
+    int where = merge ? ASIDE : here(b);
     struct frame *f = &b->stack[b->depth++];
     *f = (struct frame){.map = map,
                         .key_next = map,
-                        .side = side,
+                        .where = where,
                         .is_merge = merge,
-                        .start = text_of(b, side)->n,
+                        .start = text_of(b, where)->n,
                         .keys = b->n_keys,
-                        .merges = b->n_merges};
-    kei_buf_addc(text_of(b, side), map ? '{' : '[');
+                        .merges = b->n_merges,
+                        .anchors = b->n_anchors};
+    kei_buf_addc(text_of(b, where), map ? '{' : '[');
     return open_anchor(b, anchor, &f->anchor);
+}
+
+/*
+ * Moves a finished value of a merge key, the end of what is written aside, to the kept text, so
+ * that the value around it can go on. Anchors that were set inside go with it.
+ */
+static int keep(struct build *b, size_t first_anchor, struct span *at)
+{
+    struct span old = *at;
+
+    *at = (struct span){KEPT, b->kept.n, old.n};
+    int r = copy_span(b, KEPT, old);
+    if (r < 0)
+        return r;
+    b->aside.n = old.off;
+    for (size_t i = first_anchor; i < b->n_anchors; i++) {
+        struct span *s = &b->anchors[i].at;
+        if (b->anchors[i].done && s->where == ASIDE)
+            *s = (struct span){KEPT, s->off - old.off + at->off, s->n};
+    }
+    return 0;
 }
 
 static int close_node(struct build *b)
 {
     struct frame *f = top(b);
-    struct ke_buf *out = text_of(b, f->side);
+    struct ke_buf *out = text_of(b, f->where);
     int r = 0;
 
     if (f->map) {
@@ -424,12 +448,14 @@ static int close_node(struct build *b)
     kei_buf_addc(out, f->map ? '}' : ']');
     b->n_keys = f->keys;
     b->n_merges = f->merges;
-    struct span at = {f->side, f->start, out->n - f->start};
-    bool merge = f->is_merge;
+    struct span at = {f->where, f->start, out->n - f->start};
     close_anchor(b, f->anchor, at);
     b->depth--;
-    if (merge)
-        r = add_merge(b, at);
+    if (f->is_merge) {
+        r = keep(b, f->anchors, &at);
+        if (r == 0)
+            r = add_merge(b, at);
+    }
     after_value(b);
     return r;
 }
@@ -491,7 +517,7 @@ static void add_string(struct ke_buf *out, struct ke_str s)
 static int add_scalar(struct build *b, const yaml_event_t *e, uint32_t line, char *ret_type)
 {
     struct ke_str s = {(const char *)e->data.scalar.value, e->data.scalar.length};
-    struct ke_buf *out = text_of(b, in_side(b));
+    struct ke_buf *out = text_of(b, here(b));
     bool plain = e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && e->data.scalar.plain_implicit;
     char want = 0;
     int kind = tag_kind(e->data.scalar.tag, plain, &want);
@@ -517,7 +543,7 @@ static int add_scalar(struct build *b, const yaml_event_t *e, uint32_t line, cha
 /* A key is always a string: 0644 becomes "420", yes becomes "true". */
 static int quote_key(struct build *b, size_t start, char type, uint32_t line)
 {
-    struct ke_buf *out = text_of(b, in_side(b));
+    struct ke_buf *out = text_of(b, here(b));
 
     if (type == KEI_YAML_NULL)
         return kei_error(b->err, KE_EPARSE,
@@ -539,12 +565,12 @@ static int quote_key(struct build *b, size_t start, char type, uint32_t line)
 static int end_key(struct build *b, size_t start, char type, uint32_t line)
 {
     struct frame *f = top(b);
-    struct ke_buf *out = text_of(b, f->side);
+    struct ke_buf *out = text_of(b, f->where);
 
     int r = quote_key(b, start, type, line);
     if (r < 0)
         return r;
-    r = add_key(b, (struct span){f->side, start, out->n - start}, line);
+    r = add_key(b, (struct span){f->where, start, out->n - start}, line);
     kei_buf_addc(out, ':');
     f->key_next = false;
     return r < 0 ? r : check_size(b, 0);
@@ -553,7 +579,7 @@ static int end_key(struct build *b, size_t start, char type, uint32_t line)
 static void begin_key(struct build *b, size_t *ret_start)
 {
     struct frame *f = top(b);
-    struct ke_buf *out = text_of(b, f->side);
+    struct ke_buf *out = text_of(b, f->where);
 
     if (f->comma)
         kei_buf_addc(out, ',');
@@ -587,7 +613,7 @@ static int on_scalar(struct build *b, const yaml_event_t *e, uint32_t line)
         return r;
     if (merge)
         return bad_merge(b, line);
-    start = text_of(b, in_side(b))->n;
+    start = text_of(b, here(b))->n;
     if (is_key)
         begin_key(b, &start);
     r = open_anchor(b, e->data.scalar.anchor, &anchor);
@@ -595,7 +621,7 @@ static int on_scalar(struct build *b, const yaml_event_t *e, uint32_t line)
         r = add_scalar(b, e, line, &type);
     if (r < 0)
         return r;
-    close_anchor(b, anchor, (struct span){in_side(b), start, text_of(b, in_side(b))->n - start});
+    close_anchor(b, anchor, (struct span){here(b), start, text_of(b, here(b))->n - start});
     if (is_key)
         return end_key(b, start, type, line);
     b->null_doc = !f && type == KEI_YAML_NULL;
@@ -619,12 +645,12 @@ static int on_alias(struct build *b, const yaml_event_t *e, uint32_t line)
             return kei_error(b->err, KE_EPARSE, "YAML line %u: a list or a map cannot be a key",
                              line);
         begin_key(b, &start);
-        r = copy_span(b, f->side, at);
+        r = copy_span(b, f->where, at);
         return r < 0 ? r : end_key(b, start, type, line);
     }
     r = before_value(b, line, &merge);
     if (r == 0)
-        r = merge ? add_merge(b, at) : copy_span(b, in_side(b), at);
+        r = merge ? add_merge(b, at) : copy_span(b, here(b), at);
     after_value(b);
     return r;
 }
@@ -638,7 +664,8 @@ static void forget_anchors(struct build *b)
     kei_map_free(&b->names);
     kei_map_init(&b->names, b->y->alloc, seed);
     b->n_anchors = 0;
-    kei_buf_clear(&b->side);
+    kei_buf_clear(&b->aside);
+    kei_buf_clear(&b->kept);
 }
 
 static int end_document(struct build *b)
@@ -721,7 +748,8 @@ int kei_yaml_build(struct kei_yaml *y, struct ke_str text, struct ke_error *err)
     b->y = y;
     b->err = err;
     b->work = (uint64_t)y->max * 4;
-    kei_buf_init(&b->side, y->alloc);
+    kei_buf_init(&b->aside, y->alloc);
+    kei_buf_init(&b->kept, y->alloc);
     /* names of anchors come from the text: where the heap lies is what an author cannot know */
     kei_map_init(&b->names, y->alloc, (uint64_t)(uintptr_t)b * UINT64_C(0x9e3779b97f4a7c15));
     int r = KE_ENOMEM;
@@ -733,7 +761,8 @@ int kei_yaml_build(struct kei_yaml *y, struct ke_str text, struct ke_error *err)
     } else {
         no_memory(b);
     }
-    ke_buf_free(&b->side);
+    ke_buf_free(&b->aside);
+    ke_buf_free(&b->kept);
     kei_map_free(&b->names);
     kei_free(y->alloc, b->anchors);
     kei_free(y->alloc, b->keys);
