@@ -80,11 +80,14 @@ static int mark_deleting(struct ke_cloud *c, const struct kei_object *o, struct 
 {
     struct ke_buf half = {0};
     struct ke_str grace;
+    int64_t seconds = 30;
     char at[KEI_TIME_MAX], quoted[KEI_TIME_MAX + 2];
     kei_buf_init(&half, kei_ctx_alloc(c->ctx));
-    if (!kei_json_path(kei_buf_str(&o->json), "spec.terminationGracePeriodSeconds", &grace))
+    if (!kei_json_path(kei_buf_str(&o->json), "spec.terminationGracePeriodSeconds", &grace) ||
+        !kei_json_i64(grace, &seconds))
         grace = KEI_STR("30");
-    kei_time_rfc3339(at, ke_ctx_real_ms(c->ctx));
+    /* as an API server: when the grace is over, not when the deletion was asked for */
+    kei_time_rfc3339(at, ke_ctx_real_ms(c->ctx) + seconds * 1000);
     snprintf(quoted, sizeof quoted, "\"%s\"", at);
     int r = kei_json_set(&half, kei_buf_str(&o->json), "metadata.deletionTimestamp",
                          kei_str(quoted), kei_err(c->ctx));

@@ -56,6 +56,8 @@ struct kei_peer {
     struct kei_link queue;       /* of deliveries to send, oldest first */
     uint32_t in_flight, pending;
     struct kei_timer resend;
+    struct kei_link held; /* replies that wait a moment, see kei_peer_reply */
+    struct kei_timer held_due;
     int64_t heartbeat_ms; /* Unix time of the last status or lease */
 };
 
@@ -88,6 +90,13 @@ int kei_sessions_start(struct ke_cloud *c);
 void kei_session_close(struct kei_session *s, const char *why);
 /* Encodes in the peer's dialect and sends; frees nothing. KE_ECLOSED without session. */
 int kei_peer_send(struct kei_peer *p, const struct ke_msg *m);
+/*
+ * Sends a reply. Upstream's edge drops one that is back before its caller began to wait, and then
+ * stalls for a minute: so its replies are held for a few milliseconds. Takes a reference.
+ */
+int kei_peer_reply(struct kei_peer *p, struct ke_msg *m);
+void kei_peer_replies_drop(struct kei_peer *p);
+void kei_peer_on_held(struct kei_timer *t);
 
 /* ---- requests of nodes (upstream*.c) ---- */
 void kei_upstream(struct kei_peer *p, struct ke_msg *m);

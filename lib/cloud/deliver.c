@@ -463,8 +463,11 @@ struct kei_peer *kei_peer_get(struct ke_cloud *c, const char *name, bool make)
     kei_map_init(&p->deliveries, a, kei_ctx_random64(c->ctx));
     kei_list_init(&p->queue);
     kei_timer_init(c->ctx, &p->resend, on_resend);
+    kei_list_init(&p->held);
+    kei_timer_init(c->ctx, &p->held_due, kei_peer_on_held);
     if (kei_map_put(&c->peers, kei_str(name), p, NULL) < 0) {
         kei_timer_fini(&p->resend);
+        kei_timer_fini(&p->held_due);
         kei_free(a, p);
         return NULL;
     }
@@ -483,7 +486,9 @@ void kei_peers_free(struct ke_cloud *c)
         for (size_t k = 0; kei_map_next(&p->deliveries, &k, &key, &inner);)
             kei_free(a, inner);
         kei_map_free(&p->deliveries);
+        kei_peer_replies_drop(p);
         kei_timer_fini(&p->resend);
+        kei_timer_fini(&p->held_due);
         kei_free(a, p);
     }
     kei_map_free(&c->peers);

@@ -13,6 +13,7 @@
 #define KEEPALIVE_MS 30000 /* upstream's tolerance: twice the edge's heartbeat */
 #define PING_MS 10000
 #define SEND_CAP (64u * 1024u * 1024u)
+#define REPLY_HOLD_MS 10
 
 static void session_free(struct kei_session *s)
 {
@@ -23,6 +24,7 @@ static void session_free(struct kei_session *s)
     c->sessions--;
     if (p->session == s) {
         p->session = NULL;
+        kei_peer_replies_drop(p);
         kei_deliver_disconnected(p);
     }
     kei_free(kei_ctx_alloc(c->ctx), s);
@@ -60,10 +62,64 @@ int kei_peer_send(struct kei_peer *p, const struct ke_msg *m)
     /* every key explicit is what all versions read, and what 1.4 needs */
     uint32_t dialect = p->dialect == KE_DIALECT_AUTO ? KE_DIALECT_1_4 : p->dialect;
     int r = ke_msg_encode(m, ctx, dialect, &text, kei_err(ctx));
+    kei_log(ctx, KE_LOG_DEBUG, "cloud", "to %s: %s %s version %s (%s, answers %s)", p->name,
+            ke_msg_operation(m), ke_msg_resource(m), ke_msg_resource_version(m), ke_msg_id(m),
+            ke_msg_parent_id(m));
     if (r == 0)
         r = kei_ws_send(p->session->ws, text.p, text.n);
     ke_buf_free(&text);
     return r;
+}
+
+struct held {
+    struct kei_link link;
+    struct ke_msg *msg;
+    int64_t due_ms;
+};
+
+int kei_peer_reply(struct kei_peer *p, struct ke_msg *m)
+{
+    struct ke_ctx *ctx = p->cloud->ctx;
+    if (p->ours || !p->session)
+        return kei_peer_send(p, m);
+    struct held *h = kei_zalloc(kei_ctx_alloc(ctx), sizeof *h);
+    if (!h)
+        return kei_fail(ctx, KE_ENOMEM, "out of memory for a reply to node %s", p->name);
+    h->msg = ke_msg_ref(m);
+    h->due_ms = ke_ctx_mono_ms(ctx) + REPLY_HOLD_MS;
+    kei_list_add_tail(&p->held, &h->link);
+    return kei_timer_armed(&p->held_due) ? 0 : kei_timer_at(&p->held_due, h->due_ms);
+}
+
+static void held_free(struct kei_peer *p, struct held *h)
+{
+    kei_list_remove(&h->link);
+    ke_msg_unref(h->msg);
+    kei_free(kei_ctx_alloc(p->cloud->ctx), h);
+}
+
+void kei_peer_on_held(struct kei_timer *t)
+{
+    struct kei_peer *p = KEI_OF(t, struct kei_peer, held_due);
+    int64_t now = ke_ctx_mono_ms(p->cloud->ctx);
+    while (!kei_list_empty(&p->held)) {
+        struct held *h = KEI_OF(p->held.next, struct held, link);
+        if (h->due_ms > now) {
+            (void)kei_timer_at(t, h->due_ms);
+            return;
+        }
+        if (kei_peer_send(p, h->msg) < 0)
+            kei_log(p->cloud->ctx, KE_LOG_WARN, "cloud", "a reply to node %s was not sent: %s",
+                    p->name, ke_ctx_error(p->cloud->ctx));
+        held_free(p, h);
+    }
+}
+
+void kei_peer_replies_drop(struct kei_peer *p)
+{
+    while (!kei_list_empty(&p->held))
+        held_free(p, KEI_OF(p->held.next, struct held, link));
+    kei_timer_stop(&p->held_due);
 }
 
 /* The dialect shows in the first registration or status message, and is kept with the node. */
@@ -101,6 +157,8 @@ static void on_message(void *user, const char *bytes, size_t n)
     if (strcmp(ke_msg_operation(m), "keepalive") == 0) {
         (void)kei_timer_in(&s->keepalive, KEEPALIVE_MS);
     } else if (!kei_msg_is_empty(m)) {
+        kei_log(c->ctx, KE_LOG_DEBUG, "cloud", "from %s: %s %s (%s, answers %s)", p->name,
+                ke_msg_operation(m), ke_msg_resource(m), ke_msg_id(m), ke_msg_parent_id(m));
         learn_dialect(p, m);
         kei_upstream(p, m);
     }

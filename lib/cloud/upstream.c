@@ -32,7 +32,7 @@ void kei_answer(struct kei_peer *p, const struct ke_msg *m, const char *resource
     }
     int r = ke_msg_new(&reply, ctx, &c, kei_err(ctx));
     if (r == 0)
-        r = kei_peer_send(p, reply);
+        r = kei_peer_reply(p, reply);
     ke_msg_unref(reply);
     if (r < 0)
         kei_log(ctx, KE_LOG_WARN, "cloud", "no answer to %s of node %s: %s", c.resource, p->name,
@@ -192,7 +192,7 @@ static void query_config(struct kei_peer *p, struct ke_msg *m, const char *type,
     mc.resource_version = version;
     mc.content = o->json.p;
     mc.content_len = o->json.n;
-    if (ke_msg_new(&reply, ctx, &mc, kei_err(ctx)) == 0 && kei_peer_send(p, reply) == 0)
+    if (ke_msg_new(&reply, ctx, &mc, kei_err(ctx)) == 0 && kei_peer_reply(p, reply) == 0)
         kei_deliver_reply_sent(p, ke_msg_id(reply), o);
     ke_msg_unref(reply);
 }
