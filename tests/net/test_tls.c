@@ -98,7 +98,7 @@ static void read_once(struct tls_end *e)
 static void transfer(struct tls_end *a, struct tls_end *b, size_t total, size_t chunk)
 {
     char *data = malloc(total), *got = malloc(total);
-    size_t sent = 0, have = 0, n;
+    size_t sent = 0, have = 0, n, idle = 0;
     for (size_t i = 0; i < total; i++)
         data[i] = (char)(i * 31 + i / 251);
     while (have < total) {
@@ -120,7 +120,8 @@ static void transfer(struct tls_end *a, struct tls_end *b, size_t total, size_t 
         } else if (r != KEI_TLS_WANT_READ) {
             fail_msg("%d %s", r, b->err.text);
         }
-        if (!moved && a->out->n == 0)
+        idle = moved ? 0 : idle + 1;
+        if (idle > 10000) /* a full transport needs many rounds for a record */
             fail_msg("stuck after %zu of %zu bytes", have, total);
     }
     assert_memory_equal(data, got, total);
@@ -194,8 +195,9 @@ static void test_moved_buffer(void **state)
     free(a);
     t.to_server.room = 0;
     assert_int_equal(kei_tls_write(t.client.tls, b, 6000, &n, &t.client.err), 0);
-    assert_int_equal(n, 5000);
-    assert_int_equal(kei_tls_write(t.client.tls, b + n, 6000 - n, &n, &t.client.err), 0);
+    assert_true(n >= 5000);
+    if (n < 6000)
+        assert_int_equal(kei_tls_write(t.client.tls, b + n, 6000 - n, &n, &t.client.err), 0);
     for (size_t have = 0; have < 6000; have += n)
         assert_int_equal(
             kei_tls_read(t.server.tls, got + have, sizeof got - have, &n, &t.server.err), 0);
@@ -296,6 +298,8 @@ static void test_handshake_cut(void **state)
         else
             t.to_server.write_errno = ECONNRESET;
         t.client.r = kei_tls_handshake(t.client.tls, &t.client.err);
+        if (who == 1)
+            t.to_server.n /= 2;
         t.server.r = kei_tls_handshake(t.server.tls, &t.server.err);
         if (who == 0)
             end_is(&t.client, KE_ECONN, "closed the connection during the TLS handshake");
@@ -304,9 +308,9 @@ static void test_handshake_cut(void **state)
         if (who == 3)
             end_is(&t.client, KE_ECONN, "reset");
         if (who == 1)
-            t.to_server.n = 0;
+            end_is(&t.server, KE_ECONN, "closed the connection during the TLS handshake");
         assert_int_equal(kei_tls_handshake(t.client.tls, &t.client.err),
-                         who == 1 ? KEI_TLS_WANT_READ : KE_ESTATE);
+                         who == 1 ? KE_ETLS : KE_ESTATE);
         pair_fini(&t);
     }
     kei_tls_config_unref(c);
@@ -692,8 +696,8 @@ static void test_ossl_no_memory(void **state)
     (void)state;
     struct tls_fixture x;
     begin(&x);
-    ossl_fail_each(each_tls, &x, false);
-    ossl_fail_each(each_tls, &x, true);
+    ossl_fail_each(each_tls, &x, false, 1);
+    ossl_fail_each(each_tls, &x, true, 3);
     end(&x);
 }
 

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A WebSocket client that expects its messages back. Prints READY 1, then OK or what went wrong."""
+"""A WebSocket client that expects its messages back. Argument: PORT, or FOLDER:PORT for wss with
+the certificates there. Prints READY 1, then OK or what went wrong."""
 import asyncio
+import ssl
 import sys
 
 import websockets
@@ -12,10 +14,19 @@ async def parts():
         yield "part %d " % n
 
 
-async def main(port):
+def target(arg):
+    if ":" not in arg:
+        return "ws://127.0.0.1:%s/x" % arg, None
+    folder, port = arg.rsplit(":", 1)
+    tls = ssl.create_default_context(cafile=folder + "/ca.pem")
+    tls.load_cert_chain(folder + "/node.pem", folder + "/node.key")
+    return "wss://127.0.0.1:%s/x" % port, tls
+
+
+async def main(arg):
+    url, tls = target(arg)
     # compression is offered: the server must decline it by not mentioning it
-    async with websockets.connect("ws://127.0.0.1:%s/x" % port, max_size=None,
-                                  ping_interval=None) as ws:
+    async with websockets.connect(url, ssl=tls, max_size=None, ping_interval=None) as ws:
         for size in (0, 1, 125, 126, 127, 4095, 4096, 4097, 65535, 65536, 1000000):
             text = "x" * size
             await ws.send(text)
