@@ -130,6 +130,13 @@ int kei_objects_collect(struct kei_objects *o, const struct kei_podspec *s, stru
     return c.r;
 }
 
+bool kei_objects_refers(const struct kei_podspec *s, const char *type, const char *name,
+                        struct kei_arena *a)
+{
+    struct kei_objects o;
+    return kei_objects_collect(&o, s, a, NULL) == 0 && kei_objects_find(&o, type, name);
+}
+
 /* ---- values ---- */
 
 static struct ke_str part(const struct kei_object *o, const char *key)

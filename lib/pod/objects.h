@@ -17,7 +17,6 @@ struct kei_object {
     struct ke_str text;   /* the object, NUL-terminated or not; p NULL: none */
     int status;           /* 0 with text, KE_ENOTFOUND: there is none, else why it is not known */
     const char *why;      /* text of status, "" */
-    struct kei_reply_slot *slot; /* the engine's */
 };
 
 struct kei_objects {

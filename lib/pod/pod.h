@@ -50,11 +50,12 @@ struct kei_pods_config {
     uint32_t n_process_allow;
     uint32_t max_pods;        /* default 110 */
     const char *process_user; /* name or uid; default: the node's own */
+    bool process_any_user;    /* runAsUser may name another one, if the node is root */
     const char *shim;         /* default: the installed one */
     /* Folders and files hostPath volumes may name (with all below); none given: any but DATA. */
     const char *const *host_path_allow;
     uint32_t n_host_path_allow;
-    uint32_t query_ms;         /* wait for one ConfigMap, Secret or token; default 15000 */
+    uint32_t query_ms;         /* wait for one ConfigMap, Secret or token; default 65000 */
     uint32_t restart_min_ms;   /* back-off of restarts; default 10000 */
     uint32_t restart_max_ms;   /* default 300000 */
     uint32_t restart_reset_ms; /* running so long forgets the back-off; default 600000 */

@@ -14,6 +14,15 @@ void kei_text_copy(char *out, size_t n, const char *text)
     out[k] = '\0';
 }
 
+/* FNV-1a: not against an adversary, who could as well name the other image. */
+uint64_t kei_image_hash(const char *image)
+{
+    uint64_t h = UINT64_C(14695981039346656037);
+    for (const char *s = image; *s; s++)
+        h = (h ^ (unsigned char)*s) * UINT64_C(1099511628211);
+    return h ? h : 1;
+}
+
 /* ---- what happened ---- */
 
 uint32_t kei_ct_next_attempt(const struct kei_ct *c)
@@ -35,6 +44,7 @@ void kei_ct_created(struct kei_ct *c, uint32_t attempt, const char *id)
     c->state = KEI_CT_CREATED;
     c->had = true;
     c->outdated = false;
+    c->broken = false;
     c->attempt = attempt;
     c->retry_ms = 0;
     c->due_mono = 0;
@@ -87,6 +97,33 @@ bool kei_ct_exited(struct kei_ct *c, const struct kei_ct_end *e, int64_t mono,
     kei_text_copy(c->end.id, sizeof c->end.id, c->id);
     next_backoff(c, mono, conf);
     return true;
+}
+
+void kei_ct_broken(struct kei_ct *c, const char *message)
+{
+    c->busy = false;
+    if (c->state != KEI_CT_CREATED)
+        return; /* it ran after all, and that was told */
+    c->broken = true;
+    kei_ct_wait(c, "RunContainerError", message);
+}
+
+void kei_ct_discarded(struct kei_ct *c, int64_t mono, int64_t real,
+                      const struct kei_state_conf *conf)
+{
+    struct kei_ct_end e = {.valid = true, .exit_code = 128, .finished_ms = real};
+    c->stopping = false;
+    if (c->state != KEI_CT_CREATED)
+        return;
+    if (!c->broken) {
+        c->state = KEI_CT_WAITING;
+        kei_ct_wait(c, "", "");
+        return;
+    }
+    kei_text_copy(e.reason, sizeof e.reason, "StartError");
+    kei_text_copy(e.message, sizeof e.message, c->message);
+    kei_ct_wait(c, "", "");
+    kei_ct_exited(c, &e, mono, conf);
 }
 
 void kei_ct_failed(struct kei_ct *c, const char *reason, const char *message, int64_t mono,
@@ -151,48 +188,52 @@ static void wake_at(int64_t *wake, int64_t at)
         *wake = at;
 }
 
+static struct kei_step do_nothing(void)
+{
+    return (struct kei_step){KEI_DO_NOTHING, 0};
+}
+
+/* If the last attempt to end it failed there is a pause before the next. */
+static bool pausing(const struct kei_ct *c, int64_t mono, int64_t *wake)
+{
+    if (mono >= c->due_mono)
+        return false;
+    wake_at(wake, c->due_mono);
+    return true;
+}
+
 static struct kei_step plan_stop(const struct kei_ct *c, int64_t kill_mono, int64_t mono,
                                  int64_t *wake)
 {
     int64_t grace = kill_mono > mono ? kill_mono - mono : 0;
-    if (c->busy)
-        return (struct kei_step){KEI_DO_NOTHING, 0}; /* its end decides what there is to stop */
-    if (c->state == KEI_CT_CREATED)
-        return (struct kei_step){c->stopping ? KEI_DO_NOTHING : KEI_DO_REMOVE, 0};
-    if (c->state != KEI_CT_RUNNING || (c->stopping && c->kill_mono <= kill_mono))
-        return (struct kei_step){KEI_DO_NOTHING, 0};
-    if (!c->stopping && mono < c->due_mono) { /* the last attempt to stop it failed */
-        wake_at(wake, c->due_mono);
-        return (struct kei_step){KEI_DO_NOTHING, 0};
-    }
-    return (struct kei_step){KEI_DO_STOP, grace};
+    bool sooner = c->stopping && kill_mono < c->kill_mono;
+    if (c->busy || (c->stopping && !(sooner && c->state == KEI_CT_RUNNING)))
+        return do_nothing(); /* its end decides what there is to stop */
+    if (c->state != KEI_CT_CREATED && c->state != KEI_CT_RUNNING)
+        return do_nothing();
+    if (!c->stopping && pausing(c, mono, wake))
+        return do_nothing();
+    return (struct kei_step){c->state == KEI_CT_CREATED ? KEI_DO_REMOVE : KEI_DO_STOP, grace};
 }
 
 static struct kei_step plan_run(const struct kei_pod_state *s, const struct kei_ct *c, int64_t mono,
                                 int64_t *wake)
 {
-    struct kei_step none = {KEI_DO_NOTHING, 0};
-    if (c->busy || s->held)
-        return none;
+    if (c->busy || c->stopping)
+        return do_nothing();
     switch (c->state) {
     case KEI_CT_CREATED:
-        if (c->outdated)
-            return (struct kei_step){c->stopping ? KEI_DO_NOTHING : KEI_DO_REMOVE, 0};
-        return (struct kei_step){KEI_DO_START, 0};
+        if (c->outdated || c->broken)
+            return plan_stop(c, mono, mono, wake);
+        return s->held ? do_nothing() : (struct kei_step){KEI_DO_START, 0};
     case KEI_CT_RUNNING:
-        if (c->outdated && !c->stopping)
-            return plan_stop(c, mono + s->grace_ms, mono, wake);
-        return none;
+        return c->outdated ? plan_stop(c, mono + s->grace_ms, mono, wake) : do_nothing();
     case KEI_CT_WAITING:
     case KEI_CT_EXITED:
         break;
     }
-    if (!kei_ct_restarts(s, c))
-        return none;
-    if (mono < c->due_mono) {
-        wake_at(wake, c->due_mono);
-        return none;
-    }
+    if (s->held || !kei_ct_restarts(s, c) || pausing(c, mono, wake))
+        return do_nothing();
     return (struct kei_step){KEI_DO_CREATE, 0};
 }
 

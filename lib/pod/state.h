@@ -37,18 +37,21 @@ struct kei_ct_end {
 
 struct kei_ct {
     enum kei_ct_state state;
-    bool had;            /* there was an instance: attempt counts */
-    bool busy;           /* pull, create or start is under way */
-    bool stopping;       /* stop is under way, with kill_mono as its end */
-    bool outdated;       /* the spec wants another image than the instance has */
-    uint32_t attempt;    /* of the newest instance */
+    bool had;         /* there was an instance: attempt counts */
+    bool busy;        /* pull, create or start is under way */
+    bool stopping;    /* stop is under way, with kill_mono as its end */
+    bool broken;      /* created, but its start failed: ended before anything else; see message */
+    bool outdated;    /* the spec wants another image than the instance has */
+    uint32_t attempt; /* of the newest instance */
     char id[KEI_ID_MAX]; /* of the newest instance, "" if unknown */
     char image_id[KEI_ID_MAX];
+    uint64_t image_hash; /* of the image in the spec it was made by; 0: unknown */
     int64_t started_ms, started_mono;
     int64_t kill_mono;
     struct kei_ct_end end;       /* of this instance, in EXITED */
     struct kei_ct_end last;      /* of the instance before it */
     int64_t backoff_ms;          /* pause before the next restart; 0: none */
+    int64_t pause_ms;            /* the pause under way, for people */
     int64_t retry_ms;            /* pause after the next failure to create */
     int64_t due_mono;            /* not before this time */
     char reason[KEI_REASON_MAX]; /* why it waits */
@@ -67,6 +70,7 @@ struct kei_pod_state {
     bool held;         /* nothing may be created: not admitted, or another pod of that name ends */
     bool final;        /* phase is Succeeded or Failed, for ever */
     bool succeeded;    /* which of the two */
+    int64_t grace_ms;  /* for a container that is replaced */
     int64_t kill_mono; /* in STOP: when the grace is over */
     int64_t deadline_mono; /* activeDeadlineSeconds, 0: none */
     struct kei_ct *cts;
@@ -86,7 +90,7 @@ enum kei_do {
     KEI_DO_CREATE, /* and start, as attempt kei_ct_next_attempt */
     KEI_DO_START,
     KEI_DO_STOP,
-    KEI_DO_REMOVE, /* created, never started, not wanted */
+    KEI_DO_REMOVE, /* created, but not running, not wanted or broken */
 };
 
 struct kei_step {
@@ -111,6 +115,11 @@ bool kei_ct_exited(struct kei_ct *c, const struct kei_ct_end *e, int64_t mono,
 /* It could not be created: reason and message are shown, tried again after a growing pause. */
 void kei_ct_failed(struct kei_ct *c, const char *reason, const char *message, int64_t mono,
                    const struct kei_state_conf *conf);
+/* Its start failed, for the reason in message: what there may be of it has to be ended first. */
+void kei_ct_broken(struct kei_ct *c, const char *message);
+/* A created one that was not started is no more; a broken one counts as a run that failed. */
+void kei_ct_discarded(struct kei_ct *c, int64_t mono, int64_t real,
+                      const struct kei_state_conf *conf);
 /* Waits for something that is not its own fault; no pause of its own. */
 void kei_ct_wait(struct kei_ct *c, const char *reason, const char *message);
 bool kei_ct_crash_looping(const struct kei_pod_state *s, const struct kei_ct *c, int64_t mono);
@@ -134,6 +143,7 @@ enum kei_phase kei_state_phase(const struct kei_pod_state *s);
 /* Makes a final phase final. True if it just became so. */
 bool kei_state_settle(struct kei_pod_state *s);
 const char *kei_phase_name(enum kei_phase p);
+uint64_t kei_image_hash(const char *image); /* not 0 */
 /* Copies text, cut at a character's boundary to fit n bytes. */
 void kei_text_copy(char *out, size_t n, const char *text);
 

@@ -268,6 +268,11 @@ static void put_container(struct writer *x, size_t i)
 static void put_containers(struct writer *x)
 {
     const char *last = "";
+    bool any = !x->st->final; /* a pod that was refused has none */
+    for (size_t i = 0; i < x->st->n; i++)
+        any = any || x->st->cts[i].had;
+    if (!any)
+        return;
     kei_jw_key(&x->w, "containerStatuses");
     kei_jw_arr(&x->w);
     for (size_t k = 0; k < x->st->n; k++) {

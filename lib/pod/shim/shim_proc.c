@@ -120,13 +120,26 @@ static void sync_folder(const char *path)
     }
 }
 
+/* Start times count from the boot, so the boot is told too. */
+static void boot_id(char out[48])
+{
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, out, 47) : 0;
+    if (fd >= 0)
+        close(fd);
+    out[n > 0 ? n : 0] = '\0';
+    out[strcspn(out, "\n")] = '\0';
+}
+
 bool shim_pid_write(pid_t shim, pid_t child, int64_t started_ms)
 {
-    char text[KE_SHIM_STATE_MAX];
-    int n = snprintf(text, sizeof text,
-                     "shim=%d\nshimstart=%llu\nchild=%d\nchildstart=%llu\nstarted=%lld\nend\n",
-                     (int)shim, (unsigned long long)shim_start_time(shim), (int)child,
-                     (unsigned long long)shim_start_time(child), (long long)started_ms);
+    char text[KE_SHIM_STATE_MAX], boot[48];
+    boot_id(boot);
+    int n =
+        snprintf(text, sizeof text,
+                 "shim=%d\nshimstart=%llu\nchild=%d\nchildstart=%llu\nboot=%s\nstarted=%lld\nend\n",
+                 (int)shim, (unsigned long long)shim_start_time(shim), (int)child,
+                 (unsigned long long)shim_start_time(child), boot, (long long)started_ms);
     int fd = open(KE_SHIM_PID ".tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return false;

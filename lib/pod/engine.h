@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shared by the files of the pod engine: the engine, one pod, one preparation. Loop thread.
+ *
+ *   engine.c   entry, start, messages of the router, events of the runtime
+ *   load.c     what store and runtime know after a start, and taking it back
+ *   lifecycle.c  one pod: from the state machine's steps to operations of the runtime, to its end
+ *   prepare.c  what a pod needs before its containers: objects, volumes, configuration
+ *   report.c   status, notes, what the host is told
+ */
+#ifndef KEI_POD_ENGINE_H
+#define KEI_POD_ENGINE_H
+
+#include <limits.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/map.h"
+#include "message/msg_priv.h"
+#include "pod/pod.h"
+#include "pod/runtime_process.h"
+#include "pod/runtime_table.h"
+#include "pod/status.h"
+#include "pod/volume.h"
+
+#define KEI_PODS_MODULE "edged"
+#define KEI_PODS_META "metamanager"
+#define KEI_PODS_REFRESH_MS 60000 /* until an object that was lost is asked for again */
+
+/* ---- one pod ---- */
+
+/* How far the end of a pod has come. A deleted one goes by SANDBOX, FOLDER to TOLD; one that is
+ * gone in the cloud by SANDBOX, REMOVE to LAST, also from TOLD. */
+enum kei_end {
+    KEI_END_NOT,
+    KEI_END_SANDBOX, /* containers are over; the sandbox goes */
+    KEI_END_FOLDER,  /* volumes go */
+    KEI_END_TOLD,    /* the cloud may delete it; it is kept until the cloud says so */
+    KEI_END_REMOVE,  /* instances are removed from the runtime */
+    KEI_END_LAST,    /* volumes and logs go */
+};
+
+enum kei_sandbox {
+    KEI_SANDBOX_NONE,
+    KEI_SANDBOX_STARTING,
+    KEI_SANDBOX_READY,
+};
+
+struct kei_prep;
+
+/* The Pod object as it came, and what was read of it. A preparation keeps the one it began with. */
+struct kei_pod_object {
+    uint32_t refs;
+    char *json;
+    struct kei_arena arena;
+    struct kei_podspec spec;
+};
+
+struct kei_pod {
+    struct kei_pods *ps;
+    struct kei_link link;  /* in ps->pods while it counts */
+    struct kei_link kick;  /* in ps->kicked: to be looked at this turn */
+    struct kei_link dirty; /* in ps->dirty: to be reported this turn */
+    uint32_t refs;         /* the list's, and one per operation under way */
+    bool gone;             /* out of the list */
+    char uid[KEI_POD_UID_MAX + 1];
+    char *key; /* NS/NAME */
+    struct kei_pod_object *object;
+    const struct kei_podspec *spec; /* of object */
+    struct kei_pod_state st;
+    struct kei_conds conds;
+    int64_t start_ms;
+    bool admitted; /* it was counted once; not refused for want of room again */
+    /* deletion */
+    enum kei_end end;
+    uint32_t end_ops;  /* operations of the end under way */
+    bool tells_delete; /* graceful: the engine asks the cloud to delete it */
+    /* preparation */
+    struct kei_prep *prep;        /* under way, or ready to be used */
+    bool prepared;                /* one has succeeded since the engine started */
+    bool refresh, refresh_remote; /* volumes are to be written again */
+    int64_t prep_due, prep_pause; /* monotonic ms; pause after the next failure */
+    int64_t refresh_due;          /* 0: none planned */
+    /* sandbox */
+    enum kei_sandbox sandbox;
+    uint32_t sandbox_attempt;
+    bool sandbox_had;
+    char sandbox_id[KEI_ID_MAX];
+    char ip[64];
+    bool *pulled; /* per container: its image is there for the next create */
+    struct kei_timer timer;
+    /* reports */
+    char *sent; /* the PodStatus last reported */
+    size_t sent_n;
+    char *note;
+    bool told; /* the host has heard of it */
+};
+
+/* ---- the engine ---- */
+
+struct kei_pods {
+    struct ke_ctx *ctx;
+    const struct ke_alloc *alloc;
+    uint32_t refs; /* the owner's, and one per operation under way */
+    bool freed, started, stopped;
+    /* configuration, copied */
+    char *node_name, *data, *log_folder;
+    char node_ip[64];
+    char **host_path_allow;
+    struct kei_vconfig vconf;
+    struct kei_state_conf sconf;
+    struct ke_router *router;
+    struct ke_store *store;
+    uint32_t (*dialect)(void *user);
+    struct kei_pods_ops ops;
+    void *user;
+    const struct ke_runtime_ops *rt_ops; /* NULL: no runtime */
+    void *rt_user;
+    uint32_t max_pods, query_ms;
+    int64_t op_ms, retry_min, retry_max;
+    /* parts */
+    struct kei_process *process;
+    struct ke_runtime *rt;
+    struct ke_module *module;
+    struct kei_link pods, kicked, dirty;
+    struct kei_map by_uid;
+    struct kei_defer work;  /* looks at kicked and dirty */
+    struct kei_timer retry; /* reports that found a full queue */
+    /* the runtime */
+    char rt_name[80], rt_version[80], rt_text[256];
+    bool rt_answered, rt_ready, rt_asking;
+    struct kei_timer rt_timer; /* asks again */
+    bool listing;              /* the question is under way */
+    bool listed;               /* its containers are known */
+    bool list_failed;          /* at least once: so pods are reported as waiting for it */
+    bool list_again;           /* an event came meanwhile */
+    int64_t list_pause;
+    /* start */
+    struct kei_load *load; /* NULL once the store has been read */
+    bool settled;
+    bool connected;
+};
+
+/* engine.c */
+void kei_pods_unref(struct kei_pods *ps);
+struct kei_pod *kei_pods_by_uid(struct kei_pods *ps, struct ke_str uid);
+uint32_t kei_pods_dialect(const struct kei_pods *ps);
+void kei_pods_message(struct kei_pods *ps, struct ke_msg *m);
+/* Reads json (copied) as a new pod, not looked at yet. NULL with the context's error. */
+struct kei_pod *kei_pod_new(struct kei_pods *ps, struct ke_str json);
+void kei_pod_ref(struct kei_pod *p);
+void kei_pod_object_unref(struct kei_pods *ps, struct kei_pod_object *o); /* NULL is fine */
+void kei_pod_unref(struct kei_pod *p);
+/* Takes it off the engine's list. */
+void kei_pod_drop(struct kei_pod *p);
+/* One read from the store: admits it and lets it go on. */
+void kei_pod_begin(struct kei_pod *p);
+/* Those that waited for a pod of this name to be over go on. */
+void kei_pod_settle_name(struct kei_pod *gone);
+void kei_pods_report_later(struct kei_pods *ps);
+
+/* load.c */
+int kei_load_begin(struct kei_pods *ps);
+void kei_load_free(struct kei_load *l);
+void kei_load_hold(struct kei_load *l, struct ke_msg *m); /* kept until the store is read */
+void kei_load_list(struct kei_pods *ps);                  /* asks the runtime for its containers */
+void kei_runtime_ask(struct kei_pods *ps);                /* asks the runtime for its state */
+
+/* lifecycle.c */
+void kei_pod_kick(struct kei_pod *p); /* look at it later in this turn */
+void kei_pod_sync(struct kei_pod *p); /* look at it */
+void kei_pod_event(struct kei_pods *ps, const struct ke_container_info *c);
+/* Begins its deletion, grace in ms; or its end at once, gone in the cloud. */
+void kei_pod_delete(struct kei_pod *p, int64_t grace_ms);
+void kei_pod_kill(struct kei_pod *p);
+/* What failed for want of something is tried at once. */
+void kei_pod_retry(struct kei_pod *p);
+/* Shows reason and message at the containers that wait; the next preparation comes after a pause.
+ */
+void kei_pod_wait(struct kei_pod *p, const char *reason, const char *message);
+void kei_pod_pause(struct kei_pod *p);
+/* Ends a container nobody wants: kills it, removes it. */
+void kei_stray_end(struct kei_pods *ps, const char *id);
+size_t kei_pod_container(const struct kei_pod *p, const char *name); /* index, or n */
+void kei_end_of(struct kei_ct_end *e, const struct ke_container_info *c);
+
+/* prepare.c */
+/*
+ * Begins a preparation; kei_pod_kick follows when it is over. remote: objects are asked for even if
+ * the store has them.
+ */
+void kei_prep_begin(struct kei_pod *p, bool remote);
+bool kei_prep_ready(const struct kei_pod *p);
+void kei_prep_drop(struct kei_pod *p); /* forgets it, whatever its state */
+/*
+ * The configuration of container i for attempt; strings live in the preparation. KE_E* with text of
+ * kubelet's for people.
+ */
+int kei_prep_config(struct kei_pod *p, size_t i, uint32_t attempt, struct ke_container_config *c,
+                    struct ke_error *err);
+const char *kei_pod_ip(const struct kei_pod *p);
+bool kei_pod_log_folder(const struct kei_pod *p, char *out, size_t n);
+
+/* report.c */
+void kei_pod_dirty(struct kei_pod *p); /* report it later in this turn if something changed */
+void kei_pod_report(struct kei_pod *p);
+void kei_pod_tell_delete(struct kei_pod *p);
+/* The status of a pod that cannot be read. */
+void kei_report_invalid(struct kei_pods *ps, struct ke_str json, const char *text);
+void kei_pod_tell_gone(struct kei_pod *p);
+void kei_note_read(struct kei_pod *p, struct ke_str note);
+void kei_note_remove(struct kei_pods *ps, const char *uid);
+void kei_pod_info(const struct kei_pod *p, struct ke_pod_info *ret);
+void kei_notes_write(struct kei_pods *ps); /* those of the dirty pods, in one transaction */
+
+#endif
