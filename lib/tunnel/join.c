@@ -115,13 +115,13 @@ static int check_issued(struct kei_join *j, struct ke_str der)
     r = kei_cert_info(got->cert, &got->info, &j->err);
     if (r < 0)
         return r;
-    if (!kei_cert_matches(got->cert, key_of(j)))
-        return kei_error(&j->err, KE_EKEY, "the cloud %s certified another key than was asked",
-                         j->conf.host);
     if (!kei_identity_is_for(got, j->conf.node_name))
         return kei_error(&j->err, KE_ECERT,
                          "the cloud %s issued a certificate for %s instead of system:node:%s",
                          j->conf.host, got->info.cn, j->conf.node_name);
+    if (!kei_cert_matches(got->cert, key_of(j)))
+        return kei_error(&j->err, KE_EKEY, "the cloud %s certified another key than was asked",
+                         j->conf.host);
     /* Issued just now and not back-dated: a clock that is behind must not refuse it. */
     if (now < got->info.not_before)
         now = got->info.not_before;

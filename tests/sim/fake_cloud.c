@@ -6,17 +6,19 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "base/codec.h"
 #include "base/loop.h"
 
 static int64_t now_s(void *user)
 {
     struct fake_cloud *fc = user;
 
-    return ke_ctx_real_ms(fc->ctx) / 1000 + fc->clock_offset_s;
+    return fc->epoch_s + ke_ctx_mono_ms(fc->ctx) / 1000 + fc->clock_offset_s;
 }
 
 static void must(struct fake_cloud *fc, int r, const char *what)
@@ -93,6 +95,42 @@ static void answer(struct kei_http_conn *c, uint32_t status, struct ke_str body)
         fail_msg("fake cloud: an answer was not sent");
 }
 
+static void raw_closed(void *user, int status, const char *text)
+{
+    (void)status;
+    (void)text;
+    kei_stream_free(*(struct kei_stream **)user);
+    free(user);
+}
+
+static size_t raw_data(void *user, const char *p, size_t n)
+{
+    (void)user;
+    (void)p;
+    return n;
+}
+
+/* An answer whose Date is that of the cloud's clock, not of the loop's. */
+static void answer_dated(struct fake_cloud *fc, struct kei_http_conn *c, struct ke_str body)
+{
+    static const struct kei_stream_ops ops = {.data = raw_data, .closed = raw_closed};
+    char date[KEI_TIME_MAX];
+    struct ke_buf text;
+    struct kei_stream **s = calloc(1, sizeof *s);
+
+    assert_non_null(s);
+    kei_time_http(date, now_s(fc) * 1000);
+    kei_buf_init(&text, kei_ctx_alloc(fc->ctx));
+    kei_buf_addf(&text, "HTTP/1.1 200 OK\r\nDate: %s\r\nContent-Length: %zu\r\n\r\n", date,
+                 body.n);
+    kei_buf_addv(&text, body);
+    *s = kei_http_upgrade(c, kei_buf_str(&text));
+    ke_buf_free(&text);
+    assert_non_null(*s);
+    kei_stream_set_ops(*s, &ops, s);
+    kei_stream_finish(*s);
+}
+
 static void serve_ca(struct fake_cloud *fc, struct kei_http_conn *c)
 {
     struct ke_buf der;
@@ -103,7 +141,7 @@ static void serve_ca(struct fake_cloud *fc, struct kei_http_conn *c)
         must(fc, kei_cert_der(fc->server_cert, &der, kei_err(fc->ctx)), "DER");
     else
         must(fc, kei_cert_der(fc->ca, &der, kei_err(fc->ctx)), "DER");
-    answer(c, 200, kei_buf_str(&der));
+    answer_dated(fc, c, kei_buf_str(&der));
     ke_buf_free(&der);
 }
 
@@ -386,6 +424,7 @@ void fake_cloud_start(struct fake_cloud *fc, struct ke_ctx *ctx)
     fc->ctx = ctx;
     fc->dialect = KE_DIALECT_1_15;
     fc->cert_seconds = 365 * 86400;
+    fc->epoch_s = (ke_ctx_real_ms(ctx) - ke_ctx_mono_ms(ctx)) / 1000;
     kei_buf_init(&fc->token, kei_ctx_alloc(ctx));
     must(fc, kei_crypto_get(ctx, &fc->crypto), "crypto");
     must(fc, kei_key_new_p256(&fc->server_key, fc->crypto, kei_err(ctx)), "server key");

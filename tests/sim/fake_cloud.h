@@ -33,6 +33,7 @@ struct fake_cloud {
     struct kei_http_server *cert_server, *hub_server;
     uint16_t cert_port, hub_port;
     struct kei_ws *ws; /* the newest session, NULL: none */
+    int64_t epoch_s;   /* its clock goes with the monotonic one, from the real time at start */
 
     /* how it behaves; to be changed at any time */
     uint32_t dialect;        /* what the certificate port shows; default 1.15 */
