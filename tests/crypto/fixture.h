@@ -59,10 +59,10 @@ void ossl_fail_at(size_t n, bool rest);
 size_t ossl_failed(void); /* how many were refused since then */
 
 /*
- * Runs fn(arg) with the 1st, 2nd, ... allocation of OpenSSL failing, until none is left to fail.
- * fn returns 0 or a KE_E*; a failure must be told unless OpenSSL did without. Fails the test on a
- * leak: memory may stay in OpenSSL's caches, but a second run may not add to it.
+ * Runs fn(arg) with the 1st, 1+stride-th, ... allocation of OpenSSL failing (rest: and all after
+ * it), until none is left to fail. fn returns 0 or a KE_E*. Fails the test on a leak, or when fn
+ * does not work any more afterwards.
  */
-void ossl_fail_each(int (*fn)(void *arg), void *arg, bool rest);
+void ossl_fail_each(int (*fn)(void *arg), void *arg, bool rest, size_t stride);
 
 #endif

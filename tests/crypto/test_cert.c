@@ -311,7 +311,7 @@ static void test_no_memory(void **state)
 
 struct each {
     struct fixture *f;
-    struct ke_buf der, ca_der;
+    struct ke_buf der, ca_der, other_der;
 };
 
 static int each_verify(void *arg)
@@ -331,14 +331,38 @@ static int each_verify(void *arg)
     return r;
 }
 
+/* Lack of memory never makes a certificate good: wrong CA, wrong purpose, wrong time. */
+static int each_refusal(void *arg)
+{
+    struct each *e = arg;
+    struct kei_cert *x = NULL, *ca = NULL, *other = NULL;
+    int r = kei_cert_from_der(&x, e->f->c, kei_buf_str(&e->der), &e->f->err);
+    if (r == 0)
+        r = kei_cert_from_der(&ca, e->f->c, kei_buf_str(&e->ca_der), &e->f->err);
+    if (r == 0)
+        r = kei_cert_from_der(&other, e->f->c, kei_buf_str(&e->other_der), &e->f->err);
+    if (r == 0 && (kei_cert_verify(x, other, true, SIGNED, NULL) == 0 ||
+                   kei_cert_verify(x, ca, false, SIGNED, NULL) == 0 ||
+                   kei_cert_verify(x, ca, true, 0, NULL) == 0))
+        fail_msg("accepted");
+    kei_cert_free(x);
+    kei_cert_free(ca);
+    kei_cert_free(other);
+    return r;
+}
+
 static void test_ossl_no_memory(void **state)
 {
     (void)state;
     struct fixture f;
     fixture_init(&f);
-    struct each e = {&f, fixture_data(&f, "ke-1.15-cert.der"), fixture_data(&f, "ke-1.15-ca.der")};
-    ossl_fail_each(each_verify, &e, false);
-    ossl_fail_each(each_verify, &e, true);
+    struct each e = {&f, fixture_data(&f, "ke-1.15-cert.der"), fixture_data(&f, "ke-1.15-ca.der"),
+                     fixture_data(&f, "ke-1.4-ca.der")};
+    ossl_fail_each(each_verify, &e, false, 1);
+    ossl_fail_each(each_verify, &e, true, 3);
+    ossl_fail_each(each_refusal, &e, false, 1);
+    ossl_fail_each(each_refusal, &e, true, 3);
+    ke_buf_free(&e.other_der);
     ke_buf_free(&e.der);
     ke_buf_free(&e.ca_der);
     fixture_fini(&f);

@@ -217,8 +217,8 @@ static void test_no_memory(void **state)
         }
         assert_int_equal(r, KE_ENOMEM);
     }
-    ossl_fail_each(each_csr, &f, false);
-    ossl_fail_each(each_csr, &f, true);
+    ossl_fail_each(each_csr, &f, false, 1);
+    ossl_fail_each(each_csr, &f, true, 3);
     fixture_fini(&f);
 }
 

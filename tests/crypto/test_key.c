@@ -322,8 +322,8 @@ static void test_ossl_no_memory(void **state)
     (void)state;
     struct fixture f;
     fixture_init(&f);
-    ossl_fail_each(each_round, &f, false);
-    ossl_fail_each(each_round, &f, true);
+    ossl_fail_each(each_round, &f, false, 1);
+    ossl_fail_each(each_round, &f, true, 3);
     fixture_fini(&f);
 }
 

@@ -701,6 +701,45 @@ static void test_ossl_no_memory(void **state)
     end(&x);
 }
 
+/* Lack of memory never lets a stranger in, on either side. */
+static int each_stranger(void *arg)
+{
+    struct tls_fixture *x = arg;
+    struct kei_tls_options co = node_options(x), so = cloud_options(x);
+    struct kei_tls_config *c = NULL, *s = NULL;
+    for (int side = 0; side < 2; side++) {
+        struct tls_pair t;
+        if (side == 0)
+            co.ca = x->other.ca;
+        else
+            co.ca = x->p.ca, so.ca = x->other.ca;
+        pair_init(&t);
+        int r = kei_tls_config_new(&c, x->f.ctx, &co);
+        if (r == 0)
+            r = kei_tls_config_new(&s, x->f.ctx, &so);
+        if (r == 0)
+            r = pair_try(&t, c, "localhost", s);
+        if (r == 0)
+            pair_handshake(&t);
+        if (r == 0 && (side == 0 ? t.client.r : t.server.r) == 0)
+            fail_msg("accepted");
+        pair_fini(&t);
+        kei_tls_config_unref(c);
+        kei_tls_config_unref(s);
+        c = s = NULL;
+    }
+    return 0;
+}
+
+static void test_stranger_no_memory(void **state)
+{
+    (void)state;
+    struct tls_fixture x;
+    begin(&x);
+    ossl_fail_each(each_stranger, &x, false, 5);
+    end(&x);
+}
+
 /* A refusal whose text finds no memory is still a refusal. */
 static void test_refusal_no_memory(void **state)
 {
@@ -748,6 +787,7 @@ int main(void)
         cmocka_unit_test(test_alerts),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_ossl_no_memory),
+        cmocka_unit_test(test_stranger_no_memory),
         cmocka_unit_test(test_refusal_no_memory),
     };
     return cmocka_run_group_tests_name("tls", tests, NULL, NULL);
