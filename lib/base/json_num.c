@@ -96,7 +96,7 @@ static void read_decimal(struct decimal *d, struct ke_str v)
     d->zero = !first;
     if (p < end) {
         bool neg = ++p < end && *p == '-';
-        for (p += p < end && (*p == '-' || *p == '+'); p < end; p++)
+        for (p += p < end && (*p == '-' || *p == '+'); p < end && *p >= '0' && *p <= '9'; p++)
             exp = exp < INT32_MAX ? exp * 10 + (*p - '0') : exp;
         exp = neg ? -exp : exp;
     }
