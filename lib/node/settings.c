@@ -366,7 +366,8 @@ static bool matches(const char *pattern, const char *key)
     size_t n = strlen(pattern);
     if (pattern[n - 1] != '*')
         return strcmp(pattern, key) == 0;
-    return strncmp(pattern, key, n - 1) == 0;
+    n -= 2; /* without ".*": the map itself, and all below it */
+    return strncmp(pattern, key, n) == 0 && (key[n] == 0 || key[n] == '.');
 }
 
 /* A map that some known key lies below. */

@@ -76,7 +76,7 @@ static void reads_both_versions(void **state)
     assert_string_equal(c->runtime, "process");
     assert_string_equal(c->process_allow[0], "/bin/sleep");
     assert_int_equal(c->dialect, KE_DIALECT_1_15);
-    assert_string_equal(unknown, "modules.surprise:28 libkubeedge.typo:34 ");
+    assert_string_equal(unknown, "modules.surprise:26 libkubeedge.typo:32 ");
     ke_node_settings_free(s);
 
     assert_int_equal(read_text(&env,
