@@ -90,6 +90,9 @@ void kei_stream_free(struct kei_stream *s)
 {
     if (!s || s->freed)
         return;
+    /* the peer may know that nothing is missing, unless something is */
+    if (s->state == KEI_STREAM_OPEN && s->tls && kei_stream_queued(s) == 0)
+        kei_tls_shutdown(s->tls);
     unhook(s);
     kei_timer_fini(&s->timer);
     close_transport(s);

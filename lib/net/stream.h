@@ -55,7 +55,8 @@ void kei_stream_pause(struct kei_stream *s, bool paused);
 /* Sends what is queued, tells the peer that no more comes, waits shortly for its end, then closes;
  * closed is told with KE_ECLOSED. Nothing is read any more. */
 void kei_stream_finish(struct kei_stream *s);
-/* Closes at once, without callback, and frees. NULL is fine; legal in any callback. */
+/* Closes at once, without callback, and frees; what is queued is lost. NULL is fine; legal in any
+ * callback. */
 void kei_stream_free(struct kei_stream *s);
 /* Replaces the callbacks (protocol upgrade). Unconsumed bytes go to the new ones, later. */
 void kei_stream_set_ops(struct kei_stream *s, const struct kei_stream_ops *ops, void *user);

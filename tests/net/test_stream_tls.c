@@ -9,7 +9,7 @@
 #include "crypto/fixture.h"
 #include "kei_config.h"
 #include "net/http.h"
-#include "net/tls.h"
+#include "net/stream_priv.h"
 #include "net/ws.h"
 
 /* ---- two ends ---- */
@@ -143,10 +143,24 @@ static void unannounced_end(void **state)
 
     (void)state;
     open_both(&b, (struct kei_stream_config){0});
-    kei_stream_free(b.s.s); /* as a process that dies */
-    b.s.s = NULL;
+    shutdown(b.s.s->fd, SHUT_RDWR); /* as a process that dies */
     assert_true(test_drive(&b.f.env, probe_is_closed, &b.c));
     assert_int_equal(b.c.status, KE_ETLS); /* data may be missing */
+    end(&b);
+    /* freed with nothing left to send is an end in order */
+    open_both(&b, (struct kei_stream_config){0});
+    kei_stream_free(b.s.s);
+    b.s.s = NULL;
+    assert_true(test_drive(&b.f.env, probe_is_closed, &b.c));
+    assert_int_equal(b.c.status, KE_ECLOSED);
+    end(&b);
+    /* with something left it is not */
+    open_both(&b, (struct kei_stream_config){0});
+    assert_int_equal(kei_stream_write(b.s.s, "lost", 4), 0);
+    kei_stream_free(b.s.s);
+    b.s.s = NULL;
+    assert_true(test_drive(&b.f.env, probe_is_closed, &b.c));
+    assert_int_equal(b.c.status, KE_ETLS);
     end(&b);
 }
 
