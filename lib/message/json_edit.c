@@ -207,10 +207,10 @@ static bool find_once(struct ke_str obj, struct ke_str raw_key, struct ke_str *r
 /* The next pair of values of the two, matched by name; 0 end, 1 pair, -1 they differ. */
 static int next_pair(struct frame *f, uint64_t *search, struct ke_str *a, struct ke_str *b)
 {
-    struct ke_str ka, kb, unused;
+    struct ke_str ka, kb;
     bool more_a = kei_json_next(f->a, &f->ia, &ka, a);
     bool more_b = kei_json_next(f->b, &f->ib, &kb, b);
-    uint64_t cost = 2 * ((uint64_t)f->a.n + f->b.n);
+    uint64_t cost = (uint64_t)f->a.n + f->b.n;
 
     if (!more_a || !more_b)
         return more_a == more_b ? 0 : -1;
@@ -219,11 +219,9 @@ static int next_pair(struct frame *f, uint64_t *search, struct ke_str *a, struct
     if (*search < cost)
         return -1;
     *search -= cost;
-    /* names that stand at different places must be unique on both sides */
-    return find_once(f->a, ka, &unused) && find_once(f->a, kb, &unused) &&
-                   find_once(f->b, kb, &unused) && find_once(f->b, ka, b)
-               ? 1
-               : -1;
+    /* a name that stands at different places must be unique on both sides: as the numbers of
+     * members are equal, then the other names there are the same too */
+    return find_once(f->a, ka, a) && find_once(f->b, ka, b) ? 1 : -1;
 }
 
 bool kei_json_same(struct ke_str a, struct ke_str b)

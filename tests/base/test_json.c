@@ -55,6 +55,7 @@ static void checker(void **state)
                                       "\"\\u12\"",
                                       "\"\\u12g4\"",
                                       "\"\n\"",
+                                      "\"\x1f\"",
                                       "\"\\",
                                       "'a'",
                                       "[",

@@ -142,6 +142,9 @@ static void every_message(void **state)
                 assert_string_equal(ke_msg_id(out), "id");
                 assert_string_equal(ke_msg_parent_id(out), "parent");
                 assert_int_equal(ke_msg_timestamp_ms(out), 12345);
+                /* rules of a cloud know MQTT messages by this source */
+                assert_string_equal(ke_msg_source(out),
+                                    strcmp(table[i].in.group, "user") == 0 ? "bus" : "edged");
                 snprintf(got, sizeof got, "%s %s %s", ke_msg_operation(out), ke_msg_resource(out),
                          ke_msg_content(out, NULL));
                 if (*want)

@@ -41,6 +41,7 @@ static void known_values(void **state)
         {"9E", INT64_MAX, INT64_C(9000000000000000000)},
         {"10E", INT64_MAX, INT64_MAX},
         {"7Ei", INT64_MAX, INT64_C(8070450532247928832)},
+        {"295147905179352825856Ei", INT64_MAX, INT64_MAX}, /* 2^128 */
         {"8Ei", INT64_MAX, INT64_MAX},
         {"-8Ei", INT64_MIN, INT64_MIN},
         {"9223372036854775807", INT64_MAX, INT64_MAX},
