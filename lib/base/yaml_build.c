@@ -381,6 +381,9 @@ static int on_scalar(struct kei_yb *b, const yaml_event_t *e, uint32_t line)
         f->line = line;
         return 0;
     }
+    /* a value that is not there is told at what follows: its key says more */
+    if (f && f->map && !is_key && e->data.scalar.length == 0 && b->n_keys > f->keys)
+        line = b->keys[b->n_keys - 1].line;
     int r = is_key ? 0 : before_value(b, line, &merge);
     if (r < 0)
         return r;

@@ -451,6 +451,10 @@ static void lines(void **state)
     assert_int_equal(kei_yaml_line(y, 1, offset_of(y, 1, "x.z")), 15);
     assert_int_equal(kei_yaml_line(y, 0, 0), 2);
     assert_int_equal(kei_yaml_line(y, 2, 0), 0);
+    kei_yaml_free(y);
+    y = parse(&a, "a: 1\n? b\n\n\n? c\n\n");
+    assert_int_equal(kei_yaml_line(y, 0, offset_of(y, 0, "b")), 2);
+    assert_int_equal(kei_yaml_line(y, 0, offset_of(y, 0, "c")), 5);
     assert_int_equal(kei_yaml_line(y, 0, 100000), 0);
     kei_yaml_free(y);
     assert_int_equal(test_alloc_live(&a), 0);
