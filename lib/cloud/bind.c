@@ -98,7 +98,7 @@ static int mark_deleting(struct ke_cloud *c, const struct kei_object *o, struct 
     return r;
 }
 
-void kei_pod_delete(struct ke_cloud *c, struct kei_object *o)
+void kei_cloud_pod_delete(struct ke_cloud *c, struct kei_object *o)
 {
     struct kei_arena a;
     struct ke_buf json = {0};

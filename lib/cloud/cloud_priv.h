@@ -147,7 +147,7 @@ void kei_manifests_free(struct kei_manifests *m);
 /* Looks at the folder again, soon. NULL is fine. */
 void kei_manifests_rescan(struct kei_manifests *m);
 /* Begins to delete a pod; one that no node ever got goes at once. */
-void kei_pod_delete(struct ke_cloud *c, struct kei_object *o);
+void kei_cloud_pod_delete(struct ke_cloud *c, struct kei_object *o);
 /* Node labels or set of nodes changed: pods without a node may find one. */
 void kei_bind_all(struct ke_cloud *c);
 /* Calls each for every ConfigMap ("configmap") and Secret ("secret") that pod refers to; repeats.

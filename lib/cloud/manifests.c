@@ -311,7 +311,7 @@ static void apply(struct kei_manifests *m, const struct entry *e)
     if (o && pod && (!old.p || !same_but_image(old, whole))) {
         kei_log(c->ctx, KE_LOG_INFO, "cloud", "pod %s/%s is replaced: its manifest changed", e->ns,
                 e->name);
-        kei_pod_delete(c, o);
+        kei_cloud_pod_delete(c, o);
         return;
     }
     kei_buf_init(&source, kei_ctx_alloc(c->ctx));
@@ -356,7 +356,7 @@ static void remove_missing(struct kei_manifests *m, const struct scan *s)
         kei_log(c->ctx, KE_LOG_INFO, "cloud", "%s %s/%s goes: its manifest is gone", o->type, o->ns,
                 o->name);
         if (strcmp(o->type, "pod") == 0)
-            kei_pod_delete(c, o);
+            kei_cloud_pod_delete(c, o);
         else
             (void)kei_objects_remove(c->objects, o, NULL, NULL);
     }
