@@ -181,16 +181,19 @@ static void note_time(struct ke_tunnel *t)
 
 void kei_identity_accepted(struct ke_tunnel *t)
 {
+    bool went_back = t->id_is_other;
+
     t->refusals = 0;
-    if (t->id_is_other) {
+    if (went_back) {
         kei_files_identity_go_back(t);
         t->rotate_not_before = ke_ctx_mono_ms(t->ctx) + GO_BACK_MS;
-        kei_rotate_plan(t);
     } else if (kei_identity_whole(&t->other)) {
         kei_files_identity_proven(t);
     }
     kei_identity_clear(&t->other);
     t->id_is_other = false;
+    if (went_back)
+        kei_rotate_plan(t);
     if (t->unsaved && !t->saving)
         kei_files_save_identity(t);
     note_time(t);
@@ -225,7 +228,8 @@ void kei_rotate_plan(struct ke_tunnel *t)
     int64_t at = kei_rotate_at(t), now = kei_tunnel_now(t), mono = ke_ctx_mono_ms(t->ctx);
     int64_t wait = at > now ? (at - now < TICK_MS / 1000 ? (at - now) * 1000 : TICK_MS) : 0;
 
-    if (at == 0 || !t->begun) {
+    /* The one before is tried because the new one was refused: another new one would not help. */
+    if (at == 0 || !t->begun || t->id_is_other) {
         kei_timer_stop(&t->rotate);
         return;
     }
