@@ -37,7 +37,7 @@ bool kei_resource_parse(struct kei_resource *r, struct ke_str s); /* 2 or more t
 /* true and *ret_rest without "node/NODE/" when s has that prefix and at least 3 tokens */
 bool kei_resource_strip_node(struct ke_str s, struct ke_str *ret_node, struct ke_str *ret_rest);
 
-/* An acknowledgement-class message of a cloud for which the edge must send OK (tunnel.md 5.1). */
+/* A message of a cloud that upstream's edge of this dialect answers with "OK" once it is stored. */
 bool kei_msg_needs_ack(const struct ke_msg *m, uint32_t dialect);
 /* The envelope of a stopping upstream edge: no id, no operation, no resource. */
 bool kei_msg_is_empty(const struct ke_msg *m);
