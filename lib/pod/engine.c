@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #define REPORT_RETRY_MS 500
+#define REREAD_MS 1000
 
 /* ---- one pod's memory ---- */
 
@@ -132,8 +133,8 @@ struct kei_pod *kei_pod_new(struct kei_pods *ps, struct ke_str json)
                      p->spec->meta.name);
     if (r == 0)
         r = fill(p);
-    if (r == 0)
-        r = kei_map_put(&ps->by_uid, kei_str(p->uid), p, NULL);
+    if (r == 0 && kei_map_put(&ps->by_uid, kei_str(p->uid), p, NULL) < 0)
+        r = kei_fail(ps->ctx, KE_ENOMEM, "out of memory for pod %s", p->key);
     if (r < 0) {
         kei_pod_unref(p);
         return NULL;
@@ -153,6 +154,15 @@ uint32_t kei_pods_dialect(const struct kei_pods *ps)
 }
 
 /* ---- objects that arrive ---- */
+
+/* What could not be taken for want of memory or room is in the store still. */
+static void reread_later(struct kei_pods *ps)
+{
+    if (!kei_timer_armed(&ps->reread)) {
+        int r = kei_timer_in(&ps->reread, REREAD_MS);
+        (void)r; /* a slot is reserved */
+    }
+}
 
 static bool is_mine(const struct kei_pods *ps, const struct kei_podspec *s)
 {
@@ -221,6 +231,10 @@ static void begin_deletion(struct kei_pod *p)
 static void add_pod(struct kei_pods *ps, struct ke_str json, const char *resource)
 {
     struct kei_pod *p = kei_pod_new(ps, json);
+    if (!p && kei_err(ps->ctx)->code == KE_ENOMEM) {
+        reread_later(ps);
+        return;
+    }
     if (!p) {
         kei_log(ps->ctx, KE_LOG_ERROR, "pod", "%s is not run: %s", resource, ke_ctx_error(ps->ctx));
         kei_report_invalid(ps, json, ke_ctx_error(ps->ctx));
@@ -279,6 +293,8 @@ static void update_pod(struct kei_pod *p, struct ke_str json)
         kei_pod_object_unref(ps, object);
         kei_log(ps->ctx, KE_LOG_WARN, "pod", "an update of pod %s was not taken: %s", p->key,
                 ke_ctx_error(ps->ctx));
+        if (r == KE_ENOMEM)
+            reread_later(ps);
         return;
     }
     bool meta = same_meta(p->spec, &object->spec, "metadata.labels") &&
@@ -293,37 +309,42 @@ static void update_pod(struct kei_pod *p, struct ke_str json)
     kei_pod_kick(p);
 }
 
+/* "" if it has none. Without memory of its own: a uid must not be taken for absent. */
+static void uid_of(struct ke_str object, char out[KEI_POD_UID_MAX + 2])
+{
+    struct ke_str v;
+    out[0] = '\0';
+    if (kei_json_path(object, "metadata.uid", &v))
+        kei_json_copy(out, KEI_POD_UID_MAX + 2, v);
+}
+
 /* A pod that is deleted: by its uid, or by its name if the message does not tell one. */
 static void delete_pod(struct kei_pods *ps, struct ke_str object, const char *key)
 {
-    struct kei_arena arena;
-    kei_arena_init(&arena, ps->alloc, 0);
-    const char *uid = kei_json_path_str(object, "metadata.uid", &arena);
+    char uid[KEI_POD_UID_MAX + 2];
+    uid_of(object, uid);
     KEI_LIST_EACH_SAFE(l, next, &ps->pods)
     {
         struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
         if (!strcmp(p->key, key) && (!*uid || !strcmp(p->uid, uid)))
             kei_pod_kill(p);
     }
-    kei_arena_free(&arena);
 }
 
 static void on_pod(struct kei_pods *ps, const char *operation, struct ke_str object,
                    const char *key, const char *resource)
 {
-    struct kei_arena arena;
+    char uid[KEI_POD_UID_MAX + 2];
     if (!strcmp(operation, "delete")) {
         delete_pod(ps, object, key);
         return;
     }
-    kei_arena_init(&arena, ps->alloc, 0);
-    const char *uid = kei_json_path_str(object, "metadata.uid", &arena);
+    uid_of(object, uid);
     struct kei_pod *p = *uid ? kei_pods_by_uid(ps, kei_str(uid)) : NULL;
     if (p)
         update_pod(p, object);
     else
         add_pod(ps, object, resource);
-    kei_arena_free(&arena);
 }
 
 /* A ConfigMap or Secret changed or went: files follow, and who waited for it tries at once. */
@@ -402,6 +423,30 @@ static void on_overflow(void *user, uint64_t refused)
     kei_log(ps->ctx, KE_LOG_ERROR, "pod",
             "%llu messages for the pod engine were refused: its queue was full",
             (unsigned long long)refused);
+    reread_later(ps);
+}
+
+static void on_stored_pod(void *user, int status, const struct ke_store_item *item)
+{
+    struct kei_pods *ps = user;
+    if (item) {
+        if (!ps->stopped && !ps->load)
+            on_pod(ps, "update", kei_strn(item->value, item->len), item->key, item->key);
+        return;
+    }
+    if (status < 0 && status != KE_ENOTFOUND && !ps->stopped)
+        reread_later(ps);
+    kei_pods_unref(ps);
+}
+
+static void on_reread(struct kei_timer *t)
+{
+    struct kei_pods *ps = KEI_OF(t, struct kei_pods, reread);
+    ps->refs++;
+    if (ke_store_list(ps->store, "o/pod", NULL, 0, on_stored_pod, ps) < 0) {
+        reread_later(ps);
+        kei_pods_unref(ps);
+    }
 }
 
 /* ---- work put off to this turn's end ---- */
@@ -606,6 +651,7 @@ int kei_pods_new(struct kei_pods **ret, struct ke_ctx *ctx, const struct kei_pod
     kei_map_init(&ps->by_uid, ps->alloc, kei_ctx_random64(ctx));
     kei_timer_init(ctx, &ps->retry, on_retry);
     kei_timer_init(ctx, &ps->rt_timer, on_rt_timer);
+    kei_timer_init(ctx, &ps->reread, on_reread);
     r = copy_config(ps, c);
     if (r == 0)
         r = make_runtime(ps, c);
@@ -670,6 +716,7 @@ void kei_pods_stop(struct kei_pods *ps)
     ps->rt = NULL;
     kei_timer_stop(&ps->retry);
     kei_timer_stop(&ps->rt_timer);
+    kei_timer_stop(&ps->reread);
     kei_defer_cancel(&ps->work);
     KEI_LIST_EACH(l, &ps->pods)
     kei_timer_stop(&KEI_OF(l, struct kei_pod, link)->timer);
@@ -684,6 +731,7 @@ void kei_pods_unref(struct kei_pods *ps)
     kei_process_free(ps->process);
     kei_timer_fini(&ps->retry);
     kei_timer_fini(&ps->rt_timer);
+    kei_timer_fini(&ps->reread);
     kei_map_free(&ps->by_uid);
     for (size_t i = 0; i < ps->vconf.n_host_path_allow; i++)
         kei_free(ps->alloc, ps->host_path_allow[i]);

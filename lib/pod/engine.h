@@ -125,8 +125,9 @@ struct kei_pods {
     struct ke_module *module;
     struct kei_link pods, kicked, dirty;
     struct kei_map by_uid;
-    struct kei_defer work;  /* looks at kicked and dirty */
-    struct kei_timer retry; /* reports that found a full queue */
+    struct kei_defer work;   /* looks at kicked and dirty */
+    struct kei_timer retry;  /* reports that found a full queue */
+    struct kei_timer reread; /* the pods of the store, after one could not be taken */
     /* the runtime */
     char rt_name[80], rt_version[80], rt_text[256];
     bool rt_answered, rt_ready, rt_asking;

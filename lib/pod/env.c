@@ -130,8 +130,11 @@ static int referenced(struct builder *b, struct ke_str ref, const char *type,
                       const struct kei_object **ret, bool *ret_optional)
 {
     struct ke_str v;
+    const char *name;
     *ret_optional = kei_json_get(ref, "optional", &v) && kei_json_bool(v, false);
-    const char *name = kei_json_path_str(ref, "name", b->e->a);
+    int r = kei_spec_str(&name, ref, "name", b->e->a, b->err);
+    if (r < 0)
+        return r;
     const struct kei_object *o = kei_objects_find(b->o, type, name);
     if (o && o->status == 0) {
         *ret = o;
@@ -146,11 +149,13 @@ static int referenced(struct builder *b, struct ke_str ref, const char *type,
 static int from_key(struct builder *b, struct ke_str ref, const char *type)
 {
     const struct kei_object *o;
+    const char *key;
     bool optional;
     int r = referenced(b, ref, type, &o, &optional);
+    if (r == 0)
+        r = kei_spec_str(&key, ref, "key", b->e->a, b->err);
     if (r != 0)
         return r;
-    const char *key = kei_json_path_str(ref, "key", b->e->a);
     r = kei_object_value(&b->value, o, key, false, b->err);
     if (r != KE_ENOTFOUND)
         return r;
@@ -163,13 +168,15 @@ static int from_key(struct builder *b, struct ke_str ref, const char *type)
 static int value_from(struct builder *b, struct ke_str from)
 {
     struct ke_str ref;
+    const char *path;
     if (kei_json_get(from, "configMapKeyRef", &ref))
         return from_key(b, ref, "configmap");
     if (kei_json_get(from, "secretKeyRef", &ref))
         return from_key(b, ref, "secret");
-    if (kei_json_get(from, "fieldRef", &ref))
-        return kei_field_value(&b->value, b->s, kei_json_path_str(ref, "fieldPath", b->e->a), b->f,
-                               b->err);
+    if (kei_json_get(from, "fieldRef", &ref)) {
+        int r = kei_spec_str(&path, ref, "fieldPath", b->e->a, b->err);
+        return r < 0 ? r : kei_field_value(&b->value, b->s, path, b->f, b->err);
+    }
     if (kei_json_get(from, "resourceFieldRef", &ref))
         return kei_resource_value(&b->value, b->s, b->c, ref, b->err);
     return kei_error(b->err, KE_ENOTSUP, "valueFrom of this kind is not supported");
@@ -178,8 +185,10 @@ static int value_from(struct builder *b, struct ke_str from)
 static int one(struct builder *b, struct ke_str var)
 {
     struct ke_str v;
-    const char *name = kei_json_path_str(var, "name", b->e->a);
-    int r = 0;
+    const char *name;
+    int r = kei_spec_str(&name, var, "name", b->e->a, b->err);
+    if (r < 0)
+        return r;
     if (!is_name(kei_str(name)))
         return kei_error(b->err, KE_EINVAL, "\"%s\" is no name of an environment variable", name);
     kei_buf_clear(&b->value);
@@ -233,16 +242,18 @@ static int env_from(struct builder *b, struct ke_str from)
     const struct kei_object *o;
     struct ke_str ref;
     bool optional;
-    const char *type = "configmap";
+    const char *type = "configmap", *prefix;
     if (!kei_json_get(from, "configMapRef", &ref)) {
         type = "secret";
         if (!kei_json_get(from, "secretRef", &ref))
             return 0;
     }
     int r = referenced(b, ref, type, &o, &optional);
+    if (r == 0)
+        r = kei_spec_str(&prefix, from, "prefix", b->e->a, b->err);
     if (r != 0)
         return r > 0 ? 0 : r;
-    return all_of(b, o, kei_json_path_str(from, "prefix", b->e->a));
+    return all_of(b, o, prefix);
 }
 
 int kei_env_build(struct kei_env *e, const struct kei_podspec *s,

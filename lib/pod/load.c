@@ -132,6 +132,15 @@ static void on_load_retry(struct kei_timer *t)
     }
 }
 
+/* Going on with half of them would end the containers of the others. */
+static void load_again(struct kei_load *l, int status)
+{
+    kei_log(l->ps->ctx, KE_LOG_ERROR, "pod", "the pods could not be read: %s; tried again",
+            ke_strerror(status));
+    int r = kei_timer_in(&l->retry, RETRY_MS);
+    (void)r; /* a slot is reserved */
+}
+
 static void loaded(struct kei_load *l);
 
 static void on_row(void *user, int status, const struct ke_store_item *item)
@@ -148,27 +157,25 @@ static void on_row(void *user, int status, const struct ke_store_item *item)
         l->status = status;
     kei_free(ps->alloc, rd);
     if (--l->pending == 0 && !ps->stopped) {
-        if (l->status == 0) {
+        if (l->status == 0)
             loaded(l);
-        } else {
-            /* going on with half of them would end the containers of the others */
-            kei_log(ps->ctx, KE_LOG_ERROR, "pod", "the pods could not be read: %s; tried again",
-                    ke_strerror(l->status));
-            int r = kei_timer_in(&l->retry, RETRY_MS);
-            (void)r;
-        }
+        else
+            load_again(l, l->status);
     }
     kei_pods_unref(ps);
 }
 
+/* Negative: nothing is under way. A part that could not be begun fails all when the others end. */
 static int read_all(struct kei_load *l)
 {
     struct kei_pods *ps = l->ps;
     int r = 0;
     for (int i = 0; i < BUCKETS && r == 0; i++) {
         struct reader *rd = kei_alloc(ps->alloc, sizeof *rd);
-        if (!rd)
-            return kei_fail(ps->ctx, KE_ENOMEM, "out of memory for the pods of the store");
+        if (!rd) {
+            r = KE_ENOMEM;
+            break;
+        }
         *rd = (struct reader){l, i};
         l->pending++;
         ps->refs++;
@@ -179,7 +186,9 @@ static int read_all(struct kei_load *l)
             kei_free(ps->alloc, rd);
         }
     }
-    return r;
+    if (r < 0)
+        l->status = r;
+    return l->pending > 0 ? 0 : r;
 }
 
 int kei_load_begin(struct kei_pods *ps)
@@ -191,7 +200,7 @@ int kei_load_begin(struct kei_pods *ps)
     clear_rows(l);
     kei_timer_init(ps->ctx, &l->retry, on_load_retry);
     ps->load = l;
-    if (read_all(l) < 0 && l->pending == 0)
+    if (read_all(l) < 0)
         return kei_timer_in(&l->retry, RETRY_MS);
     return 0;
 }
@@ -254,11 +263,14 @@ static void restore(struct kei_pod *p, const struct row *note, const struct row 
     }
 }
 
-static void make_pods(struct kei_load *l)
+/* False if memory ran out: a pod that is left out would have its containers ended. */
+static bool make_pods(struct kei_load *l)
 {
     struct kei_pods *ps = l->ps;
     for (struct row *r = l->pods; r; r = r->next) {
         struct kei_pod *p = kei_pod_new(ps, r->value);
+        if (!p && kei_err(ps->ctx)->code == KE_ENOMEM)
+            return false;
         if (!p) {
             kei_log(ps->ctx, KE_LOG_ERROR, "pod", "stored pod %s is not run: %s", r->key,
                     ke_ctx_error(ps->ctx));
@@ -267,6 +279,7 @@ static void make_pods(struct kei_load *l)
         restore(p, kei_map_get(&l->note_by_uid, kei_str(p->uid)),
                 kei_map_get(&l->status_by_key, kei_str(p->key)));
     }
+    return true;
 }
 
 static void drop_notes(struct kei_load *l)
@@ -285,7 +298,12 @@ static void drop_notes(struct kei_load *l)
 static void loaded(struct kei_load *l)
 {
     struct kei_pods *ps = l->ps;
-    make_pods(l);
+    if (!make_pods(l)) {
+        while (!kei_list_empty(&ps->pods))
+            kei_pod_drop(KEI_OF(ps->pods.next, struct kei_pod, link));
+        load_again(l, KE_ENOMEM);
+        return;
+    }
     drop_notes(l);
     ps->load = NULL;
     KEI_LIST_EACH_SAFE(k, next, &ps->pods)

@@ -57,6 +57,21 @@ const char *kei_podspec_str(struct kei_podspec *s, struct ke_str v, const char *
     return text ? text : "";
 }
 
+int kei_spec_str(const char **ret, struct ke_str v, const char *key, struct kei_arena *a,
+                 struct ke_error *err)
+{
+    struct ke_str span;
+    char *text;
+    *ret = "";
+    if (!kei_json_get(v, key, &span) || kei_json_type(span) != '"')
+        return 0;
+    int r = kei_json_text(&text, span, a, err);
+    if (r < 0)
+        return kei_error_prefix(err, r, "%s of a pod", key);
+    *ret = text;
+    return 0;
+}
+
 static size_t items(struct ke_str parent, const char *key, struct ke_str *ret)
 {
     size_t it = 0, n = 0;

@@ -70,6 +70,13 @@ int kei_podspec_read(struct kei_podspec *s, struct ke_str pod, struct kei_arena 
                      struct ke_error *err);
 const struct kei_spec_volume *kei_podspec_volume(const struct kei_podspec *s, const char *name);
 
+/*
+ * Member key of v as a C string in the arena, "" if absent. KE_EINVAL when it is no string that can
+ * be one, or memory ran out: nothing must be taken for absent that is there.
+ */
+int kei_spec_str(const char **ret, struct ke_str v, const char *key, struct kei_arena *a,
+                 struct ke_error *err);
+
 /* "uid": letters, digits and '-', not more than KEI_POD_UID_MAX: safe as a folder */
 bool kei_pod_uid_valid(struct ke_str s);
 /* An absolute path without "." and ".." parts. */

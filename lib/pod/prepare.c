@@ -466,12 +466,14 @@ int kei_prep_config(struct kei_pod *p, size_t i, uint32_t attempt, struct ke_con
         .name = sc->name,
         .image = sc->image,
         .sandbox_id = p->sandbox == KEI_SANDBOX_READY ? p->sandbox_id : "",
-        .working_dir = kei_json_path_str(sc->json, "workingDir", &prep->arena),
         .hostname = p->spec->hostname,
         .attempt = attempt,
         .pod_json = p->spec->json.p,
         .pod_json_len = p->spec->json.n,
     };
+    int r = kei_spec_str(&c->working_dir, sc->json, "workingDir", &prep->arena, err);
+    if (r < 0)
+        return r;
     if (*c->working_dir && !kei_path_plain(c->working_dir))
         return kei_error(err, KE_EINVAL, "workingDir \"%s\" must be absolute and without \"..\"",
                          c->working_dir);
@@ -481,7 +483,7 @@ int kei_prep_config(struct kei_pod *p, size_t i, uint32_t attempt, struct ke_con
     if (!c->log_path)
         return kei_error(err, KE_ENOMEM, "out of memory for container %s", sc->name);
     set_flags(p, i, c);
-    int r = set_words(p, i, c, err);
+    r = set_words(p, i, c, err);
     if (r == 0)
         r = kei_volume_mounts(&mounts, &c->n_mounts, sc, prep->plans, prep->n_plans, &prep->arena,
                               err);

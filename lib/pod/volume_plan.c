@@ -96,9 +96,12 @@ static int add_items(struct planner *l, const struct kei_object *o, struct ke_st
 {
     struct ke_str item;
     for (size_t it = 0; kei_json_next(list, &it, NULL, &item);) {
-        const char *key = kei_json_path_str(item, "key", l->a);
-        const char *path = kei_json_path_str(item, "path", l->a);
-        int r = add_key(l, o, key, path, mode_of(item, "mode", mode));
+        const char *key, *path;
+        int r = kei_spec_str(&key, item, "key", l->a, l->err);
+        if (r == 0)
+            r = kei_spec_str(&path, item, "path", l->a, l->err);
+        if (r == 0)
+            r = add_key(l, o, key, path, mode_of(item, "mode", mode));
         if (r == KE_ENOTFOUND && optional)
             continue;
         if (r == KE_ENOTFOUND)
@@ -114,12 +117,13 @@ static int add_all(struct planner *l, const struct kei_object *o, uint32_t mode)
 {
     struct ke_str raw;
     for (size_t it = 0; kei_object_next(o, &it, true, &raw);) {
-        const char *key = kei_json_strdup(kei_strn(raw.p - 1, raw.n + 2), l->a);
-        if (!key)
-            return no_memory(l);
+        char *key;
+        int r = kei_json_text(&key, kei_strn(raw.p - 1, raw.n + 2), l->a, l->err);
+        if (r < 0)
+            return kei_error_prefix(l->err, r, "a key of %s %s", o->type, o->name);
         if (strchr(key, '/'))
             return kei_error(l->err, KE_EINVAL, "volume %s: \"%s\" is no key", l->p->name, key);
-        int r = add_key(l, o, key, key, mode);
+        r = add_key(l, o, key, key, mode);
         if (r < 0)
             return r;
     }
@@ -130,7 +134,10 @@ static int add_object(struct planner *l, const char *type, struct ke_str source,
                       uint32_t mode)
 {
     struct ke_str v;
-    const char *name = kei_json_path_str(source, key, l->a);
+    const char *name;
+    int r = kei_spec_str(&name, source, key, l->a, l->err);
+    if (r < 0)
+        return r;
     bool optional = kei_json_get(source, "optional", &v) && kei_json_bool(v, false);
     const struct kei_object *o = kei_objects_find(l->o, type, name);
     if (!o || o->status == KE_ENOTFOUND)
@@ -150,17 +157,20 @@ static int add_downward(struct planner *l, struct ke_str source, uint32_t mode)
         return 0;
     for (size_t it = 0; r == 0 && kei_json_next(list, &it, NULL, &item);) {
         struct ke_buf b;
+        const char *path, *field;
         kei_buf_init(&b, l->a->alloc);
-        if (kei_json_get(item, "fieldRef", &ref))
-            r = kei_field_value(&b, l->s, kei_json_path_str(ref, "fieldPath", l->a), l->f, l->err);
-        else if (kei_json_get(item, "resourceFieldRef", &ref))
+        r = kei_spec_str(&path, item, "path", l->a, l->err);
+        if (r == 0 && kei_json_get(item, "fieldRef", &ref)) {
+            r = kei_spec_str(&field, ref, "fieldPath", l->a, l->err);
+            if (r == 0)
+                r = kei_field_value(&b, l->s, field, l->f, l->err);
+        } else if (r == 0 && kei_json_get(item, "resourceFieldRef", &ref))
             r = kei_resource_value(&b, l->s, NULL, ref, l->err);
         char *copy = r == 0 && kei_buf_ok(&b) ? kei_arena_strdup(l->a, kei_buf_str(&b)) : NULL;
         size_t n = b.n;
         ke_buf_free(&b);
         if (r == 0)
-            r = copy ? add_file(l, kei_json_path_str(item, "path", l->a), kei_strn(copy, n),
-                                mode_of(item, "mode", mode), NULL)
+            r = copy ? add_file(l, path, kei_strn(copy, n), mode_of(item, "mode", mode), NULL)
                      : no_memory(l);
     }
     return r;
@@ -169,9 +179,12 @@ static int add_downward(struct planner *l, struct ke_str source, uint32_t mode)
 static int add_token(struct planner *l, struct ke_str source, uint32_t mode)
 {
     const struct kei_object *o = kei_objects_token(l->o, source);
-    const char *path = kei_json_path_str(source, "path", l->a);
+    const char *path;
     struct ke_str token;
     int64_t expires = 0;
+    int r = kei_spec_str(&path, source, "path", l->a, l->err);
+    if (r < 0)
+        return r;
     if (!o || o->status < 0)
         return add_file(l, path, kei_strn("", 0), mode, o && *o->why ? o->why : "no token");
     if (!kei_token_read(o->text, &token, &expires))
@@ -210,8 +223,11 @@ static int add_sources(struct planner *l, struct ke_str source, uint32_t mode)
 
 static int plan_host_path(struct planner *l, struct ke_str source)
 {
-    l->p->path = kei_json_path_str(source, "path", l->a);
-    l->p->host_type = kei_json_path_str(source, "type", l->a);
+    int r = kei_spec_str(&l->p->path, source, "path", l->a, l->err);
+    if (r == 0)
+        r = kei_spec_str(&l->p->host_type, source, "type", l->a, l->err);
+    if (r < 0)
+        return r;
     if (!kei_path_plain(l->p->path))
         return kei_error(l->err, KE_EINVAL,
                          "volume %s: hostPath \"%s\" must be absolute and without \"..\"",
@@ -280,10 +296,15 @@ static int one_mount(struct ke_mount *m, struct ke_str json, const struct kei_vp
                      size_t n_plans, struct kei_arena *a, struct ke_error *err)
 {
     struct ke_str v;
-    const char *name = kei_json_path_str(json, "name", a);
-    const char *sub = kei_json_path_str(json, "subPath", a);
+    const char *name, *sub;
+    int r = kei_spec_str(&name, json, "name", a, err);
+    if (r == 0)
+        r = kei_spec_str(&sub, json, "subPath", a, err);
+    if (r == 0)
+        r = kei_spec_str(&m->container_path, json, "mountPath", a, err);
+    if (r < 0)
+        return r;
     const struct kei_vplan *p = plan_named(plans, n_plans, name);
-    m->container_path = kei_json_path_str(json, "mountPath", a);
     if (!p)
         return kei_error(err, KE_EINVAL, "a volume mount names volume \"%s\", which there is not",
                          name);
