@@ -38,6 +38,30 @@ static const char *judge_header(const unsigned char *h)
     return NULL;
 }
 
+/* Another release may change all of the rest, but not where and how it says its number. */
+static bool is_newer(const unsigned char *h)
+{
+    uint32_t format = kei_be32(h + 60);
+    return format > KEI_FORMAT && format < 0x10000 &&
+           kei_be32(h + 68) == (uint32_t)KEI_FORMAT_ID(format);
+}
+
+/* Before anything in the folder is touched: what a newer release began, it has to end. */
+static uint32_t newer_ready_file(struct ke_store *s)
+{
+    const struct ke_io *io = kei_ctx_io(s->ctx);
+    struct ke_io_file *f = NULL;
+    char path[KEI_PATH_MAX];
+    unsigned char head[100];
+    size_t n = 0;
+    if (kei_store_path(path, s->folder, KEI_READY_FILE) < 0 ||
+        io->open(io->user, path, KE_IO_READ, 0, &f) < 0)
+        return 0;
+    int r = io->pread(io->user, f, head, sizeof head, 0, &n);
+    (void)io->close(io->user, f);
+    return r == 0 && n == sizeof head && is_newer(head) ? kei_be32(head + 60) : 0;
+}
+
 static void judge(struct look *l, struct kei_pages *p, unsigned char *page)
 {
     bool good = false;
@@ -46,11 +70,11 @@ static void judge(struct look *l, struct kei_pages *p, unsigned char *page)
         return;
     l->verdict = FILE_DAMAGED;
     l->why = "its first page cannot be read";
-    if (kei_pages_read(p, 1, page, &good) < 0)
+    /* Of an empty file SQLite would take the log away, whatever is in it. */
+    if (p->db_pages == 0 || kei_pages_read(p, 1, page, &good) < 0)
         return;
     l->format = kei_be32(page + 60);
-    /* Another release may change all of the rest, but not where and how it says its number. */
-    if (l->format > KEI_FORMAT && kei_be32(page + 68) == (uint32_t)KEI_FORMAT_ID(l->format)) {
+    if (is_newer(page)) {
         l->verdict = FILE_NEWER;
         return;
     }
@@ -65,30 +89,39 @@ static void judge(struct look *l, struct kei_pages *p, unsigned char *page)
         l->verdict = FILE_GOOD;
 }
 
-static int create(struct ke_store *s, struct ke_error *err)
+/* A process that made the folder may have been killed before it made the name durable. */
+static int sync_parent(struct ke_store *s, struct ke_error *err)
 {
-    int r = kei_salvage_build(s->ctx, &s->vfs, &s->conf, NULL, NULL, err);
-    return r == 0 ? kei_swap_create(s->ctx, s->folder, err) : r;
+    const struct ke_io *io = kei_ctx_io(s->ctx);
+    char dir[KEI_PATH_MAX];
+    size_t n = strlen(s->folder);
+    while (n > 1 && s->folder[n - 1] == '/')
+        n--;
+    while (n > 0 && s->folder[n - 1] != '/')
+        n--;
+    if (n >= sizeof dir)
+        return kei_error(err, KE_ELIMIT, "the path of the store's folder has %zu bytes", n);
+    memcpy(dir, n ? s->folder : ".", n ? n : 1);
+    dir[n ? n : 1] = 0;
+    int r = io->sync_dir(io->user, dir);
+    return r == 0 ? 0
+                  : kei_error(err, r, "could not make the name of folder %s durable (%s)",
+                              s->folder, ke_strerror(r));
 }
 
-static void say(struct ke_store *s, const char *why, bool aside)
+static int create(struct ke_store *s, struct ke_error *err)
 {
-    struct kei_report *rep = &s->report;
-    char lost[24] = "an unknown number";
-    if (rep->lost != UINT64_MAX)
-        (void)snprintf(lost, sizeof lost, "%" PRIu64, rep->lost);
-    (void)snprintf(rep->text, sizeof rep->text,
-                   "the store in %.200s was damaged (%.120s): %" PRIu64 " rows saved, %s lost%s",
-                   s->folder, why, rep->saved, lost,
-                   aside ? "; the old file was kept beside it" : "");
-    rep->set = true;
+    int r = sync_parent(s, err);
+    if (r == 0)
+        r = kei_salvage_build(s->ctx, &s->vfs, &s->conf, NULL, NULL, NULL, err);
+    return r == 0 ? kei_swap_create(s->ctx, s->folder, err) : r;
 }
 
 /* From the present files to a new one in their place. */
 static int salvage(struct ke_store *s, const char *why, struct ke_error *err)
 {
     struct kei_pages p;
-    struct kei_report *rep = &s->report;
+    struct kei_report rep = {0};
     char reason[160]; /* why may be err's own text */
     (void)snprintf(reason, sizeof reason, "%s", why);
     kei_log(s->ctx, KE_LOG_WARN, "store", "%s in %s is damaged (%s): its rows are being saved",
@@ -96,19 +129,19 @@ static int salvage(struct ke_store *s, const char *why, struct ke_error *err)
     int r = kei_pages_open(&p, s->ctx, s->folder, err);
     if (r < 0)
         return r;
-    r = kei_salvage_build(s->ctx, &s->vfs, &s->conf, &p, rep, err);
+    r = kei_salvage_build(s->ctx, &s->vfs, &s->conf, &p, reason, &rep, err);
     kei_pages_close(&p);
-    bool aside = rep->saved == 0 && rep->lost != 0;
-    if (r == 0)
-        r = kei_swap_replace(s->ctx, s->folder, aside, err);
-    if (r == 0)
-        say(s, reason, aside);
-    return r;
+    return r == 0 ? kei_swap_replace(s->ctx, s->folder, rep.aside, err) : r;
 }
 
 static int look(struct ke_store *s, struct look *l, bool *unclean, struct ke_error *err)
 {
     struct kei_pages p;
+    *unclean = false;
+    l->format = newer_ready_file(s);
+    l->verdict = FILE_NEWER;
+    if (l->format)
+        return 0;
     int r = kei_swap_recover(s->ctx, s->folder, err);
     if (r == 0)
         r = kei_pages_open(&p, s->ctx, s->folder, err);
@@ -135,6 +168,8 @@ static int open_db(struct ke_store *s, struct ke_error *err)
     r = kei_migrate(&s->db, kei_steps, kei_n_steps, err);
     if (r == 0)
         r = kei_db_stmt(&s->db, KEI_STMT_GET, &st, err); /* the tables are there */
+    if (r == 0)
+        r = kei_ops_noted(&s->db, &s->report, err);
     if (r < 0)
         kei_db_drop(&s->db);
     return r;

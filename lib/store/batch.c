@@ -179,6 +179,8 @@ void kei_report_deliver(struct ke_store *s)
     if (!rep.set)
         return;
     s->report.set = false;
+    if (!s->closing)
+        (void)kei_queue_internal(s, KEI_MUT_TOLD); /* else it is told once more, next time */
     kei_log(s->ctx, KE_LOG_WARN, "store", "%s", rep.text);
     if (s->salvaged)
         s->salvaged(s->user, rep.saved, rep.lost, rep.text);

@@ -12,14 +12,22 @@
 #include "store/store_sql.h"
 
 #define OLDEST_SQLITE 3035000
-#define STATEMENT_ROOM 16384 /* on top of max_value, for the rest of a row */
+#define LENGTH_MAX (KEI_VALUE_MAX + 16384) /* of a row; a smaller max_value binds new ones only */
 
 static const char *const statements[KEI_STMT_N] = {
-    [KEI_STMT_BEGIN] = "BEGIN IMMEDIATE", [KEI_STMT_COMMIT] = "COMMIT",
-    [KEI_STMT_ROLLBACK] = "ROLLBACK",     [KEI_STMT_PUT] = KEI_SQL_PUT,
-    [KEI_STMT_GET] = KEI_SQL_GET,         [KEI_STMT_HAS] = KEI_SQL_HAS,
-    [KEI_STMT_LIST] = KEI_SQL_LIST,       [KEI_STMT_LIST_ALL] = KEI_SQL_LIST_ALL,
-    [KEI_STMT_DELETE] = KEI_SQL_DELETE,   [KEI_STMT_DELETE_PREFIX] = KEI_SQL_DELETE_PREFIX,
+    [KEI_STMT_BEGIN] = "BEGIN IMMEDIATE",
+    [KEI_STMT_COMMIT] = "COMMIT",
+    [KEI_STMT_ROLLBACK] = "ROLLBACK",
+    [KEI_STMT_PUT] = KEI_SQL_PUT,
+    [KEI_STMT_GET] = KEI_SQL_GET,
+    [KEI_STMT_HAS] = KEI_SQL_HAS,
+    [KEI_STMT_LIST] = KEI_SQL_LIST,
+    [KEI_STMT_LIST_ALL] = KEI_SQL_LIST_ALL,
+    [KEI_STMT_DELETE] = KEI_SQL_DELETE,
+    [KEI_STMT_DELETE_PREFIX] = KEI_SQL_DELETE_PREFIX,
+    [KEI_STMT_SALVAGE_NOTE] = KEI_SQL_SALVAGE_NOTE,
+    [KEI_STMT_SALVAGE_READ] = KEI_SQL_SALVAGE_READ,
+    [KEI_STMT_SALVAGE_TOLD] = KEI_SQL_SALVAGE_TOLD,
 };
 
 /* ---- errors ---- */
@@ -192,7 +200,7 @@ static void set_limits(struct kei_db *db)
     (void)sqlite3_db_config(h, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
     (void)sqlite3_db_config(h, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
     (void)sqlite3_db_config(h, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
-    (void)sqlite3_limit(h, SQLITE_LIMIT_LENGTH, (int)(db->conf->max_value + STATEMENT_ROOM));
+    (void)sqlite3_limit(h, SQLITE_LIMIT_LENGTH, (int)LENGTH_MAX);
     (void)sqlite3_limit(h, SQLITE_LIMIT_ATTACHED, 0);
     (void)sqlite3_limit(h, SQLITE_LIMIT_TRIGGER_DEPTH, 0);
 }
@@ -206,10 +214,11 @@ static int must_be(struct kei_db *db, const char *pragma, const char *want, stru
     int rc = sqlite3_prepare_v2(db->h, sql, -1, &st, NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW) {
-        const char *text = (const char *)sqlite3_column_text(st, 0);
-        (void)snprintf(got, sizeof got, "%s", text ? text : "");
-    }
+    const char *text = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : NULL;
+    if (rc == SQLITE_ROW && !text)
+        rc = SQLITE_NOMEM;
+    if (text)
+        (void)snprintf(got, sizeof got, "%s", text);
     int r = rc == SQLITE_ROW ? 0 : kei_db_fail(db, rc, err, "could not open");
     (void)sqlite3_finalize(st);
     if (r == 0 && strcmp(got, want) != 0)

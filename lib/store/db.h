@@ -28,13 +28,17 @@ enum kei_stmt {
     KEI_STMT_LIST_ALL,
     KEI_STMT_DELETE,
     KEI_STMT_DELETE_PREFIX,
+    KEI_STMT_SALVAGE_NOTE,
+    KEI_STMT_SALVAGE_READ,
+    KEI_STMT_SALVAGE_TOLD,
     KEI_STMT_N,
 };
+
+#define KEI_VALUE_MAX (UINT32_C(512) << 20) /* what max_value may be */
 
 struct kei_db_conf {
     const char *folder; /* "memory" for texts when there is none */
     uint32_t cache_kib;
-    uint32_t max_value;
     uint64_t max_bytes;
 };
 

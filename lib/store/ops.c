@@ -4,6 +4,7 @@
  * worker. Rows are blocks of the context's allocator and belong to the caller.
  */
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "store/store_priv.h"
@@ -100,8 +101,32 @@ static int delete_prefix(struct kei_db *db, const struct ke_store_item *item, st
     return run(db, st, rc, err);
 }
 
+int kei_ops_note(struct kei_db *db, const struct kei_report *report, struct ke_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    sqlite3_int64 lost = report->lost > INT64_MAX ? -1 : (sqlite3_int64)report->lost;
+    int r = kei_db_stmt(db, KEI_STMT_SALVAGE_NOTE, &st, err);
+    if (r < 0)
+        return r;
+    int rc = sqlite3_bind_int64(st, 1, (sqlite3_int64)report->saved);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_bind_int64(st, 2, lost);
+    if (rc == SQLITE_OK)
+        rc = bind(st, 3, report->text);
+    return run(db, st, rc, err);
+}
+
+static int told(struct kei_db *db, struct ke_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    int r = kei_db_stmt(db, KEI_STMT_SALVAGE_TOLD, &st, err);
+    return r < 0 ? r : run(db, st, SQLITE_OK, err);
+}
+
 int kei_ops_apply(struct kei_db *db, const struct kei_mut *m, struct ke_error *err)
 {
+    if (m->kind == KEI_MUT_TOLD)
+        return told(db, err);
     if (m->kind == KEI_MUT_PUT)
         return kei_ops_put(db, &m->item, err);
     if (m->kind == KEI_MUT_DELETE)
@@ -207,6 +232,24 @@ int kei_ops_has(struct kei_db *db, const char *bucket, const char *key, bool *re
     if (rc == SQLITE_OK)
         rc = sqlite3_step(st);
     *ret = rc == SQLITE_ROW;
+    return end_read(db, st, rc, err);
+}
+
+int kei_ops_noted(struct kei_db *db, struct kei_report *ret, struct ke_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    int r = kei_db_stmt(db, KEI_STMT_SALVAGE_READ, &st, err);
+    if (r < 0)
+        return r;
+    int rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW) {
+        const char *text = (const char *)sqlite3_column_text(st, 2);
+        sqlite3_int64 lost = sqlite3_column_int64(st, 1);
+        ret->set = true;
+        ret->saved = (uint64_t)sqlite3_column_int64(st, 0);
+        ret->lost = lost < 0 ? UINT64_MAX : (uint64_t)lost;
+        (void)snprintf(ret->text, sizeof ret->text, "%s", text ? text : "");
+    }
     return end_read(db, st, rc, err);
 }
 

@@ -271,14 +271,12 @@ int kei_pages_read(struct kei_pages *p, uint32_t pgno, unsigned char *to, bool *
 int kei_pages_trim(struct kei_pages *p, struct ke_error *err)
 {
     int r = 0;
-    if (!p->wal)
+    if (!p->wal || p->frames == 0)
         return 0;
     if (p->frames > p->whole)
         r = p->io->truncate(p->io->user, p->wal, p->whole ? frame_at(p->whole + 1) : 0);
     if (r == 0)
         r = p->io->sync(p->io->user, p->wal);
-    if (r == 0)
-        r = p->io->sync_dir(p->io->user, p->folder);
     if (r < 0)
         return kei_error(err, r, "the log of the store in %s could not be made durable (%s)",
                          p->folder, ke_strerror(r));

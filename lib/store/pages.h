@@ -44,7 +44,7 @@ int kei_pages_read(struct kei_pages *p, uint32_t pgno, unsigned char *to, bool *
 uint32_t kei_pages_rank(const struct kei_pages *p, uint32_t pgno);
 /*
  * Makes sure what a killed process may have left unsynced: cuts the log after its last whole
- * transaction, syncs it and the names of the folder.
+ * transaction and syncs it. (Its name was made durable before the first frame was written.)
  */
 int kei_pages_trim(struct kei_pages *p, struct ke_error *err);
 

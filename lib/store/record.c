@@ -49,9 +49,9 @@ static size_t varint(const unsigned char *p, const unsigned char *end, uint64_t 
     return 0;
 }
 
-int kei_reader_init(struct kei_reader *r, struct kei_pages *pages, uint32_t max_value)
+int kei_reader_init(struct kei_reader *r, struct kei_pages *pages)
 {
-    *r = (struct kei_reader){.pages = pages, .max_value = max_value};
+    *r = (struct kei_reader){.pages = pages};
     kei_buf_init(&r->payload, pages->alloc);
     kei_buf_init(&r->text, pages->alloc);
     r->page = kei_alloc(pages->alloc, KEI_PAGE);
@@ -96,7 +96,7 @@ static int read_payload(struct kei_reader *r, const unsigned char *p, uint64_t n
     uint64_t most = table ? used - 35 : (used - 12) * 64 / 255 - 23;
     uint64_t least = (used - 12) * 32 / 255 - 23;
     uint64_t here = n;
-    if (n > (uint64_t)r->max_value + KEI_ROW_ROOM || n / KEI_PAGE > r->pages->n)
+    if (n > (uint64_t)KEI_VALUE_MAX + KEI_ROW_ROOM || n / KEI_PAGE > r->pages->n)
         return KE_ECORRUPT;
     if (n > most) {
         here = least + (n - least) % (used - 4);
@@ -192,7 +192,7 @@ static int tell_row(struct kei_reader *r, kei_row_fn fn, void *user)
     bool ok = read_columns(r, c, ROW_COLUMNS) && c[0].type == 0 && is_text(&c[1], KEI_BUCKET_MAX) &&
               is_text(&c[2], KEI_KEY_MAX) && is_text(&c[3], KEI_UID_MAX) &&
               get_int(&c[4], &row.version) && get_int(&c[5], &sum) && c[6].type >= 12 &&
-              c[6].type % 2 == 0 && c[6].n <= r->max_value;
+              c[6].type % 2 == 0 && c[6].n <= KEI_VALUE_MAX;
     if (ok && !copy_texts(r, c + 1, 3, texts))
         return KE_ENOMEM;
     if (ok) {

@@ -12,14 +12,13 @@
 
 struct kei_reader {
     struct kei_pages *pages;
-    uint32_t max_value;
     uint32_t refused;           /* cells that looked like cells and could not be read */
     unsigned char *page, *more; /* the page in hand, a page of an overflow chain */
     struct ke_buf payload;
     struct ke_buf text; /* bucket, key and uid of the row in hand */
 };
 
-int kei_reader_init(struct kei_reader *r, struct kei_pages *pages, uint32_t max_value);
+int kei_reader_init(struct kei_reader *r, struct kei_pages *pages);
 void kei_reader_fini(struct kei_reader *r); /* safe if zero */
 
 /* The item and what it points to are valid during the call. A non-zero return ends the reading. */

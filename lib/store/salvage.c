@@ -16,6 +16,7 @@ struct rebuild {
     struct kei_pages *pages;
     struct kei_db db; /* the new one */
     struct kei_reader reader;
+    const char *why;
     struct kei_report *report;
     struct ke_error *err;
     uint64_t missing; /* keys of the index without a row */
@@ -77,7 +78,8 @@ static int count(struct rebuild *b)
     if (r == 0)
         r = kei_reader_keys(&b->reader, look_for, b, &all);
     b->report->saved = (uint64_t)n;
-    b->report->lost = all ? b->missing : UINT64_MAX;
+    /* Of a damaged log nobody knows which newer rows were in it. */
+    b->report->lost = all && !b->pages->log_damaged ? b->missing : UINT64_MAX;
     return r;
 }
 
@@ -96,9 +98,23 @@ static int trust(const struct rebuild *b)
                      p->folder, p->unreadable, p->n);
 }
 
+static int note(struct rebuild *b)
+{
+    struct kei_report *rep = b->report;
+    char lost[24] = "an unknown number";
+    if (rep->lost != UINT64_MAX)
+        (void)snprintf(lost, sizeof lost, "%" PRIu64, rep->lost);
+    rep->aside = rep->saved == 0 && rep->lost != 0;
+    (void)snprintf(rep->text, sizeof rep->text,
+                   "the store in %.200s was damaged (%.120s): %" PRIu64 " rows saved, %s lost%s",
+                   b->pages->folder, b->why, rep->saved, lost,
+                   rep->aside ? "; the old file was kept beside it" : "");
+    return kei_ops_note(&b->db, rep, b->err);
+}
+
 static int fill(struct rebuild *b)
 {
-    if (kei_reader_init(&b->reader, b->pages, b->db.conf->max_value) < 0)
+    if (kei_reader_init(&b->reader, b->pages) < 0)
         return no_memory(b);
     int r = kei_db_begin(&b->db, b->err);
     if (r == 0)
@@ -108,6 +124,8 @@ static int fill(struct rebuild *b)
     if (r == 0)
         r = trust(b);
     if (r == 0)
+        r = note(b);
+    if (r == 0)
         r = kei_db_commit(&b->db, b->err);
     if (r == KE_ENOMEM && b->err && !b->err->code)
         r = no_memory(b);
@@ -115,9 +133,10 @@ static int fill(struct rebuild *b)
 }
 
 int kei_salvage_build(struct ke_ctx *ctx, struct kei_vfs *v, const struct kei_db_conf *conf,
-                      struct kei_pages *pages, struct kei_report *report, struct ke_error *err)
+                      struct kei_pages *pages, const char *why, struct kei_report *report,
+                      struct ke_error *err)
 {
-    struct rebuild b = {.ctx = ctx, .pages = pages, .report = report, .err = err};
+    struct rebuild b = {.ctx = ctx, .pages = pages, .why = why, .report = report, .err = err};
     if (err)
         err->code = 0;
     int r = kei_swap_remove(ctx, conf->folder, KEI_NEW_FILE, err);

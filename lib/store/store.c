@@ -15,7 +15,6 @@
 #define MAX_VALUE (UINT32_C(32) << 20)
 #define LEAST_BYTES (UINT64_C(1) << 18)
 #define MOST_BYTES (UINT64_C(1) << 39) /* a page of a value must not look like one of the table */
-#define MOST_VALUE (UINT32_C(512) << 20)
 #define MOST_CACHE_KIB (UINT32_C(1) << 20)
 #define CONFIG_MIN (offsetof(struct ke_store_config, cache_kib))
 
@@ -54,11 +53,11 @@ static int read_config(struct ke_store_config *c, const struct ke_store_config *
                          "the store's max_bytes is %" PRIu64 ", it must be from %" PRIu64
                          " to %" PRIu64,
                          c->max_bytes, LEAST_BYTES, MOST_BYTES);
-    if (c->max_value > MOST_VALUE || c->cache_kib > MOST_CACHE_KIB)
+    if (c->max_value > KEI_VALUE_MAX || c->cache_kib > MOST_CACHE_KIB)
         return kei_error(err, KE_EINVAL,
                          "the store's max_value (%" PRIu32 ") may be up to %" PRIu32
                          ", its cache_kib (%" PRIu32 ") up to %" PRIu32,
-                         c->max_value, MOST_VALUE, c->cache_kib, MOST_CACHE_KIB);
+                         c->max_value, KEI_VALUE_MAX, c->cache_kib, MOST_CACHE_KIB);
     return 0;
 }
 
@@ -75,9 +74,9 @@ static int copy_config(struct ke_store *s, const struct ke_store_config *c)
     s->conf = (struct kei_db_conf){
         .folder = s->folder,
         .cache_kib = c->cache_kib,
-        .max_value = c->max_value,
         .max_bytes = c->max_bytes,
     };
+    s->max_value = c->max_value;
     s->bytes_max = (size_t)c->max_value * 2;
     if (s->bytes_max < KEI_QUEUE_MIN)
         s->bytes_max = KEI_QUEUE_MIN;
@@ -400,11 +399,11 @@ int ke_store_put(struct ke_store_tx *tx, const char *bucket, const char *key, co
     if (r == 0 && len > 0 && !value)
         r = kei_fail(s->ctx, KE_EINVAL, "the value of %s/%s has a length and no bytes", bucket,
                      key);
-    if (r == 0 && len > s->conf.max_value)
+    if (r == 0 && len > s->max_value)
         r = kei_fail(s->ctx, KE_ELIMIT,
                      "the value of %s/%s has %zu bytes, over max_value (%" PRIu32
                      ") of the store in %s",
-                     bucket, key, len, s->conf.max_value, s->folder);
+                     bucket, key, len, s->max_value, s->folder);
     if (r == 0)
         r = add_mut(tx, KEI_MUT_PUT,
                     &(struct ke_store_item){.bucket = bucket,
@@ -466,6 +465,18 @@ int ke_store_commit(struct ke_store_tx *tx, ke_store_done_fn fn, void *user)
     tx->user = user;
     kei_queue_add(s, &tx->op);
     return 0;
+}
+
+bool kei_queue_internal(struct ke_store *s, enum kei_mut_kind kind)
+{
+    struct ke_store_tx *tx = NULL;
+    if (ke_store_begin(&tx, s) < 0)
+        return false;
+    if (add_mut(tx, kind, &(struct ke_store_item){.bucket = "", .key = "", .uid = ""}) < 0) {
+        ke_store_abort(tx);
+        return false;
+    }
+    return ke_store_commit(tx, NULL, NULL) == 0;
 }
 
 void ke_store_abort(struct ke_store_tx *tx)

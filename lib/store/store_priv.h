@@ -33,7 +33,7 @@ struct kei_row {
 };
 void kei_rows_free(const struct ke_alloc *a, struct kei_row *rows);
 
-enum kei_mut_kind { KEI_MUT_PUT, KEI_MUT_DELETE, KEI_MUT_DELETE_PREFIX };
+enum kei_mut_kind { KEI_MUT_PUT, KEI_MUT_DELETE, KEI_MUT_DELETE_PREFIX, KEI_MUT_TOLD };
 struct kei_mut {
     struct kei_mut *next;
     enum kei_mut_kind kind;
@@ -54,6 +54,16 @@ int kei_ops_apply(struct kei_db *db, const struct kei_mut *m, struct ke_error *e
 /* KE_ENOTFOUND; *ret is one row */
 int kei_ops_get(struct kei_db *db, const struct ke_alloc *a, const char *bucket, const char *key,
                 struct kei_row **ret, struct ke_error *err);
+/* What a salvage has to tell: kept in the database from the salvage on until it was told. */
+struct kei_report {
+    bool set;
+    bool aside; /* the old file is kept */
+    uint64_t saved, lost;
+    char text[KE_ERROR_TEXT_MAX];
+};
+int kei_ops_note(struct kei_db *db, const struct kei_report *report, struct ke_error *err);
+int kei_ops_noted(struct kei_db *db, struct kei_report *ret, struct ke_error *err);
+
 int kei_ops_has(struct kei_db *db, const char *bucket, const char *key, bool *ret,
                 struct ke_error *err);
 /* The next rows, in order, up to KEI_LIST_CHUNK. *ret_more: call again. */
@@ -89,13 +99,6 @@ struct kei_read {
     char names[];
 };
 
-/* What salvage did, for the host. */
-struct kei_report {
-    bool set;
-    uint64_t saved, lost;
-    char text[KE_ERROR_TEXT_MAX];
-};
-
 enum kei_check_phase { KEI_CHECK_NONE, KEI_CHECK_FIRST, KEI_CHECK_ALL };
 struct kei_check {
     enum kei_check_phase phase;
@@ -115,7 +118,7 @@ struct kei_batch {
 struct ke_store {
     struct ke_ctx *ctx;
     const struct ke_alloc *alloc;
-    uint32_t flags;
+    uint32_t flags, max_value;
     struct kei_db_conf conf;
     char *folder;
     char **first; /* NULL-terminated, may be NULL */
@@ -147,7 +150,10 @@ void kei_queue_add(struct ke_store *s, struct kei_op *op);
 void kei_queue_turn(struct kei_turn *t);
 void kei_queue_drain(struct ke_store *s); /* until nothing waits */
 void kei_op_free(struct ke_store *s, struct kei_op *op);
+/* Tells the host, and has it noted that it was told. */
 void kei_report_deliver(struct ke_store *s);
+/* store.c: a transaction of our own with one change of that kind; false without memory. */
+bool kei_queue_internal(struct ke_store *s, enum kei_mut_kind kind);
 
 /* check.c: one step, on the worker. 0, or the damage it found (KE_ECORRUPT, KE_EIO). */
 int kei_check_step(struct ke_store *s, struct ke_error *err);
@@ -164,9 +170,13 @@ int kei_swap_replace(struct ke_ctx *ctx, const char *folder, bool keep, struct k
 int kei_swap_remove(struct ke_ctx *ctx, const char *folder, const char *name, struct ke_error *err);
 
 /* ---- salvage.c ---- */
-/* Writes KEI_NEW_FILE from the readable rows of the present files; pages NULL: an empty one. */
+/*
+ * Writes KEI_NEW_FILE from the readable rows of the present files, with the report in it (why says
+ * what is wrong with them); pages NULL: an empty one.
+ */
 int kei_salvage_build(struct ke_ctx *ctx, struct kei_vfs *v, const struct kei_db_conf *conf,
-                      struct kei_pages *pages, struct kei_report *report, struct ke_error *err);
+                      struct kei_pages *pages, const char *why, struct kei_report *report,
+                      struct ke_error *err);
 
 /* ---- attach.c ---- */
 /*

@@ -94,6 +94,14 @@ static int finish(struct ke_ctx *ctx, const char *folder, struct ke_error *err)
     return r;
 }
 
+static int remove_if_there(struct ke_ctx *ctx, const char *folder, const char *name,
+                           struct ke_error *err)
+{
+    bool there = false;
+    int r = exists(ctx, folder, name, &there, err);
+    return r == 0 && there ? kei_swap_remove(ctx, folder, name, err) : r;
+}
+
 int kei_swap_recover(struct ke_ctx *ctx, const char *folder, struct ke_error *err)
 {
     bool ready = false;
@@ -101,9 +109,9 @@ int kei_swap_recover(struct ke_ctx *ctx, const char *folder, struct ke_error *er
     if (r == 0 && ready)
         r = finish(ctx, folder, err);
     if (r == 0)
-        r = kei_swap_remove(ctx, folder, KEI_NEW_FILE, err);
+        r = remove_if_there(ctx, folder, KEI_NEW_FILE, err);
     if (r == 0)
-        r = kei_swap_remove(ctx, folder, KEI_NEW_WAL_FILE, err);
+        r = remove_if_there(ctx, folder, KEI_NEW_WAL_FILE, err);
     return r;
 }
 

@@ -121,8 +121,7 @@ static void answer_dated(struct fake_cloud *fc, struct kei_http_conn *c, struct 
     assert_non_null(s);
     kei_time_http(date, now_s(fc) * 1000);
     kei_buf_init(&text, kei_ctx_alloc(fc->ctx));
-    kei_buf_addf(&text, "HTTP/1.1 200 OK\r\nDate: %s\r\nContent-Length: %zu\r\n\r\n", date,
-                 body.n);
+    kei_buf_addf(&text, "HTTP/1.1 200 OK\r\nDate: %s\r\nContent-Length: %zu\r\n\r\n", date, body.n);
     kei_buf_addv(&text, body);
     *s = kei_http_upgrade(c, kei_buf_str(&text));
     ke_buf_free(&text);

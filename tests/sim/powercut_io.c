@@ -85,6 +85,7 @@ static void log_name(struct powercut *p, enum rec_kind kind, uint32_t dir, const
 static void pending_of(const struct powercut *p, uint32_t node, uint32_t dir,
                        struct powercut_op *op)
 {
+    op->pos = p->n_log;
     op->pending = 0;
     op->pending_lo = op->pending_hi = 0;
     for (size_t i = p->n_log; i-- > 0;) {
@@ -110,9 +111,10 @@ static void pending_of(const struct powercut *p, uint32_t node, uint32_t dir,
 
 /* ---- the table ---- */
 
-static int enter(struct powercut *p, const struct powercut_op *op)
+static int enter(struct powercut *p, struct powercut_op *op)
 {
     pthread_mutex_lock(&p->lock);
+    op->pos = p->n_log;
     int r = p->fault ? p->fault(p->fault_user, op) : 0;
     if (r != 0)
         pthread_mutex_unlock(&p->lock);
@@ -191,7 +193,7 @@ static uint64_t bytes_used(const struct powercut *p)
     uint64_t sum = 0;
     for (size_t i = 0; i < p->live.n_nodes; i++) {
         for (size_t j = 0; j < p->live.n_names; j++) {
-            if (p->live.names[j].node == i) {
+            if (p->live.names[j].node == i && p->live.nodes[i].type == NODE_FILE) {
                 sum += p->live.nodes[i].data.n;
                 break;
             }
@@ -334,8 +336,8 @@ static int io_rmdir(void *user, const char *path)
     return remove_name(user, path, true);
 }
 
-static int make_name(struct powercut *p, const struct powercut_op *op, enum node_type type,
-                     uint32_t mode, const char *target)
+static int make_name(struct powercut *p, struct powercut_op *op, enum node_type type, uint32_t mode,
+                     const char *target)
 {
     char last[256];
     uint32_t dir, node;
@@ -532,7 +534,7 @@ enum data_mode { DATA_NONE, DATA_ALL, DATA_WRITES, DATA_SECTORS, DATA_PREFIX, DA
 struct cut {
     uint64_t rng;
     enum data_mode data;
-    unsigned data_percent, name_percent;
+    unsigned data_percent, cut_percent, name_percent; /* of writes, truncates, names */
     bool junk;
 };
 
@@ -561,14 +563,6 @@ static void land(struct cut *c, struct bytes *b, const struct rec *r, unsigned p
     }
 }
 
-static void land_rec(struct cut *c, struct bytes *b, const struct rec *r, unsigned percent)
-{
-    if (r->kind == REC_WRITE)
-        land(c, b, r, percent);
-    else if (r->kind == REC_TRUNCATE && chance(&c->rng, percent))
-        bytes_resize(b, (size_t)r->off, c->junk ? &c->rng : NULL);
-}
-
 static void land_file(struct cut *c, const struct powercut *p, struct bytes *b, struct pending *l)
 {
     size_t keep = (size_t)powercut_below(&c->rng, l->n + 1);
@@ -582,13 +576,18 @@ static void land_file(struct cut *c, const struct powercut *p, struct bytes *b, 
     for (size_t i = 0; i < l->n && c->data != DATA_NONE; i++) {
         const struct rec *r = &p->log[l->at[i]];
         unsigned percent = c->data_percent;
+        if (r->kind == REC_TRUNCATE) {
+            if (chance(&c->rng, c->cut_percent))
+                bytes_resize(b, (size_t)r->off, NULL);
+            continue;
+        }
         if (c->data == DATA_ALL || (c->data == DATA_PREFIX && i < keep))
             percent = 100;
         else if (c->data == DATA_PREFIX)
             percent = i == keep ? 50 : 0;
         else if (c->data == DATA_WRITES)
             percent = chance(&c->rng, c->data_percent) ? 100 : 0;
-        land_rec(c, b, r, percent);
+        land(c, b, r, percent);
     }
     /* the length may have gone ahead of the data */
     if (l->n > 0 && c->data != DATA_NONE && c->data != DATA_ALL && chance(&c->rng, 25)) {
@@ -606,11 +605,12 @@ static struct cut cut_of(uint64_t seed)
         c.data = DATA_NONE;
     } else if (seed % 16 == 1) {
         c.data = DATA_ALL;
-        c.name_percent = 100;
+        c.cut_percent = c.name_percent = 100;
     } else {
         static const unsigned percents[] = {10, 50, 90, 97};
         c.data = (enum data_mode)powercut_below(&c.rng, DATA_SHUFFLED + 1);
         c.data_percent = percents[powercut_below(&c.rng, 4)];
+        c.cut_percent = (unsigned)powercut_below(&c.rng, 3) * 50;
         c.name_percent = (unsigned)powercut_below(&c.rng, 5) * 25;
         c.junk = chance(&c.rng, 50);
     }

@@ -67,6 +67,7 @@ enum powercut_kind {
 
 struct powercut_op {
     enum powercut_kind kind;
+    size_t pos;        /* powercut_pos() before it */
     const char *path;  /* as given to open, rename (from), ... */
     const char *path2; /* rename: to */
     uint32_t flags;    /* open */

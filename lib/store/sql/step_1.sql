@@ -11,3 +11,5 @@ CREATE TABLE kv (
     value BLOB NOT NULL
 );
 CREATE UNIQUE INDEX kv_key ON kv (bucket, key);
+-- What a salvage has to tell the host: there until it was told.
+CREATE TABLE salvage (saved INTEGER NOT NULL, lost INTEGER NOT NULL, text TEXT NOT NULL);

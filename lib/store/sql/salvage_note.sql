@@ -1,0 +1,1 @@
+INSERT INTO salvage (saved, lost, text) VALUES (?1, ?2, ?3);
