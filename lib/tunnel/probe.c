@@ -19,6 +19,7 @@ struct kei_probe {
     struct kei_http_call *call;
     kei_probe_fn done;
     void *user;
+    bool closed; /* /readyz was answered by closing the connection */
 };
 
 static int ask(struct kei_probe *p, const char *target, kei_http_done_fn fn)
@@ -54,11 +55,23 @@ static void on_ready(void *user, int status, const char *text, const struct kei_
     struct kei_probe *p = user;
 
     (void)head;
-    if (status < 0)
+    /*
+     * 1.4 without leader election fails in this handler and drops the connection: no other cloud
+     * has the handler. Asked twice, lest a cloud that ends in this moment passes for one.
+     */
+    if (status == KE_ECLOSED && !p->closed) {
+        p->closed = true;
+        status = ask(p, "/readyz", on_ready);
+        if (status < 0)
+            finish(p, status, ke_ctx_error(p->ctx), 0);
+    } else if (status == KE_ECLOSED) {
+        finish(p, 0, "", KE_DIALECT_1_4);
+    } else if (status < 0) {
         finish(p, status, text, 0);
-    else
+    } else {
         finish(p, 0, "",
                kei_str_starts(body, KEI_STR("Cloudcore is ")) ? KE_DIALECT_1_4 : KE_DIALECT_1_15);
+    }
 }
 
 static void on_node(void *user, int status, const char *text, const struct kei_http_head *head,
