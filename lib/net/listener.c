@@ -219,7 +219,7 @@ static int bind_unix(struct kei_listener *l)
     /* the mode of the socket itself is what bind gives the file: never open to others, not even
      * for a moment */
     if (fchmod(l->fd, 0600) < 0 || bind(l->fd, &l->addr.u.any, l->addr.len) < 0 ||
-        chmod(l->addr.u.un.sun_path, 0600) < 0 || lstat(l->addr.u.un.sun_path, &st) < 0)
+        lstat(l->addr.u.un.sun_path, &st) < 0)
         return errno;
     l->dev = st.st_dev;
     l->ino = st.st_ino;

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -366,6 +367,28 @@ static void last_words(void **state)
     pair_close(&x);
 }
 
+/* Writing to a peer that is gone is an error, not a signal. */
+static void broken_pipe(void **state)
+{
+    struct pair x;
+    struct kei_stream_config c = {0};
+
+    (void)state;
+    signal(SIGPIPE, SIG_DFL);
+    pair_open(&x, &c);
+    kei_stream_pause(x.p.s, true); /* does not hear of the end by reading */
+    close(x.fd);
+    x.fd = dup(0);
+    test_settle(&x.env);
+    for (int i = 0; i < 3 && !x.p.closes; i++) {
+        assert_int_equal(kei_stream_write(x.p.s, "x", 1), 0);
+        test_settle(&x.env);
+    }
+    assert_int_equal(x.p.closes, 1);
+    assert_int_equal(x.p.status, KE_ECLOSED);
+    pair_close(&x);
+}
+
 static void set_ops_presents_the_rest(void **state)
 {
     struct pair x;
@@ -665,6 +688,7 @@ int main(void)
         KE_TEST(finishing_is_bounded),
         KE_TEST(written_before_open),
         KE_TEST(last_words),
+        KE_TEST(broken_pipe),
         KE_TEST(set_ops_presents_the_rest),
         KE_TEST(set_ops_before_the_end),
         KE_TEST(freed_in_callbacks),

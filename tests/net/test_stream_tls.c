@@ -219,6 +219,37 @@ static void pausing(void **state)
     end(&b);
 }
 
+/* Handing over inside of the data call, the end of the stream already there: the rest comes first.
+ */
+static struct probe *heir;
+static size_t hand_over(void *user, const char *p, size_t n)
+{
+    struct both *b = user;
+    (void)p, (void)n;
+    kei_stream_set_ops(b->s.s, &probe_ops, heir);
+    return 1;
+}
+
+static void set_ops_before_the_end(void **state)
+{
+    static const struct kei_stream_ops ops = {.data = hand_over};
+    struct both b;
+    struct probe second;
+
+    (void)state;
+    probe_init(&second);
+    heir = &second;
+    open_both(&b, (struct kei_stream_config){0});
+    kei_stream_set_ops(b.s.s, &ops, &b);
+    assert_int_equal(kei_stream_write(b.c.s, "1rest", 5), 0);
+    kei_stream_finish(b.c.s);
+    assert_true(test_drive(&b.f.env, probe_is_closed, &second));
+    assert_string_equal(second.in.n ? second.in.p : "", "rest");
+    assert_int_equal(second.status, KE_ECLOSED);
+    ke_buf_free(&second.in);
+    end(&b);
+}
+
 static void large_then_finish(void **state)
 {
     struct both b;
@@ -827,6 +858,7 @@ int main(void)
         KE_TEST(unannounced_end),
         KE_TEST(large_in_both_directions),
         KE_TEST(pausing),
+        KE_TEST(set_ops_before_the_end),
         KE_TEST(large_then_finish),
         KE_TEST(refused_servers),
         KE_TEST(failed_handshakes_are_logged),
