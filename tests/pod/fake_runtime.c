@@ -160,6 +160,7 @@ static int op_start(void *user, uint64_t op, const char *id)
         int live = live_of(f, c->uid, c->name);
         if (live > f->most_live)
             f->most_live = live;
+        event(f, c);
     }
     done(f, op, 0, id);
     return 0;

@@ -101,12 +101,25 @@ static const struct ke_module_ops meta_ops = {sizeof meta_ops, on_meta, NULL};
 
 void rig_init(struct rig *r, uint32_t flags)
 {
+    rig_init_at(r, flags, NULL);
+}
+
+void rig_init_at(struct rig *r, uint32_t flags, const char *data)
+{
     struct ke_store_config sc;
+    char folder[240];
     memset(r, 0, sizeof *r);
     test_env_init(&r->env, flags);
-    test_tmp_make(r->data, sizeof r->data);
     ke_store_config_init(&sc, sizeof sc);
-    sc.flags = KE_STORE_MEMORY;
+    if (data) {
+        r->keep_data = true;
+        snprintf(r->data, sizeof r->data, "%s", data);
+        snprintf(folder, sizeof folder, "%s/store", data);
+        sc.folder = folder;
+    } else {
+        test_tmp_make(r->data, sizeof r->data);
+        sc.flags = KE_STORE_MEMORY;
+    }
     assert_int_equal(ke_store_open(&r->store, r->env.ctx, &sc), 0);
     assert_int_equal(ke_router_new(&r->router, r->env.ctx, NULL), 0);
     assert_int_equal(ke_router_add(&r->meta, r->router, "metamanager", "meta", &meta_ops, r), 0);
@@ -144,7 +157,8 @@ void rig_fini(struct rig *r)
         free(r->objects[i].json);
     for (int i = 0; i < r->n_reports; i++)
         free(r->reports[i].content);
-    test_tmp_remove(r->data);
+    if (!r->keep_data)
+        test_tmp_remove(r->data);
     test_env_fini(&r->env);
 }
 

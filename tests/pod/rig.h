@@ -37,6 +37,7 @@ struct rig {
     struct kei_pods *pods;
     struct kei_pods_config conf;
     char data[200];
+    bool keep_data;
     uint32_t dialect;
     struct rig_object objects[RIG_OBJECTS];
     int n_objects, queries;
@@ -48,6 +49,8 @@ struct rig {
 
 /* flags as of test_env_init. The engine is not started yet: change conf before rig_start. */
 void rig_init(struct rig *r, uint32_t flags);
+/* The same in a folder that stays: DATA/store is a store on disk. */
+void rig_init_at(struct rig *r, uint32_t flags, const char *data);
 void rig_fini(struct rig *r);
 void rig_start(struct rig *r);
 void rig_stop(struct rig *r); /* the engine only; start again to see a restart */
