@@ -178,8 +178,10 @@ static int check_metadata(struct kei_field *f, struct ke_str object, struct ke_e
         r = check_strings(f, meta, "metadata", "annotations", err);
     if (r < 0)
         return r;
-    if (!kei_json_get(meta, "name", &name) || kei_json_type(name) != '"')
+    if (!kei_json_get(meta, "name", &name))
         return bad(f, err, meta, "metadata.name", "is missing");
+    if (kei_json_type(name) != '"') /* YAML reads a bare y, no or 1 as something else */
+        return bad(f, err, name, "metadata.name", "is not a string; put it in quotes");
     if (!kei_dns_subdomain(kei_strn(name.p + 1, name.n - 2)))
         return bad(f, err, name, "metadata.name", "is not a DNS name (a-z, 0-9, '-' and '.')");
     if (kei_json_get(meta, "namespace", &ns) &&

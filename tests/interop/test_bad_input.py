@@ -128,11 +128,11 @@ def test_command_outside_the_allow_list(cloud, tmp_path):
     n = Node(tmp_path, cloud=cloud, token=cloud.token(), allow="/bin/sleep")
     n.start()
     try:
-        cloud.apply("no.yaml", pod("no", ["/usr/bin/id"]))
-        cloud.apply("yes.yaml", pod("yes", SLEEP))
-        wait_for("Running", lambda: cloud.running("yes"))
+        cloud.apply("refused.yaml", pod("refused", ["/usr/bin/id"]))
+        cloud.apply("allowed.yaml", pod("allowed", SLEEP))
+        wait_for("Running", lambda: cloud.running("allowed"))
         wait_for("the reason", lambda: "/usr/bin/id" in n.text() and "allow" in n.text())
-        assert not cloud.running("no")
+        assert not cloud.running("refused")
     finally:
         n.kill()
         n.end_workloads()

@@ -79,10 +79,10 @@ def test_two_nodes_and_selector(tmp_path, cloud, node):
     other = Node(tmp_path, name="edge-2", cloud=cloud, token=cloud.token())
     other.start("--labels", "place=yard")
     try:
-        cloud.apply("y.yaml", pod("y", SLEEP).replace("nodeName: edge-1", "nodeSelector: {place: yard}"))
-        wait_for("Running", lambda: cloud.running("y"))
-        assert cloud.pods()["y"][2] == "edge-2"
-        assert other.pods() == {"y": "Running"} and node.pods() == {}
+        cloud.apply("yard.yaml", pod("yard", SLEEP).replace("nodeName: edge-1", "nodeSelector: {place: yard}"))
+        wait_for("Running", lambda: cloud.running("yard"))
+        assert cloud.pods()["yard"][2] == "edge-2"
+        assert other.pods() == {"yard": "Running"} and node.pods() == {}
     finally:
         other.kill()
         other.end_workloads()
