@@ -234,7 +234,7 @@ static int take_ca(struct kei_join *j, uint32_t status, struct ke_str body)
         kei_hex_encode(got, digest, sizeof digest);
         kei_hex_encode(want, j->token.ca_sha256, sizeof digest);
         return kei_error(&j->err, KE_EPIN,
-                         "the CA of the cloud %s:%u has SHA-256 %.16s..., the join token names "
+                         "the CA of the cloud %s:%u has the SHA-256 hash %.16s..., the join token names "
                          "%.16s...: the token is of another cloud, or somebody is in between",
                          j->conf.host, j->conf.port, got, want);
     }
