@@ -1174,6 +1174,25 @@ static void python_as_client(void **state)
     site_close(&s);
     test_env_fini(&env);
 }
+#else
+
+/* Built without it, the calls are there and say so. */
+static void not_built(void **state)
+{
+    static const struct kei_ws_ops ops = {0};
+    struct test_env env;
+    struct kei_ws *w = NULL;
+    struct kei_stream_config s = {.host = "127.0.0.1", .port = 1};
+    struct kei_ws_config c = {0};
+
+    (void)state;
+    test_env_init(&env, 0);
+    assert_int_equal(kei_ws_connect(&w, env.ctx, &s, "/", NULL, &c, &ops, NULL), KE_ENOTSUP);
+    assert_int_equal(kei_ws_accepted(&w, env.ctx, NULL, &c, &ops, NULL), KE_ENOTSUP);
+    assert_null(w);
+    kei_ws_free(NULL);
+    test_env_fini(&env);
+}
 #endif
 
 int main(void)
@@ -1204,6 +1223,8 @@ int main(void)
         KE_TEST(without_memory),
         KE_TEST(python_as_server),
         KE_TEST(python_as_client),
+#else
+        KE_TEST(not_built),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
