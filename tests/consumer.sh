@@ -42,10 +42,14 @@ shared=$(pkg-config --libs kubeedge)
 # The host's static libraries are not all in Debian: ours stands over shared ones.
 static="-Wl,-Bstatic -L$lib -lkubeedge -Wl,-Bdynamic $(PKG_CONFIG_SYSROOT_DIR='' pkg-config --libs libssl libcrypto sqlite3 libcjson yaml-0.1) -lwslay -lpthread"
 export LD_LIBRARY_PATH="$lib"
-# shellcheck disable=SC2086
 for kind in shared static; do
-    eval libs=\$$kind
+    case $kind in
+    shared) libs=$shared ;;
+    static) libs=$static ;;
+    esac
+    # shellcheck disable=SC2086
     gcc -std=c99 -Wall -Wextra -Werror -pedantic $cflags -o "$folder/c-$kind" "$folder/version.c" $libs
+    # shellcheck disable=SC2086
     g++ -std=c++11 -Wall -Wextra -Werror -pedantic $cflags -o "$folder/cpp-$kind" "$folder/version.cpp" $libs
     "$folder/c-$kind"
     "$folder/cpp-$kind"

@@ -1,4 +1,5 @@
 # shellcheck shell=sh
+# shellcheck disable=SC2154
 # What run.sh and soak.sh share; sourced. Needs: build, log, passed, failed.
 
 wanted() {
