@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The constants of the C headers. Written by tools/gen_const.py: do not edit."""
+from typing import Dict, Final
+
+# cloud.h
+KE_PORT_ANY: Final = 0xffffffff
+
+# err.h
+KE_OK: Final = 0
+KE_EINVAL: Final = -1
+KE_ENOMEM: Final = -2
+KE_EABI: Final = -3
+KE_ENOTSUP: Final = -4
+KE_ESTATE: Final = -5
+KE_ELIMIT: Final = -6
+KE_ENOTFOUND: Final = -7
+KE_EEXIST: Final = -8
+KE_EBUSY: Final = -9
+KE_EAGAIN: Final = -10
+KE_ECANCELED: Final = -11
+KE_ETIMEDOUT: Final = -12
+KE_EIO: Final = -13
+KE_ENOSPC: Final = -14
+KE_EACCES: Final = -15
+KE_EROFS: Final = -16
+KE_ESYS: Final = -17
+KE_EPARSE: Final = -18
+KE_ECALLBACK: Final = -19
+KE_ETHREAD: Final = -20
+KE_ECONN: Final = -100
+KE_ERESOLVE: Final = -101
+KE_ETLS: Final = -102
+KE_EPROTO: Final = -103
+KE_ECLOSED: Final = -104
+KE_EPROXY: Final = -105
+KE_EHTTP: Final = -106
+KE_EADDRINUSE: Final = -107
+KE_ECERT: Final = -200
+KE_EEXPIRED: Final = -201
+KE_EKEY: Final = -202
+KE_ETOKEN: Final = -203
+KE_EPIN: Final = -204
+KE_EREFUSED: Final = -205
+KE_ENEWER: Final = -300
+KE_ECORRUPT: Final = -301
+KE_ECONFLICT: Final = -400
+KE_ERROR_TEXT_MAX: Final = 500
+
+# log.h
+KE_LOG_ERROR: Final = 1
+KE_LOG_WARN: Final = 2
+KE_LOG_INFO: Final = 3
+KE_LOG_DEBUG: Final = 4
+
+# msg.h
+KE_DIALECT_AUTO: Final = 0
+KE_DIALECT_1_4: Final = 104
+KE_DIALECT_1_15: Final = 115
+KE_DIALECT_1_23: Final = 123
+
+# node.h
+KE_NODE_STOPPED: Final = 0
+KE_NODE_STARTING: Final = 1
+KE_NODE_OFFLINE: Final = 2
+KE_NODE_CONNECTED: Final = 3
+KE_NODE_READY: Final = 4
+
+# runtime.h
+KE_MOUNT_READ_ONLY: Final = 1
+KE_CONTAINER_STDIN: Final = 1
+KE_CONTAINER_TTY: Final = 2
+KE_CONTAINER_HOST_NETWORK: Final = 4
+KE_CONTAINER_PRIVILEGED: Final = 8
+KE_CONTAINER_READ_ONLY_ROOT: Final = 16
+KE_CONTAINER_RUN_AS_NON_ROOT: Final = 32
+KE_CONTAINER_CREATED: Final = 1
+KE_CONTAINER_RUNNING: Final = 2
+KE_CONTAINER_EXITED: Final = 3
+KE_CONTAINER_UNKNOWN: Final = 4
+
+# store.h
+KE_STORE_MEMORY: Final = 1
+
+# sys/io.h
+KE_IO_READ: Final = 1
+KE_IO_WRITE: Final = 2
+KE_IO_CREATE: Final = 4
+KE_IO_EXCL: Final = 8
+KE_IO_TRUNC: Final = 16
+
+# tunnel.h
+KE_TUNNEL_IDLE: Final = 0
+KE_TUNNEL_JOINING: Final = 1
+KE_TUNNEL_CONNECTING: Final = 2
+KE_TUNNEL_CONNECTED: Final = 3
+KE_TUNNEL_WAITING: Final = 4
+KE_TUNNEL_STOPPED: Final = 5
+KE_SEND_NOW: Final = 0
+KE_SEND_STATE: Final = 1
+KE_SEND_EVENT: Final = 2
+
+ERROR_NAMES: Final[Dict[int, str]] = {
+    KE_OK: "KE_OK",
+    KE_EINVAL: "KE_EINVAL",
+    KE_ENOMEM: "KE_ENOMEM",
+    KE_EABI: "KE_EABI",
+    KE_ENOTSUP: "KE_ENOTSUP",
+    KE_ESTATE: "KE_ESTATE",
+    KE_ELIMIT: "KE_ELIMIT",
+    KE_ENOTFOUND: "KE_ENOTFOUND",
+    KE_EEXIST: "KE_EEXIST",
+    KE_EBUSY: "KE_EBUSY",
+    KE_EAGAIN: "KE_EAGAIN",
+    KE_ECANCELED: "KE_ECANCELED",
+    KE_ETIMEDOUT: "KE_ETIMEDOUT",
+    KE_EIO: "KE_EIO",
+    KE_ENOSPC: "KE_ENOSPC",
+    KE_EACCES: "KE_EACCES",
+    KE_EROFS: "KE_EROFS",
+    KE_ESYS: "KE_ESYS",
+    KE_EPARSE: "KE_EPARSE",
+    KE_ECALLBACK: "KE_ECALLBACK",
+    KE_ETHREAD: "KE_ETHREAD",
+    KE_ECONN: "KE_ECONN",
+    KE_ERESOLVE: "KE_ERESOLVE",
+    KE_ETLS: "KE_ETLS",
+    KE_EPROTO: "KE_EPROTO",
+    KE_ECLOSED: "KE_ECLOSED",
+    KE_EPROXY: "KE_EPROXY",
+    KE_EHTTP: "KE_EHTTP",
+    KE_EADDRINUSE: "KE_EADDRINUSE",
+    KE_ECERT: "KE_ECERT",
+    KE_EEXPIRED: "KE_EEXPIRED",
+    KE_EKEY: "KE_EKEY",
+    KE_ETOKEN: "KE_ETOKEN",
+    KE_EPIN: "KE_EPIN",
+    KE_EREFUSED: "KE_EREFUSED",
+    KE_ENEWER: "KE_ENEWER",
+    KE_ECORRUPT: "KE_ECORRUPT",
+    KE_ECONFLICT: "KE_ECONFLICT",
+}

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every exported function of libkubeedge: its C prototype, and what ctypes must know of it.
+
+One entry per function, in the order of the headers; argument and result types are always both given. Held
+against the headers and the library by tests/test_agreement.py. Results are raw here: 0 or KE_E*, turned into
+exceptions by Core.check.
+"""
+from ctypes import POINTER, c_char, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from typing import Any, Dict, List, Tuple
+
+from . import _lib
+from . import _struct as s
+
+LIBRARY, VERSION = _lib.load()
+
+# name -> argument types, result type
+PROTOTYPES: Dict[str, Tuple[List[Any], Any]] = {}
+
+
+def f(name: str, argtypes: List[Any], restype: Any) -> Any:
+    try:
+        function = getattr(LIBRARY, name)
+    except AttributeError:
+        raise ImportError(f"{LIBRARY._name} has no {name}: it is older than this package") from None
+    function.argtypes = argtypes
+    function.restype = restype
+    PROTOTYPES[name] = argtypes, restype
+    return function
+
+
+# ---- version.h ----
+
+# uint32_t ke_version(void);
+ke_version = f("ke_version", [], c_uint32)
+# const char *ke_version_string(void);
+ke_version_string = f("ke_version_string", [], c_char_p)
+
+# ---- err.h ----
+
+# const char *ke_strerror(int code);
+ke_strerror = f("ke_strerror", [c_int], c_char_p)
+
+# ---- sys/io.h ----
+
+# const struct ke_io *ke_io_posix(void);
+ke_io_posix = f("ke_io_posix", [], POINTER(s.Io))
+
+# ---- ctx.h ----
+
+# void ke_ctx_config_init(struct ke_ctx_config *c, size_t size);
+ke_ctx_config_init = f("ke_ctx_config_init", [POINTER(s.CtxConfig), c_size_t], None)
+# int ke_ctx_new(struct ke_ctx **ret, const struct ke_ctx_config *c, struct ke_error *reterr);
+ke_ctx_new = f("ke_ctx_new", [POINTER(s.Ctx), POINTER(s.CtxConfig), POINTER(s.Error)], c_int)
+# void ke_ctx_free(struct ke_ctx *ctx);
+ke_ctx_free = f("ke_ctx_free", [s.Ctx], None)
+# const char *ke_ctx_error(const struct ke_ctx *ctx);
+ke_ctx_error = f("ke_ctx_error", [s.Ctx], c_char_p)
+# int64_t ke_ctx_mono_ms(const struct ke_ctx *ctx);
+ke_ctx_mono_ms = f("ke_ctx_mono_ms", [s.Ctx], c_int64)
+# int64_t ke_ctx_real_ms(const struct ke_ctx *ctx);
+ke_ctx_real_ms = f("ke_ctx_real_ms", [s.Ctx], c_int64)
+# int ke_ctx_fd(struct ke_ctx *ctx, int *ret_fd);
+ke_ctx_fd = f("ke_ctx_fd", [s.Ctx, POINTER(c_int)], c_int)
+# int ke_ctx_prepare(struct ke_ctx *ctx, int64_t *ret_timeout_ms);
+ke_ctx_prepare = f("ke_ctx_prepare", [s.Ctx, POINTER(c_int64)], c_int)
+# int ke_ctx_wait(struct ke_ctx *ctx, int64_t timeout_ms);
+ke_ctx_wait = f("ke_ctx_wait", [s.Ctx, c_int64], c_int)
+# int ke_ctx_dispatch(struct ke_ctx *ctx);
+ke_ctx_dispatch = f("ke_ctx_dispatch", [s.Ctx], c_int)
+# int ke_ctx_run(struct ke_ctx *ctx);
+ke_ctx_run = f("ke_ctx_run", [s.Ctx], c_int)
+# void ke_ctx_stop(struct ke_ctx *ctx);
+ke_ctx_stop = f("ke_ctx_stop", [s.Ctx], None)
+# int ke_ctx_post(struct ke_ctx *ctx, void (*fn)(void *user), void *user, struct ke_error *reterr);
+ke_ctx_post = f("ke_ctx_post", [s.Ctx, s.PostFn, c_void_p, POINTER(s.Error)], c_int)
+# void ke_buf_free(struct ke_buf *b);
+ke_buf_free = f("ke_buf_free", [POINTER(s.Buf)], None)
+
+# ---- msg.h ----
+
+# void ke_msg_config_init(struct ke_msg_config *c, size_t size);
+ke_msg_config_init = f("ke_msg_config_init", [POINTER(s.MsgConfig), c_size_t], None)
+# int ke_msg_new(struct ke_msg **ret, struct ke_ctx *ctx, const struct ke_msg_config *c,
+#                struct ke_error *reterr);
+ke_msg_new = f("ke_msg_new", [POINTER(s.Msg), s.Ctx, POINTER(s.MsgConfig), POINTER(s.Error)], c_int)
+# int ke_msg_new_reply(struct ke_msg **ret, struct ke_ctx *ctx, const struct ke_msg *m, const char *content,
+#                      size_t content_len, struct ke_error *reterr);
+ke_msg_new_reply = f(
+    "ke_msg_new_reply", [POINTER(s.Msg), s.Ctx, s.Msg, c_char_p, c_size_t, POINTER(s.Error)], c_int
+)
+# int ke_msg_decode(struct ke_msg **ret, struct ke_ctx *ctx, const char *p, size_t n,
+#                   struct ke_error *reterr);
+ke_msg_decode = f("ke_msg_decode", [POINTER(s.Msg), s.Ctx, c_char_p, c_size_t, POINTER(s.Error)], c_int)
+# int ke_msg_encode(const struct ke_msg *m, struct ke_ctx *ctx, uint32_t dialect, struct ke_buf *out,
+#                   struct ke_error *reterr);
+ke_msg_encode = f("ke_msg_encode", [s.Msg, s.Ctx, c_uint32, POINTER(s.Buf), POINTER(s.Error)], c_int)
+# struct ke_msg *ke_msg_ref(struct ke_msg *m);
+ke_msg_ref = f("ke_msg_ref", [s.Msg], s.Msg)
+# void ke_msg_unref(struct ke_msg *m);
+ke_msg_unref = f("ke_msg_unref", [s.Msg], None)
+# const char *ke_msg_id(const struct ke_msg *m);
+ke_msg_id = f("ke_msg_id", [s.Msg], c_char_p)
+# const char *ke_msg_parent_id(const struct ke_msg *m);
+ke_msg_parent_id = f("ke_msg_parent_id", [s.Msg], c_char_p)
+# int64_t ke_msg_timestamp_ms(const struct ke_msg *m);
+ke_msg_timestamp_ms = f("ke_msg_timestamp_ms", [s.Msg], c_int64)
+# const char *ke_msg_resource_version(const struct ke_msg *m);
+ke_msg_resource_version = f("ke_msg_resource_version", [s.Msg], c_char_p)
+# const char *ke_msg_source(const struct ke_msg *m);
+ke_msg_source = f("ke_msg_source", [s.Msg], c_char_p)
+# const char *ke_msg_destination(const struct ke_msg *m);
+ke_msg_destination = f("ke_msg_destination", [s.Msg], c_char_p)
+# const char *ke_msg_group(const struct ke_msg *m);
+ke_msg_group = f("ke_msg_group", [s.Msg], c_char_p)
+# const char *ke_msg_operation(const struct ke_msg *m);
+ke_msg_operation = f("ke_msg_operation", [s.Msg], c_char_p)
+# const char *ke_msg_resource(const struct ke_msg *m);
+ke_msg_resource = f("ke_msg_resource", [s.Msg], c_char_p)
+# const char *ke_msg_content(const struct ke_msg *m, size_t *ret_len);
+ke_msg_content = f("ke_msg_content", [s.Msg, POINTER(c_size_t)], POINTER(c_char))
+
+# ---- router.h ----
+
+# void ke_router_config_init(struct ke_router_config *c, size_t size);
+ke_router_config_init = f("ke_router_config_init", [POINTER(s.RouterConfig), c_size_t], None)
+# int ke_router_new(struct ke_router **ret, struct ke_ctx *ctx, const struct ke_router_config *c);
+ke_router_new = f("ke_router_new", [POINTER(s.Router), s.Ctx, POINTER(s.RouterConfig)], c_int)
+# void ke_router_free(struct ke_router *r);
+ke_router_free = f("ke_router_free", [s.Router], None)
+# int ke_router_add(struct ke_module **ret, struct ke_router *r, const char *name, const char *group,
+#                   const struct ke_module_ops *ops, void *user);
+ke_router_add = f(
+    "ke_router_add", [POINTER(s.Module), s.Router, c_char_p, c_char_p, POINTER(s.ModuleOps), c_void_p], c_int
+)
+# void ke_module_remove(struct ke_module *m);
+ke_module_remove = f("ke_module_remove", [s.Module], None)
+# int ke_module_stats(struct ke_module *m, struct ke_module_stats *ret, size_t size);
+ke_module_stats = f("ke_module_stats", [s.Module, POINTER(s.ModuleStats), c_size_t], c_int)
+# int ke_router_send(struct ke_router *r, const char *module, struct ke_msg *m, struct ke_error *reterr);
+ke_router_send = f("ke_router_send", [s.Router, c_char_p, s.Msg, POINTER(s.Error)], c_int)
+# int ke_router_send_group(struct ke_router *r, const char *group, struct ke_msg *m,
+#                          struct ke_error *reterr);
+ke_router_send_group = f("ke_router_send_group", [s.Router, c_char_p, s.Msg, POINTER(s.Error)], c_int)
+# int ke_router_request(struct ke_router *r, const char *module, struct ke_msg *m, int64_t timeout_ms,
+#                       ke_reply_fn fn, void *user, uint64_t *ret_request);
+ke_router_request = f(
+    "ke_router_request",
+    [s.Router, c_char_p, s.Msg, c_int64, s.ReplyFn, c_void_p, POINTER(c_uint64)],
+    c_int,
+)
+# void ke_router_cancel(struct ke_router *r, uint64_t request);
+ke_router_cancel = f("ke_router_cancel", [s.Router, c_uint64], None)
+# int ke_router_respond(struct ke_router *r, struct ke_msg *reply, struct ke_error *reterr);
+ke_router_respond = f("ke_router_respond", [s.Router, s.Msg, POINTER(s.Error)], c_int)
+
+# ---- store.h ----
+
+# void ke_store_config_init(struct ke_store_config *c, size_t size);
+ke_store_config_init = f("ke_store_config_init", [POINTER(s.StoreConfig), c_size_t], None)
+# int ke_store_open(struct ke_store **ret, struct ke_ctx *ctx, const struct ke_store_config *c);
+ke_store_open = f("ke_store_open", [POINTER(s.Store), s.Ctx, POINTER(s.StoreConfig)], c_int)
+# void ke_store_close(struct ke_store *s);
+ke_store_close = f("ke_store_close", [s.Store], None)
+# int ke_store_get(struct ke_store *s, const char *bucket, const char *key, ke_store_get_fn fn, void *user);
+ke_store_get = f("ke_store_get", [s.Store, c_char_p, c_char_p, s.StoreItemFn, c_void_p], c_int)
+# int ke_store_list(struct ke_store *s, const char *bucket, const char *prefix, uint32_t limit,
+#                   ke_store_list_fn fn, void *user);
+ke_store_list = f("ke_store_list", [s.Store, c_char_p, c_char_p, c_uint32, s.StoreItemFn, c_void_p], c_int)
+# int ke_store_begin(struct ke_store_tx **ret, struct ke_store *s);
+ke_store_begin = f("ke_store_begin", [POINTER(s.StoreTx), s.Store], c_int)
+# int ke_store_put(struct ke_store_tx *tx, const char *bucket, const char *key, const char *uid,
+#                  int64_t version, const void *value, size_t len);
+ke_store_put = f("ke_store_put", [s.StoreTx, c_char_p, c_char_p, c_char_p, c_int64, c_void_p, c_size_t], c_int)
+# int ke_store_delete(struct ke_store_tx *tx, const char *bucket, const char *key, const char *uid);
+ke_store_delete = f("ke_store_delete", [s.StoreTx, c_char_p, c_char_p, c_char_p], c_int)
+# int ke_store_delete_prefix(struct ke_store_tx *tx, const char *bucket, const char *prefix);
+ke_store_delete_prefix = f("ke_store_delete_prefix", [s.StoreTx, c_char_p, c_char_p], c_int)
+# int ke_store_commit(struct ke_store_tx *tx, ke_store_done_fn fn, void *user);
+ke_store_commit = f("ke_store_commit", [s.StoreTx, s.StoreDoneFn, c_void_p], c_int)
+# void ke_store_abort(struct ke_store_tx *tx);
+ke_store_abort = f("ke_store_abort", [s.StoreTx], None)
+
+# ---- tunnel.h ----
+
+# void ke_tunnel_config_init(struct ke_tunnel_config *c, size_t size);
+ke_tunnel_config_init = f("ke_tunnel_config_init", [POINTER(s.TunnelConfig), c_size_t], None)
+# int ke_tunnel_new(struct ke_tunnel **ret, struct ke_ctx *ctx, const struct ke_tunnel_config *c,
+#                   const struct ke_tunnel_ops *ops, void *user);
+ke_tunnel_new = f(
+    "ke_tunnel_new",
+    [POINTER(s.Tunnel), s.Ctx, POINTER(s.TunnelConfig), POINTER(s.TunnelOps), c_void_p],
+    c_int,
+)
+# void ke_tunnel_free(struct ke_tunnel *t);
+ke_tunnel_free = f("ke_tunnel_free", [s.Tunnel], None)
+# int ke_tunnel_start(struct ke_tunnel *t);
+ke_tunnel_start = f("ke_tunnel_start", [s.Tunnel], c_int)
+# void ke_tunnel_stop(struct ke_tunnel *t);
+ke_tunnel_stop = f("ke_tunnel_stop", [s.Tunnel], None)
+# int ke_tunnel_reconnect(struct ke_tunnel *t);
+ke_tunnel_reconnect = f("ke_tunnel_reconnect", [s.Tunnel], c_int)
+# int ke_tunnel_status(struct ke_tunnel *t, struct ke_tunnel_status *ret, size_t size);
+ke_tunnel_status = f("ke_tunnel_status", [s.Tunnel, POINTER(s.TunnelStatus), c_size_t], c_int)
+# int ke_tunnel_send(struct ke_tunnel *t, struct ke_msg *m, uint32_t how, const char *key,
+#                    ke_store_done_fn done, void *user);
+ke_tunnel_send = f("ke_tunnel_send", [s.Tunnel, s.Msg, c_uint32, c_char_p, s.StoreDoneFn, c_void_p], c_int)
+# int ke_tunnel_ack(struct ke_tunnel *t, struct ke_msg *m);
+ke_tunnel_ack = f("ke_tunnel_ack", [s.Tunnel, s.Msg], c_int)
+
+# ---- runtime.h ----
+
+# int ke_runtime_complete(struct ke_runtime *rt, uint64_t op, int status, const struct ke_runtime_result *r);
+ke_runtime_complete = f("ke_runtime_complete", [s.Runtime, c_uint64, c_int, POINTER(s.RuntimeResult)], c_int)
+# int ke_runtime_event(struct ke_runtime *rt, const struct ke_container_info *c);
+ke_runtime_event = f("ke_runtime_event", [s.Runtime, POINTER(s.ContainerInfo)], c_int)
+
+# ---- node.h ----
+
+# void ke_node_config_init(struct ke_node_config *c, size_t size);
+ke_node_config_init = f("ke_node_config_init", [POINTER(s.NodeConfig), c_size_t], None)
+# int ke_node_settings_read(struct ke_node_settings **ret, struct ke_ctx *ctx, const char *path,
+#                           void (*unknown)(void *user, const char *key, uint32_t line), void *user);
+ke_node_settings_read = f(
+    "ke_node_settings_read", [POINTER(s.NodeSettings), s.Ctx, c_char_p, s.UnknownKeyFn, c_void_p], c_int
+)
+# struct ke_node_config *ke_node_settings_config(struct ke_node_settings *s);
+ke_node_settings_config = f("ke_node_settings_config", [s.NodeSettings], POINTER(s.NodeConfig))
+# void ke_node_settings_free(struct ke_node_settings *s);
+ke_node_settings_free = f("ke_node_settings_free", [s.NodeSettings], None)
+# int ke_node_new(struct ke_node **ret, struct ke_ctx *ctx, const struct ke_node_config *c,
+#                 const struct ke_node_ops *ops, void *user);
+ke_node_new = f(
+    "ke_node_new", [POINTER(s.Node), s.Ctx, POINTER(s.NodeConfig), POINTER(s.NodeOps), c_void_p], c_int
+)
+# int ke_node_start(struct ke_node *n);
+ke_node_start = f("ke_node_start", [s.Node], c_int)
+# void ke_node_stop(struct ke_node *n);
+ke_node_stop = f("ke_node_stop", [s.Node], None)
+# void ke_node_free(struct ke_node *n);
+ke_node_free = f("ke_node_free", [s.Node], None)
+# int ke_node_state(struct ke_node *n, struct ke_node_status *ret, size_t size);
+ke_node_state = f("ke_node_state", [s.Node, POINTER(s.NodeStatus), c_size_t], c_int)
+# int ke_node_pods(struct ke_node *n, void (*fn)(void *user, const struct ke_pod_info *p), void *user);
+ke_node_pods = f("ke_node_pods", [s.Node, s.PodFn, c_void_p], c_int)
+
+# ---- cloud.h ----
+
+# void ke_cloud_config_init(struct ke_cloud_config *c, size_t size);
+ke_cloud_config_init = f("ke_cloud_config_init", [POINTER(s.CloudConfig), c_size_t], None)
+# int ke_cloud_new(struct ke_cloud **ret, struct ke_ctx *ctx, const struct ke_cloud_config *c,
+#                  const struct ke_cloud_ops *ops, void *user);
+ke_cloud_new = f(
+    "ke_cloud_new", [POINTER(s.Cloud), s.Ctx, POINTER(s.CloudConfig), POINTER(s.CloudOps), c_void_p], c_int
+)
+# int ke_cloud_start(struct ke_cloud *c);
+ke_cloud_start = f("ke_cloud_start", [s.Cloud], c_int)
+# void ke_cloud_stop(struct ke_cloud *c);
+ke_cloud_stop = f("ke_cloud_stop", [s.Cloud], None)
+# void ke_cloud_free(struct ke_cloud *c);
+ke_cloud_free = f("ke_cloud_free", [s.Cloud], None)
+# int ke_cloud_token(struct ke_cloud *c, struct ke_buf *out);
+ke_cloud_token = f("ke_cloud_token", [s.Cloud, POINTER(s.Buf)], c_int)
+# int ke_cloud_ports(struct ke_cloud *c, uint32_t *ret_tunnel, uint32_t *ret_cert);
+ke_cloud_ports = f("ke_cloud_ports", [s.Cloud, POINTER(c_uint32), POINTER(c_uint32)], c_int)
+# int ke_cloud_nodes(struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_node_info *n),
+#                    void *user);
+ke_cloud_nodes = f("ke_cloud_nodes", [s.Cloud, s.CloudNodesFn, c_void_p], c_int)
+# int ke_cloud_pods(struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_pod_info *p),
+#                   void *user);
+ke_cloud_pods = f("ke_cloud_pods", [s.Cloud, s.CloudPodsFn, c_void_p], c_int)

@@ -1,0 +1,750 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The C side's types: opaque handles, callback types, structs.
+
+Written by hand from the headers, in their order, and held against them by tests/test_agreement.py: sizes and
+offsets by a compiled C program, names and function types by the library's debug information. Each C function
+type has exactly one CFUNCTYPE, so that one module-level trampoline can serve all objects.
+"""
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    c_char,
+    c_char_p,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+    sizeof,
+)
+from typing import Any, Callable, Type, TypeVar
+
+from ._const import KE_ERROR_TEXT_MAX
+
+S = TypeVar("S", bound="Struct")
+
+
+def callback(kind: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Makes a module-level function one that C can call. The object must live as long as C may call it."""
+    return lambda fn: kind(fn)
+
+
+class Struct(Structure):
+    """A struct of the headers. c_name is its name there."""
+
+    c_name = ""
+
+    @classmethod
+    def sized(cls: Type[S], **members: Any) -> S:
+        """A zeroed one with its first member, size, set."""
+        s = cls(**members)
+        s.size = sizeof(cls)
+        return s
+
+
+# ---- opaque handles: a type each, so that one cannot be passed for another ----
+
+
+class Ctx(c_void_p):
+    """struct ke_ctx *"""
+
+
+class IoFile(c_void_p):
+    """struct ke_io_file *"""
+
+
+class Msg(c_void_p):
+    """struct ke_msg *"""
+
+
+class Router(c_void_p):
+    """struct ke_router *"""
+
+
+class Module(c_void_p):
+    """struct ke_module *"""
+
+
+class Store(c_void_p):
+    """struct ke_store *"""
+
+
+class StoreTx(c_void_p):
+    """struct ke_store_tx *"""
+
+
+class Tunnel(c_void_p):
+    """struct ke_tunnel *"""
+
+
+class Runtime(c_void_p):
+    """struct ke_runtime *"""
+
+
+class NodeSettings(c_void_p):
+    """struct ke_node_settings *"""
+
+
+class Node(c_void_p):
+    """struct ke_node *"""
+
+
+class Cloud(c_void_p):
+    """struct ke_cloud *"""
+
+
+# ---- err.h ----
+
+
+class Error(Struct):
+    c_name = "ke_error"
+    _fields_ = [
+        ("size", c_size_t),
+        ("code", c_int32),
+        ("reserved", c_int32),
+        ("text", c_char * KE_ERROR_TEXT_MAX),
+    ]
+
+
+# ---- log.h ----
+
+# void (*ke_log_fn)(void *user, uint32_t level, const char *area, const char *text)
+LogFn = CFUNCTYPE(None, c_void_p, c_uint32, c_char_p, c_char_p)
+
+# ---- sys/alloc.h ----
+
+# void *(*alloc)(void *user, size_t n)
+AllocFn = CFUNCTYPE(c_void_p, c_void_p, c_size_t)
+# void *(*realloc)(void *user, void *p, size_t n)
+ReallocFn = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_size_t)
+# void (*free)(void *user, void *p)
+FreeFn = CFUNCTYPE(None, c_void_p, c_void_p)
+
+
+class Alloc(Struct):
+    c_name = "ke_alloc"
+    _fields_ = [
+        ("size", c_size_t),
+        ("user", c_void_p),
+        ("alloc", AllocFn),
+        ("realloc", ReallocFn),
+        ("free", FreeFn),
+    ]
+
+
+# ---- sys/io.h ----
+
+
+class IoStat(Struct):
+    c_name = "ke_io_stat"
+    _fields_ = [
+        ("size", c_size_t),
+        ("length", c_int64),
+        ("is_dir", c_uint32),
+        ("mode", c_uint32),
+    ]
+
+
+# int (*open)(void *user, const char *path, uint32_t flags, uint32_t mode, struct ke_io_file **ret)
+IoOpenFn = CFUNCTYPE(c_int, c_void_p, c_char_p, c_uint32, c_uint32, POINTER(IoFile))
+# int (*close)(void *user, struct ke_io_file *f); also sync, lock
+IoFileFn = CFUNCTYPE(c_int, c_void_p, IoFile)
+# int (*pread)(void *user, struct ke_io_file *f, void *p, size_t n, int64_t off, size_t *ret_n)
+IoReadFn = CFUNCTYPE(c_int, c_void_p, IoFile, c_void_p, c_size_t, c_int64, POINTER(c_size_t))
+# int (*pwrite)(void *user, struct ke_io_file *f, const void *p, size_t n, int64_t off)
+IoWriteFn = CFUNCTYPE(c_int, c_void_p, IoFile, c_void_p, c_size_t, c_int64)
+# int (*truncate)(void *user, struct ke_io_file *f, int64_t length)
+IoTruncateFn = CFUNCTYPE(c_int, c_void_p, IoFile, c_int64)
+# int (*length)(void *user, struct ke_io_file *f, int64_t *ret)
+IoLengthFn = CFUNCTYPE(c_int, c_void_p, IoFile, POINTER(c_int64))
+# int (*rename)(void *user, const char *from, const char *to); also symlink
+IoTwoPathsFn = CFUNCTYPE(c_int, c_void_p, c_char_p, c_char_p)
+# int (*unlink)(void *user, const char *path); also rmdir, sync_dir
+IoPathFn = CFUNCTYPE(c_int, c_void_p, c_char_p)
+# int (*mkdir)(void *user, const char *path, uint32_t mode)
+IoMkdirFn = CFUNCTYPE(c_int, c_void_p, c_char_p, c_uint32)
+# int (*stat)(void *user, const char *path, struct ke_io_stat *ret)
+IoStatFn = CFUNCTYPE(c_int, c_void_p, c_char_p, POINTER(IoStat))
+# int (*each)(void *arg, const char *name)
+IoEachFn = CFUNCTYPE(c_int, c_void_p, c_char_p)
+# int (*list)(void *user, const char *path, int (*each)(void *arg, const char *name), void *arg)
+IoListFn = CFUNCTYPE(c_int, c_void_p, c_char_p, IoEachFn, c_void_p)
+
+
+class Io(Struct):
+    c_name = "ke_io"
+    _fields_ = [
+        ("size", c_size_t),
+        ("user", c_void_p),
+        ("open", IoOpenFn),
+        ("close", IoFileFn),
+        ("pread", IoReadFn),
+        ("pwrite", IoWriteFn),
+        ("truncate", IoTruncateFn),
+        ("sync", IoFileFn),
+        ("length", IoLengthFn),
+        ("lock", IoFileFn),
+        ("rename", IoTwoPathsFn),
+        ("unlink", IoPathFn),
+        ("mkdir", IoMkdirFn),
+        ("rmdir", IoPathFn),
+        ("sync_dir", IoPathFn),
+        ("stat", IoStatFn),
+        ("list", IoListFn),
+        ("symlink", IoTwoPathsFn),
+    ]
+
+
+# ---- ctx.h ----
+
+# int64_t (*mono_ms)(void *user)
+ClockFn = CFUNCTYPE(c_int64, c_void_p)
+# int (*fill)(void *user, void *p, size_t n)
+RandomFn = CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
+# void (*fn)(void *user)
+PostFn = CFUNCTYPE(None, c_void_p)
+
+
+class Clock(Struct):
+    c_name = "ke_clock"
+    _fields_ = [
+        ("size", c_size_t),
+        ("user", c_void_p),
+        ("mono_ms", ClockFn),
+        ("real_ms", ClockFn),
+    ]
+
+
+class Random(Struct):
+    c_name = "ke_random"
+    _fields_ = [
+        ("size", c_size_t),
+        ("user", c_void_p),
+        ("fill", RandomFn),
+    ]
+
+
+class CtxConfig(Struct):
+    c_name = "ke_ctx_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("alloc", POINTER(Alloc)),
+        ("clock", POINTER(Clock)),
+        ("random", POINTER(Random)),
+        ("io", POINTER(Io)),
+        ("log", LogFn),
+        ("log_user", c_void_p),
+        ("log_level", c_uint32),
+        ("reserved", c_uint32),
+        ("thread_name", c_char_p),
+    ]
+
+
+class Buf(Struct):
+    c_name = "ke_buf"
+    _fields_ = [
+        ("p", POINTER(c_char)),
+        ("n", c_size_t),
+        ("cap", c_size_t),
+        ("alloc", POINTER(Alloc)),
+    ]
+
+
+# ---- msg.h ----
+
+
+class MsgConfig(Struct):
+    c_name = "ke_msg_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("id", c_char_p),
+        ("parent_id", c_char_p),
+        ("timestamp_ms", c_int64),
+        ("resource_version", c_char_p),
+        ("source", c_char_p),
+        ("destination", c_char_p),
+        ("group", c_char_p),
+        ("operation", c_char_p),
+        ("resource", c_char_p),
+        ("content", c_char_p),
+        ("content_len", c_size_t),
+    ]
+
+
+# ---- router.h ----
+
+# void (*message)(void *user, struct ke_msg *m)
+MessageFn = CFUNCTYPE(None, c_void_p, Msg)
+# void (*overflow)(void *user, uint64_t refused)
+OverflowFn = CFUNCTYPE(None, c_void_p, c_uint64)
+# void (*ke_reply_fn)(void *user, int status, struct ke_msg *reply)
+ReplyFn = CFUNCTYPE(None, c_void_p, c_int, Msg)
+
+
+class RouterConfig(Struct):
+    c_name = "ke_router_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("queue_messages", c_uint32),
+        ("requests", c_uint32),
+        ("queue_bytes", c_uint64),
+    ]
+
+
+class ModuleOps(Struct):
+    c_name = "ke_module_ops"
+    _fields_ = [
+        ("size", c_size_t),
+        ("message", MessageFn),
+        ("overflow", OverflowFn),
+    ]
+
+
+class ModuleStats(Struct):
+    c_name = "ke_module_stats"
+    _fields_ = [
+        ("size", c_size_t),
+        ("delivered", c_uint64),
+        ("refused", c_uint64),
+        ("queued", c_uint32),
+        ("queued_peak", c_uint32),
+    ]
+
+
+# ---- store.h ----
+
+# void (*salvaged)(void *user, uint64_t saved, uint64_t lost, const char *text)
+SalvagedFn = CFUNCTYPE(None, c_void_p, c_uint64, c_uint64, c_char_p)
+
+
+class StoreConfig(Struct):
+    c_name = "ke_store_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("folder", c_char_p),
+        ("flags", c_uint32),
+        ("cache_kib", c_uint32),
+        ("max_bytes", c_uint64),
+        ("max_value", c_uint32),
+        ("reserved", c_uint32),
+        ("first", POINTER(c_char_p)),
+        ("salvaged", SalvagedFn),
+        ("user", c_void_p),
+    ]
+
+
+class StoreItem(Struct):
+    c_name = "ke_store_item"
+    _fields_ = [
+        ("size", c_size_t),
+        ("bucket", c_char_p),
+        ("key", c_char_p),
+        ("uid", c_char_p),
+        ("version", c_int64),
+        ("value", c_void_p),
+        ("len", c_size_t),
+    ]
+
+
+# void (*ke_store_get_fn)(void *user, int status, const struct ke_store_item *item); also ke_store_list_fn
+StoreItemFn = CFUNCTYPE(None, c_void_p, c_int, POINTER(StoreItem))
+# void (*ke_store_done_fn)(void *user, int status)
+StoreDoneFn = CFUNCTYPE(None, c_void_p, c_int)
+
+# ---- tunnel.h ----
+
+
+class TunnelConfig(Struct):
+    c_name = "ke_tunnel_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("node_name", c_char_p),
+        ("host", c_char_p),
+        ("project_id", c_char_p),
+        ("token", c_char_p),
+        ("folder", c_char_p),
+        ("ca_file", c_char_p),
+        ("cert_file", c_char_p),
+        ("key_file", c_char_p),
+        ("proxy_url", c_char_p),
+        ("tunnel_port", c_uint32),
+        ("cert_port", c_uint32),
+        ("dialect", c_uint32),
+        ("heartbeat_ms", c_uint32),
+        ("dead_ms", c_uint32),
+        ("retry_min_ms", c_uint32),
+        ("retry_max_ms", c_uint32),
+        ("max_message", c_uint32),
+        ("outbox_messages", c_uint32),
+        ("outbox_bytes", c_uint64),
+        ("flags", c_uint32),
+        ("reserved", c_uint32),
+        ("store", Store),
+    ]
+
+
+class TunnelStatus(Struct):
+    c_name = "ke_tunnel_status"
+    _fields_ = [
+        ("size", c_size_t),
+        ("state", c_uint32),
+        ("dialect", c_uint32),
+        ("last_error", c_int32),
+        ("attempts", c_uint32),
+        ("next_retry_ms", c_int64),
+        ("connected_ms", c_int64),
+        ("cert_not_after", c_int64),
+        ("cert_rotate_at", c_int64),
+        ("sent", c_uint64),
+        ("received", c_uint64),
+        ("sent_bytes", c_uint64),
+        ("received_bytes", c_uint64),
+        ("outbox", c_uint64),
+        ("outbox_refused", c_uint64),
+        ("skipped", c_uint64),
+        ("last_error_text", c_char_p),
+    ]
+
+
+# void (*state)(void *user, const struct ke_tunnel_status *st)
+TunnelStateFn = CFUNCTYPE(None, c_void_p, POINTER(TunnelStatus))
+# void (*sent)(void *user, struct ke_msg *m, int status)
+TunnelSentFn = CFUNCTYPE(None, c_void_p, Msg, c_int)
+
+
+class TunnelOps(Struct):
+    c_name = "ke_tunnel_ops"
+    _fields_ = [
+        ("size", c_size_t),
+        ("message", MessageFn),
+        ("state", TunnelStateFn),
+        ("sent", TunnelSentFn),
+    ]
+
+
+# ---- runtime.h ----
+
+
+class Env(Struct):
+    c_name = "ke_env"
+    _fields_ = [
+        ("name", c_char_p),
+        ("value", c_char_p),
+    ]
+
+
+class Mount(Struct):
+    c_name = "ke_mount"
+    _fields_ = [
+        ("host_path", c_char_p),
+        ("container_path", c_char_p),
+        ("volume", c_char_p),
+        ("flags", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class ContainerConfig(Struct):
+    c_name = "ke_container_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("pod_namespace", c_char_p),
+        ("pod_name", c_char_p),
+        ("pod_uid", c_char_p),
+        ("name", c_char_p),
+        ("image", c_char_p),
+        ("sandbox_id", c_char_p),
+        ("working_dir", c_char_p),
+        ("log_path", c_char_p),
+        ("hostname", c_char_p),
+        ("command", POINTER(c_char_p)),
+        ("args", POINTER(c_char_p)),
+        ("env", POINTER(Env)),
+        ("mounts", POINTER(Mount)),
+        ("n_command", c_uint32),
+        ("n_args", c_uint32),
+        ("n_env", c_uint32),
+        ("n_mounts", c_uint32),
+        ("attempt", c_uint32),
+        ("flags", c_uint32),
+        ("memory_limit", c_int64),
+        ("cpu_limit_milli", c_int64),
+        ("cpu_request_milli", c_int64),
+        ("run_as_user", c_int64),
+        ("run_as_group", c_int64),
+        ("pod_json", POINTER(c_char)),
+        ("pod_json_len", c_size_t),
+    ]
+
+
+class ContainerInfo(Struct):
+    c_name = "ke_container_info"
+    _fields_ = [
+        ("size", c_size_t),
+        ("id", c_char_p),
+        ("pod_namespace", c_char_p),
+        ("pod_name", c_char_p),
+        ("pod_uid", c_char_p),
+        ("name", c_char_p),
+        ("image", c_char_p),
+        ("image_id", c_char_p),
+        ("reason", c_char_p),
+        ("message", c_char_p),
+        ("attempt", c_uint32),
+        ("state", c_uint32),
+        ("exit_code", c_int32),
+        ("signal", c_int32),
+        ("created_ms", c_int64),
+        ("started_ms", c_int64),
+        ("finished_ms", c_int64),
+    ]
+
+
+class SandboxConfig(Struct):
+    c_name = "ke_sandbox_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("pod_namespace", c_char_p),
+        ("pod_name", c_char_p),
+        ("pod_uid", c_char_p),
+        ("hostname", c_char_p),
+        ("log_folder", c_char_p),
+        ("attempt", c_uint32),
+        ("flags", c_uint32),
+        ("pod_json", POINTER(c_char)),
+        ("pod_json_len", c_size_t),
+    ]
+
+
+class RuntimeResult(Struct):
+    c_name = "ke_runtime_result"
+    _fields_ = [
+        ("size", c_size_t),
+        ("id", c_char_p),
+        ("name", c_char_p),
+        ("version", c_char_p),
+        ("ip", c_char_p),
+        ("reason", c_char_p),
+        ("text", c_char_p),
+        ("containers", POINTER(ContainerInfo)),
+        ("n_containers", c_uint32),
+        ("ready", c_uint32),
+    ]
+
+
+# void (*attach)(void *user, struct ke_runtime *rt)
+RuntimeAttachFn = CFUNCTYPE(None, c_void_p, Runtime)
+# void (*detach)(void *user)
+RuntimeDetachFn = CFUNCTYPE(None, c_void_p)
+# int (*info)(void *user, uint64_t op); also container_list
+RuntimeFn = CFUNCTYPE(c_int, c_void_p, c_uint64)
+# int (*container_create)(void *user, uint64_t op, const struct ke_container_config *c)
+RuntimeCreateFn = CFUNCTYPE(c_int, c_void_p, c_uint64, POINTER(ContainerConfig))
+# int (*container_start)(void *user, uint64_t op, const char *id); also container_remove, sandbox_stop, _remove
+RuntimeIdFn = CFUNCTYPE(c_int, c_void_p, c_uint64, c_char_p)
+# int (*container_stop)(void *user, uint64_t op, const char *id, int64_t grace_ms)
+RuntimeStopFn = CFUNCTYPE(c_int, c_void_p, c_uint64, c_char_p, c_int64)
+# int (*sandbox_run)(void *user, uint64_t op, const struct ke_sandbox_config *c)
+RuntimeSandboxFn = CFUNCTYPE(c_int, c_void_p, c_uint64, POINTER(SandboxConfig))
+# int (*image_pull)(void *user, uint64_t op, const char *image, const char *policy, const char *pod_json,
+#                   size_t pod_json_len)
+RuntimePullFn = CFUNCTYPE(c_int, c_void_p, c_uint64, c_char_p, c_char_p, POINTER(c_char), c_size_t)
+
+
+class RuntimeOps(Struct):
+    c_name = "ke_runtime_ops"
+    _fields_ = [
+        ("size", c_size_t),
+        ("attach", RuntimeAttachFn),
+        ("detach", RuntimeDetachFn),
+        ("info", RuntimeFn),
+        ("container_create", RuntimeCreateFn),
+        ("container_start", RuntimeIdFn),
+        ("container_stop", RuntimeStopFn),
+        ("container_remove", RuntimeIdFn),
+        ("container_list", RuntimeFn),
+        ("sandbox_run", RuntimeSandboxFn),
+        ("sandbox_stop", RuntimeIdFn),
+        ("sandbox_remove", RuntimeIdFn),
+        ("image_pull", RuntimePullFn),
+    ]
+
+
+# ---- node.h ----
+
+
+class Taint(Struct):
+    c_name = "ke_taint"
+    _fields_ = [
+        ("key", c_char_p),
+        ("value", c_char_p),
+        ("effect", c_char_p),
+    ]
+
+
+class NodeConfig(Struct):
+    c_name = "ke_node_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("name", c_char_p),
+        ("data", c_char_p),
+        ("cloud_host", c_char_p),
+        ("token", c_char_p),
+        ("project_id", c_char_p),
+        ("proxy_url", c_char_p),
+        ("ca_file", c_char_p),
+        ("cert_file", c_char_p),
+        ("key_file", c_char_p),
+        ("tunnel_port", c_uint32),
+        ("cert_port", c_uint32),
+        ("dialect", c_uint32),
+        ("heartbeat_ms", c_uint32),
+        ("labels", POINTER(Env)),
+        ("taints", POINTER(Taint)),
+        ("resources", POINTER(Env)),
+        ("n_labels", c_uint32),
+        ("n_taints", c_uint32),
+        ("n_resources", c_uint32),
+        ("max_pods", c_uint32),
+        ("node_ip", c_char_p),
+        ("runtime", c_char_p),
+        ("process_allow", POINTER(c_char_p)),
+        ("n_process_allow", c_uint32),
+        ("status_ms", c_uint32),
+        ("process_user", c_char_p),
+        ("shim", c_char_p),
+        ("log_folder", c_char_p),
+        ("retry_min_ms", c_uint32),
+        ("retry_max_ms", c_uint32),
+        ("flags", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class PodInfo(Struct):
+    c_name = "ke_pod_info"
+    _fields_ = [
+        ("size", c_size_t),
+        ("pod_namespace", c_char_p),
+        ("name", c_char_p),
+        ("uid", c_char_p),
+        ("phase", c_char_p),
+        ("reason", c_char_p),
+        ("message", c_char_p),
+        ("ready", c_uint32),
+        ("containers", c_uint32),
+        ("restarts", c_uint32),
+        ("removed", c_uint32),
+    ]
+
+
+class NodeStatus(Struct):
+    c_name = "ke_node_status"
+    _fields_ = [
+        ("size", c_size_t),
+        ("state", c_uint32),
+        ("pods", c_uint32),
+        ("pods_running", c_uint32),
+        ("last_error", c_int32),
+        ("tunnel", TunnelStatus),
+        ("error_text", c_char * KE_ERROR_TEXT_MAX),
+    ]
+
+
+# void (*state)(void *user, const struct ke_node_status *st)
+NodeStateFn = CFUNCTYPE(None, c_void_p, POINTER(NodeStatus))
+# void (*pod)(void *user, const struct ke_pod_info *p); also ke_node_pods
+PodFn = CFUNCTYPE(None, c_void_p, POINTER(PodInfo))
+# void (*unknown)(void *user, const char *key, uint32_t line)
+UnknownKeyFn = CFUNCTYPE(None, c_void_p, c_char_p, c_uint32)
+
+
+class NodeOps(Struct):
+    c_name = "ke_node_ops"
+    _fields_ = [
+        ("size", c_size_t),
+        ("runtime", POINTER(RuntimeOps)),
+        ("runtime_user", c_void_p),
+        ("state", NodeStateFn),
+        ("pod", PodFn),
+    ]
+
+
+# ---- cloud.h ----
+
+
+class CloudConfig(Struct):
+    c_name = "ke_cloud_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("data", c_char_p),
+        ("manifests", c_char_p),
+        ("listen", c_char_p),
+        ("advertise", POINTER(c_char_p)),
+        ("n_advertise", c_uint32),
+        ("tunnel_port", c_uint32),
+        ("cert_port", c_uint32),
+        ("max_nodes", c_uint32),
+        ("max_message", c_uint32),
+        ("cert_days", c_uint32),
+        ("token_hours", c_uint32),
+        ("flags", c_uint32),
+    ]
+
+
+class CloudNodeInfo(Struct):
+    c_name = "ke_cloud_node_info"
+    _fields_ = [
+        ("size", c_size_t),
+        ("name", c_char_p),
+        ("status", c_char_p),
+        ("address", c_char_p),
+        ("version", c_char_p),
+        ("connected", c_uint32),
+        ("dialect", c_uint32),
+        ("pending", c_uint32),
+        ("reserved", c_uint32),
+        ("heartbeat_ms", c_int64),
+    ]
+
+
+class CloudPodInfo(Struct):
+    c_name = "ke_cloud_pod_info"
+    _fields_ = [
+        ("size", c_size_t),
+        ("pod_namespace", c_char_p),
+        ("name", c_char_p),
+        ("uid", c_char_p),
+        ("node", c_char_p),
+        ("phase", c_char_p),
+        ("reason", c_char_p),
+        ("ready", c_uint32),
+        ("containers", c_uint32),
+        ("restarts", c_uint32),
+        ("deleting", c_uint32),
+    ]
+
+
+# void (*node)(void *user, const struct ke_cloud_node_info *n, uint32_t removed)
+CloudNodeFn = CFUNCTYPE(None, c_void_p, POINTER(CloudNodeInfo), c_uint32)
+# void (*pod)(void *user, const struct ke_cloud_pod_info *p, uint32_t removed)
+CloudPodFn = CFUNCTYPE(None, c_void_p, POINTER(CloudPodInfo), c_uint32)
+# void (*manifest_error)(void *user, const char *text)
+ManifestErrorFn = CFUNCTYPE(None, c_void_p, c_char_p)
+# void (*fn)(void *user, const struct ke_cloud_node_info *n)
+CloudNodesFn = CFUNCTYPE(None, c_void_p, POINTER(CloudNodeInfo))
+# void (*fn)(void *user, const struct ke_cloud_pod_info *p)
+CloudPodsFn = CFUNCTYPE(None, c_void_p, POINTER(CloudPodInfo))
+
+
+class CloudOps(Struct):
+    c_name = "ke_cloud_ops"
+    _fields_ = [
+        ("size", c_size_t),
+        ("node", CloudNodeFn),
+        ("pod", CloudPodFn),
+        ("manifest_error", ManifestErrorFn),
+    ]

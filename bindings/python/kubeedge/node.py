@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A complete KubeEdge node: tunnel, store, router and pod engine put together."""
+from __future__ import annotations
+
+import enum
+from ctypes import byref, cast, pointer, sizeof
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+
+from . import _const as c
+from . import _ffi as ffi
+from . import _struct as s
+from ._core import Core, Handle, Path, State, cpath, cstr, cstrings, drop, held, hold, pystr
+from .context import Context
+from .errors import error
+from .msg import Dialect
+from .runtime import Link, Runtime
+from .tunnel import TunnelStatus, status_of
+
+
+class NodeState(enum.IntEnum):
+    STOPPED = c.KE_NODE_STOPPED
+    STARTING = c.KE_NODE_STARTING
+    OFFLINE = c.KE_NODE_OFFLINE
+    CONNECTED = c.KE_NODE_CONNECTED
+    READY = c.KE_NODE_READY
+
+
+class NodeStatus(NamedTuple):
+    state: NodeState
+    pods: int
+    pods_running: int
+    last_error: int
+    error_text: str
+    tunnel: TunnelStatus
+
+
+class PodInfo(NamedTuple):
+    """One pod as the node sees it. removed: it is gone, and this is its last report."""
+
+    namespace: str
+    name: str
+    uid: str
+    phase: str
+    reason: str
+    message: str
+    ready: int
+    containers: int
+    restarts: int
+    removed: bool
+
+
+class Taint(NamedTuple):
+    key: str
+    value: str
+    effect: str
+
+
+StateFn = Callable[[NodeStatus], object]
+PodFn = Callable[[PodInfo], object]
+
+
+def _status(st: Any) -> NodeStatus:
+    # Not every state of a node has a tunnel; its struct is zero then, which reads as idle.
+    return NodeStatus(
+        NodeState(st.state), st.pods, st.pods_running, st.last_error, pystr(st.error_text), status_of(st.tunnel)
+    )
+
+
+def _pod(p: Any) -> PodInfo:
+    i = p.contents
+    return PodInfo(
+        pystr(i.pod_namespace),
+        pystr(i.name),
+        pystr(i.uid),
+        pystr(i.phase),
+        pystr(i.reason),
+        pystr(i.message),
+        i.ready,
+        i.containers,
+        i.restarts,
+        bool(i.removed),
+    )
+
+
+class _Callbacks:
+    def __init__(self, core: Core, state: Optional[StateFn], pod: Optional[PodFn]) -> None:
+        self.core = core
+        self.state = state
+        self.pod = pod
+        self.handle: Optional[State] = None
+
+    def gone(self) -> bool:
+        return self.handle is not None and self.handle.ptr is None
+
+
+@s.callback(s.NodeStateFn)
+def _on_state(user: Optional[int], st: Any) -> None:
+    record = held(user)
+    if record is not None and not record.gone():
+        record.core.user(lambda: record.state(_status(st.contents)))
+
+
+@s.callback(s.PodFn)
+def _on_pod(user: Optional[int], p: Any) -> None:
+    record = held(user)
+    if record is not None and not record.gone():
+        record.core.user(lambda: record.pod(_pod(p)))
+
+
+@s.callback(s.PodFn)
+def _collect_pod(user: Optional[int], p: Any) -> None:
+    entry = held(user)
+    if entry is not None:
+        entry.append(_pod(p))
+
+
+@s.callback(s.UnknownKeyFn)
+def _on_unknown(user: Optional[int], key: Optional[bytes], line: int) -> None:
+    entry = held(user)
+    if entry is not None:
+        entry.append((pystr(key), line))
+
+
+class NodeSettings(Handle):
+    """A configuration read from an edgecore.yaml of upstream, to make a Node of. unknown lists the keys that
+    have no meaning here, with their lines."""
+
+    _warn = False  # it is memory and nothing else
+
+    def __init__(self, context: Context, path: Path) -> None:
+        self.unknown: List[Tuple[str, int]] = []
+        core = context._core
+
+        def read() -> State:
+            ptr, key = s.NodeSettings(), hold(self.unknown)
+            try:
+                r = ffi.ke_node_settings_read(byref(ptr), core.pointer(), cpath(path), _on_unknown, key)
+                core.check(r)
+            finally:
+                drop(key)
+            return State(core, "NodeSettings", ptr, ffi.ke_node_settings_free)
+
+        super().__init__(context, core.call(read))
+
+    def _config(self) -> s.NodeConfig:
+        """A copy whose pointers are ours."""
+        p = ffi.ke_node_settings_config(self._state.pointer())
+        return s.NodeConfig.from_buffer_copy(p.contents)
+
+    def _text(self, member: str) -> str:
+        return self._core.call(lambda: pystr(getattr(self._config(), member)))
+
+    @property
+    def name(self) -> str:
+        return self._text("name")
+
+    @property
+    def cloud_host(self) -> str:
+        return self._text("cloud_host")
+
+    @property
+    def data(self) -> str:
+        return self._text("data")
+
+
+def _pairs(pairs: Optional[Mapping[str, str]]) -> Any:
+    items = [s.Env(cstr(k), cstr(v)) for k, v in (pairs or {}).items()]
+    return (s.Env * len(items))(*items)
+
+
+class Node(Handle):
+    """A node of a KubeEdge cluster."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        settings: Optional[NodeSettings] = None,
+        name: Optional[str] = None,
+        data: Optional[Path] = None,
+        cloud_host: Optional[str] = None,
+        token: Optional[str] = None,
+        project_id: Optional[str] = None,
+        proxy_url: Optional[str] = None,
+        ca_file: Optional[Path] = None,
+        cert_file: Optional[Path] = None,
+        key_file: Optional[Path] = None,
+        tunnel_port: int = 0,
+        cert_port: int = 0,
+        dialect: int = Dialect.AUTO,
+        heartbeat_ms: int = 0,
+        labels: Optional[Mapping[str, str]] = None,
+        taints: Iterable[Taint] = (),
+        resources: Optional[Mapping[str, str]] = None,
+        max_pods: int = 0,
+        node_ip: Optional[str] = None,
+        runtime: Optional[Runtime] = None,
+        builtin_runtime: Optional[str] = None,
+        process_allow: Iterable[str] = (),
+        process_user: Optional[str] = None,
+        shim: Optional[Path] = None,
+        log_folder: Optional[Path] = None,
+        status_ms: int = 0,
+        retry_min_ms: int = 0,
+        retry_max_ms: int = 0,
+        state: Optional[StateFn] = None,
+        pod: Optional[PodFn] = None,
+    ) -> None:
+        """name and data are required, cloud_host for more than an offline node. The other parameters are the
+        members of struct ke_node_config; None, 0 and empty: what settings says, else the default.
+
+        runtime is one written in Python; builtin_runtime the name of one of the library's: "none", "process".
+        state(status) and pod(info) are called on every change.
+        """
+        core = context._core
+        members: Dict[str, Any] = {
+            "name": cstr(name),
+            "data": cpath(data),
+            "cloud_host": cstr(cloud_host),
+            "token": cstr(token),
+            "project_id": cstr(project_id),
+            "proxy_url": cstr(proxy_url),
+            "ca_file": cpath(ca_file),
+            "cert_file": cpath(cert_file),
+            "key_file": cpath(key_file),
+            "node_ip": cstr(node_ip),
+            "runtime": cstr(builtin_runtime),
+            "process_user": cstr(process_user),
+            "shim": cpath(shim),
+            "log_folder": cpath(log_folder),
+            "tunnel_port": tunnel_port,
+            "cert_port": cert_port,
+            "dialect": int(dialect),
+            "heartbeat_ms": heartbeat_ms,
+            "max_pods": max_pods,
+            "status_ms": status_ms,
+            "retry_min_ms": retry_min_ms,
+            "retry_max_ms": retry_max_ms,
+        }
+        taint_list = [s.Taint(cstr(t.key), cstr(t.value), cstr(t.effect)) for t in taints]
+        allow = list(process_allow)
+        lists = {
+            "labels": _pairs(labels),
+            "taints": (s.Taint * len(taint_list))(*taint_list),
+            "resources": _pairs(resources),
+        }
+
+        def make() -> State:
+            config = s.NodeConfig()
+            ffi.ke_node_config_init(byref(config), sizeof(config))
+            if settings is not None:
+                config = settings._config()
+            for member, value in members.items():
+                if value:
+                    setattr(config, member, value)
+            for member, array in lists.items():
+                if len(array):
+                    setattr(config, member, array)
+                    setattr(config, "n_" + member, len(array))
+            paths = cstrings(allow)
+            if allow:
+                config.process_allow = cast(paths, type(config.process_allow))
+                config.n_process_allow = len(allow)
+            return self._make(core, config, runtime, _Callbacks(core, state, pod))
+
+        super().__init__(context, core.call(make))
+
+    @staticmethod
+    def _make(core: Core, config: s.NodeConfig, runtime: Optional[Runtime], record: _Callbacks) -> State:
+        ops = s.NodeOps.sized()
+        if record.state is not None:
+            ops.state = _on_state
+        if record.pod is not None:
+            ops.pod = _on_pod
+        link = Link(core, runtime) if runtime is not None else None
+        if link is not None:
+            ops.runtime = pointer(link.ops)
+            ops.runtime_user = link.key
+        key, ptr = hold(record), s.Node()
+        try:
+            core.check(ffi.ke_node_new(byref(ptr), core.pointer(), byref(config), byref(ops), key))
+        except BaseException:
+            drop(key)
+            if link is not None:
+                link.drop()
+            raise
+        record.handle = State(core, "Node", ptr, ffi.ke_node_free, [key])
+        if link is not None:
+            record.handle.on_confirmed = link.drop
+        return record.handle
+
+    def start(self) -> None:
+        """Opens the data folder, takes back what runs, starts what the store holds, connects. Raises what
+        opening says; the later steps are told by state."""
+        self._core.call(lambda: self._core.check(ffi.ke_node_start(self._state.pointer())))
+
+    def stop(self) -> None:
+        """Ends the link and the node's work. Any thread."""
+        ffi.ke_node_stop(self._state.pointer())
+
+    def status(self) -> NodeStatus:
+        """A snapshot. Any thread."""
+        st = s.NodeStatus()
+        r = ffi.ke_node_state(self._state.pointer(), byref(st), sizeof(st))
+        if r < 0:
+            raise error(r, "the node's state was not read")
+        return _status(st)
+
+    def pods(self) -> List[PodInfo]:
+        """A snapshot. Any thread."""
+        found: List[PodInfo] = []
+        key = hold(found)
+        try:
+            r = ffi.ke_node_pods(self._state.pointer(), _collect_pod, key)
+        finally:
+            drop(key)
+        if r < 0:
+            raise error(r, "the node's pods were not read")
+        return found
