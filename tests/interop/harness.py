@@ -38,9 +38,9 @@ class Program:
         self.name, self.folder, self.log = name, pathlib.Path(folder), pathlib.Path(log)
         self.process = None
 
-    def spawn(self, *args, env=None, wrapper=()):
+    def spawn(self, *args, env=None):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([*wrapper, str(BIN / self.name), *args], stderr=log, stdout=log,
+            self.process = subprocess.Popen([str(BIN / self.name), *args], stderr=log, stdout=log,
                                             stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
 
     def text(self):
