@@ -843,6 +843,7 @@ static void curl_as_client(void **state)
 
     (void)state;
     site_open(&env, &s, &c);
+    env.idle_ms = PEER_IDLE_MS;
     snprintf(url, sizeof url, "http://127.0.0.1:%u/a?b=c", kei_http_server_port(s.s));
     const char *const get[] = {url, url, NULL}; /* two on one connection */
     curl(&env, get, out, sizeof out);
@@ -907,7 +908,7 @@ static void python_as_server(void **state)
         if (strcmp(t[i].method, "POST") == 0)
             conf.body = kei_strn(body, sizeof body);
         test_env_init(&env, 0);
-        env.idle_ms = 200;
+        env.idle_ms = PEER_IDLE_MS;
         call_start(&env, &c, &conf);
         assert_true(test_drive(&env, is_done, &c));
         if (c.status != 0 || c.http != t[i].http || c.body.n != t[i].n)

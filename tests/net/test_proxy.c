@@ -268,7 +268,7 @@ static void through_tinyproxy(void **state)
         struct probe p;
         char url[128], got[6] = "";
         test_env_init(&env, 0);
-        env.idle_ms = 200;
+        env.idle_ms = PEER_IDLE_MS;
         probe_init(&p);
         struct kei_stream_config c = {.host = "127.0.0.1", .proxy_url = url};
         int lfd = raw_listen(&c.port);
@@ -296,7 +296,7 @@ static void through_tinyproxy(void **state)
     struct probe p;
     char url[128];
     test_env_init(&env, 0);
-    env.idle_ms = 200;
+    env.idle_ms = PEER_IDLE_MS;
     probe_init(&p);
     struct kei_stream_config c = {.host = "127.0.0.1", .proxy_url = url};
     close(raw_listen(&c.port));

@@ -593,7 +593,7 @@ static void files_make(struct files *x)
 
     memset(x, 0, sizeof *x);
     fixture_init(&x->f);
-    x->f.env.idle_ms = 300;
+    x->f.env.idle_ms = PEER_IDLE_MS;
     test_tmp_make(x->dir, sizeof x->dir);
     struct ke_buf csr = fixture_buf(&x->f);
     assert_ok(&x->f, kei_key_new_p256(&x->ca_key, x->f.c, err));

@@ -1116,7 +1116,7 @@ static void python_as_server(void **state)
         struct test_env env;
         struct end e;
         test_env_init(&env, 0);
-        env.idle_ms = 300;
+        env.idle_ms = PEER_IDLE_MS;
         end_init(&e);
         struct kei_stream_config sc = {
             .host = "127.0.0.1", .port = peer.port, .connect_ms = 600000};
@@ -1165,7 +1165,7 @@ static void python_as_client(void **state)
     snprintf(arg, sizeof arg, "%u", kei_http_server_port(s.http));
     /* it prints READY when it begins, and what it found at its end */
     peer_python(&peer, "ws_client.py", "websockets", arg);
-    env.idle_ms = 300;
+    env.idle_ms = PEER_IDLE_MS;
     peer_wait_output(&env, &peer, out, sizeof out);
     assert_string_equal(out, "OK\n");
     assert_true(test_drive(&env, is_closed, &s.e[0]));

@@ -49,6 +49,9 @@ long raw_recv_end(struct test_env *e, int fd, char *p, size_t size);
 unsigned raw_segments_in(int fd);
 
 /* ---- processes ---- */
+/* env.idle_ms with such a peer: the virtual clock must not overtake another process on a busy
+ * machine. */
+#define PEER_IDLE_MS 10000
 struct peer {
     pid_t pid;
     int out;       /* its standard output */
