@@ -88,6 +88,20 @@ static void set_object(struct kei_pod *p, struct kei_pod_object *o)
     p->spec = &o->spec;
 }
 
+/* What the cloud knows of it already, should this node have lost its memory. */
+static void read_past(struct kei_pod *p)
+{
+    int64_t start = 0;
+    if (!p->spec->status.p)
+        return;
+    kei_status_read(p->spec->status, &p->conds, &start);
+    if (start)
+        p->start_ms = start;
+    enum kei_phase ph = kei_status_phase(p->spec->status);
+    p->st.final = ph == KEI_PHASE_SUCCEEDED || ph == KEI_PHASE_FAILED;
+    p->st.succeeded = ph == KEI_PHASE_SUCCEEDED;
+}
+
 static int fill(struct kei_pod *p)
 {
     struct kei_pods *ps = p->ps;
@@ -107,6 +121,7 @@ static int fill(struct kei_pod *p)
     p->start_ms = ke_ctx_real_ms(ps->ctx);
     p->conds.value[KEI_COND_SCHEDULED] = 1;
     p->conds.since_ms[KEI_COND_SCHEDULED] = p->start_ms;
+    read_past(p);
     return 0;
 }
 

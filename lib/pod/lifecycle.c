@@ -727,16 +727,40 @@ void kei_pod_kill(struct kei_pod *p)
 
 /* ---- events ---- */
 
+/* The pod and container an event is for: by what it names, or by its id if it names nothing. */
+static struct kei_pod *pod_of(struct kei_pods *ps, const struct ke_container_info *info,
+                              size_t *ret_i)
+{
+    *ret_i = 0;
+    if (*info->pod_uid) {
+        struct kei_pod *p = kei_pods_by_uid(ps, kei_str(info->pod_uid));
+        *ret_i = p ? kei_pod_container(p, info->name) : 0;
+        return p;
+    }
+    KEI_LIST_EACH(l, &ps->pods)
+    {
+        struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
+        for (size_t i = 0; i < p->st.n; i++) {
+            if (*info->id && !strcmp(p->st.cts[i].id, info->id)) {
+                *ret_i = i;
+                return p;
+            }
+        }
+    }
+    return NULL;
+}
+
 void kei_pod_event(struct kei_pods *ps, const struct ke_container_info *info)
 {
-    struct kei_pod *p = kei_pods_by_uid(ps, kei_str(info->pod_uid));
-    size_t i = p ? kei_pod_container(p, info->name) : 0;
-    if (!*info->pod_uid)
+    size_t i;
+    struct kei_pod *p = pod_of(ps, info, &i);
+    if (!p && !*info->pod_uid)
         return; /* not ours */
     struct kei_ct *c = p && i < p->st.n ? &p->st.cts[i] : NULL;
-    if (c && c->busy && !(c->had && c->attempt == info->attempt))
+    bool same = c && c->had && (*info->pod_uid ? c->attempt == info->attempt : true);
+    if (c && c->busy && !same)
         return; /* its creation is not completed yet */
-    if (!c || !c->had || c->attempt != info->attempt) {
+    if (!same) {
         if (info->state == KE_CONTAINER_RUNNING) {
             kei_log(ps->ctx, KE_LOG_WARN, "pod", "container %s runs, which nobody wants: ended",
                     info->id);

@@ -214,13 +214,8 @@ static void restore_status(struct kei_pod *p, const struct row *status)
     bool own = status && kei_json_value(status->value, 0, &doc, NULL) == 0 &&
                kei_json_get(doc, "UID", &uid) && kei_json_str_is(uid, p->uid) &&
                kei_json_get(doc, "Status", &s) && kei_json_type(s) == '{';
-    if (!own) {
-        if (p->spec->status.p)
-            kei_status_read(p->spec->status, &p->conds, &start);
-        if (start)
-            p->start_ms = start;
+    if (!own)
         return;
-    }
     kei_status_read(s, &p->conds, &start);
     if (start)
         p->start_ms = start;

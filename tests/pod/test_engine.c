@@ -473,6 +473,46 @@ static void a_stray_is_ended(void **state)
     rig_fini(&r);
 }
 
+/* A vendor's event may name the container by its id alone. */
+static void an_event_with_an_id_only(void **state)
+{
+    (void)state;
+    struct rig r;
+    char pod[2048];
+    rig_init(&r, 0);
+    rig_start(&r);
+    rig_send(&r, "insert", "default/pod/a",
+             rig_pod(pod, "a", "u-1", "", "\"restartPolicy\":\"Never\"," RIG_MAIN));
+    struct ke_container_info i = {
+        .size = sizeof i, .id = "fake-1", .state = KE_CONTAINER_EXITED, .exit_code = 11};
+    struct ke_container_info other = {
+        .size = sizeof i, .id = "not-ours", .state = KE_CONTAINER_RUNNING};
+    assert_int_equal(ke_runtime_event(r.fake.rt, &i), 0);
+    assert_int_equal(ke_runtime_event(r.fake.rt, &i), 0); /* repeats are harmless */
+    assert_int_equal(ke_runtime_event(r.fake.rt, &other), 0);
+    rig_settle(&r);
+    assert_true(rig_has(&r, "default/a", "\"exitCode\":11"));
+    assert_int_equal(r.fake.stops, 0);
+    rig_fini(&r);
+}
+
+/* The node lost its store: what the cloud says has ended is not begun again. */
+static void finished_in_the_cloud(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r, 0);
+    rig_start(&r);
+    rig_send(&r, "insert", "default/pod/a",
+             "{\"metadata\":{\"name\":\"a\",\"namespace\":\"default\",\"uid\":\"u-1\"},\"spec\":{"
+             "\"nodeName\":\"edge-1\"," RIG_MAIN "},\"status\":{\"phase\":\"Succeeded\","
+             "\"startTime\":\"2026-11-22T08:20:17Z\"}}");
+    assert_int_equal(r.fake.creates, 0);
+    assert_true(rig_has(&r, "default/a", "\"phase\":\"Succeeded\""));
+    assert_true(rig_has(&r, "default/a", "\"startTime\":\"2026-11-22T08:20:17Z\""));
+    rig_fini(&r);
+}
+
 static void pods_that_are_no_pods(void **state)
 {
     (void)state;
@@ -591,6 +631,8 @@ int main(void)
         cmocka_unit_test(active_deadline),
         cmocka_unit_test(a_namesake_waits),
         cmocka_unit_test(a_stray_is_ended),
+        cmocka_unit_test(an_event_with_an_id_only),
+        cmocka_unit_test(finished_in_the_cloud),
         cmocka_unit_test(pods_that_are_no_pods),
         cmocka_unit_test(a_full_queue_delays_the_status),
         cmocka_unit_test(free_at_any_moment),

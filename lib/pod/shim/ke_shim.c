@@ -32,6 +32,7 @@
 #define TERM_GRACE_MS 5000 /* when the shim itself is asked to end */
 
 struct shim {
+    char *config; /* its text; the strings below point into it */
     const char *exec, *log, *cwd;
     char **argv, **env;
     struct shim_mount *mounts;
@@ -117,7 +118,7 @@ static bool config_read(struct shim *s)
     if (fd < 0 || fstat(fd, &st) < 0 || st.st_size <= 0 || st.st_size > (off_t)KE_SHIM_CONFIG_MAX)
         return false;
     size_t n = (size_t)st.st_size;
-    char *p = malloc(n + 1);
+    char *p = s->config = malloc(n + 1);
     if (!p || read(fd, p, n) != (ssize_t)n)
         return false;
     close(fd);
@@ -360,7 +361,7 @@ static int run(struct shim *s)
 
 int main(int argc, char **argv)
 {
-    struct shim s = {.setuid = -1, .setgid = -1, .lock = -1};
+    static struct shim s = {.setuid = -1, .setgid = -1, .lock = -1}; /* for its whole life */
     if (argc != 2 || chdir(argv[1]) < 0) {
         tell_errno("could not enter the container's folder");
         return 2;
