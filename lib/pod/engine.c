@@ -8,7 +8,6 @@
 #include <stdio.h>
 
 #define REPORT_RETRY_MS 500
-#define REREAD_MS 1000
 
 /* ---- one pod's memory ---- */
 
@@ -63,7 +62,7 @@ void kei_pod_object_unref(struct kei_pods *ps, struct kei_pod_object *o)
     kei_free(ps->alloc, o);
 }
 
-static int read_object(struct kei_pods *ps, struct ke_str json, struct kei_pod_object **ret)
+int kei_pod_object_read(struct kei_pods *ps, struct ke_str json, struct kei_pod_object **ret)
 {
     struct kei_pod_object *o = kei_zalloc(ps->alloc, sizeof *o);
     if (!o)
@@ -81,7 +80,7 @@ static int read_object(struct kei_pods *ps, struct ke_str json, struct kei_pod_o
     return r;
 }
 
-static void set_object(struct kei_pod *p, struct kei_pod_object *o)
+void kei_pod_object_set(struct kei_pod *p, struct kei_pod_object *o)
 {
     kei_pod_object_unref(p->ps, p->object);
     p->object = o;
@@ -137,9 +136,9 @@ struct kei_pod *kei_pod_new(struct kei_pods *ps, struct ke_str json)
     p->refs = 1;
     ps->refs++;
     kei_timer_init(ps->ctx, &p->timer, on_timer);
-    int r = read_object(ps, json, &object);
+    int r = kei_pod_object_read(ps, json, &object);
     if (r == 0)
-        set_object(p, object);
+        kei_pod_object_set(p, object);
     if (r == 0 && !p->spec->has_spec)
         r = kei_fail(ps->ctx, KE_EINVAL, "pod %s/%s has no spec", p->spec->meta.ns,
                      p->spec->meta.name);
@@ -168,261 +167,6 @@ uint32_t kei_pods_dialect(const struct kei_pods *ps)
     return ps->dialect ? ps->dialect(ps->user) : KE_DIALECT_AUTO;
 }
 
-/* ---- objects that arrive ---- */
-
-/* What could not be taken for want of memory or room is in the store still. */
-static void reread_later(struct kei_pods *ps)
-{
-    if (!kei_timer_armed(&ps->reread)) {
-        int r = kei_timer_in(&ps->reread, REREAD_MS);
-        (void)r; /* a slot is reserved */
-    }
-}
-
-static bool is_mine(const struct kei_pods *ps, const struct kei_podspec *s)
-{
-    return !*s->node_name || !strcmp(s->node_name, ps->node_name);
-}
-
-/* Another pod of this name must be over before the new one begins. */
-static void hold_for_namesake(struct kei_pod *p)
-{
-    KEI_LIST_EACH(l, &p->ps->pods)
-    {
-        struct kei_pod *o = KEI_OF(l, struct kei_pod, link);
-        if (o != p && !strcmp(o->key, p->key)) {
-            kei_pod_kill(o);
-            p->st.held = true;
-        }
-    }
-}
-
-static uint32_t count_admitted(const struct kei_pods *ps)
-{
-    uint32_t n = 0;
-    KEI_LIST_EACH(l, &ps->pods)
-    {
-        const struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
-        n += p->admitted && !p->st.final && p->st.desire == KEI_WANT_RUN;
-    }
-    return n;
-}
-
-/* What can be said of a pod before anything is done for it. */
-static void admit(struct kei_pod *p)
-{
-    struct kei_pods *ps = p->ps;
-    int64_t mono = ke_ctx_mono_ms(ps->ctx);
-    char text[KEI_MESSAGE_MAX];
-    if (p->st.final)
-        return;
-    if (p->spec->refused_reason) {
-        kei_state_fail(&p->st, p->spec->refused_reason, p->spec->refused_message, 0, mono);
-    } else if (!p->admitted && p->st.desire == KEI_WANT_RUN) {
-        uint32_t n = count_admitted(ps);
-        if (n >= ps->max_pods) {
-            snprintf(text, sizeof text,
-                     "Node didn't have enough resource: pods, requested: 1, used: %u, capacity: %u",
-                     n, ps->max_pods);
-            kei_state_fail(&p->st, "OutOfpods", text, 0, mono);
-        } else {
-            p->admitted = true;
-        }
-    }
-    if (p->spec->active_deadline_s > 0) {
-        int64_t left = p->start_ms + p->spec->active_deadline_s * 1000 - ke_ctx_real_ms(ps->ctx);
-        p->st.deadline_mono = mono + (left > 0 ? left : 0);
-    }
-}
-
-static void begin_deletion(struct kei_pod *p)
-{
-    const struct kei_meta *m = &p->spec->meta;
-    if (m->deletion_ms == 0)
-        return;
-    kei_pod_delete(p, (m->deletion_grace_s >= 0 ? m->deletion_grace_s : p->spec->grace_s) * 1000);
-}
-
-static void add_pod(struct kei_pods *ps, struct ke_str json, const char *resource)
-{
-    struct kei_pod *p = kei_pod_new(ps, json);
-    if (!p && kei_err(ps->ctx)->code == KE_ENOMEM) {
-        reread_later(ps);
-        return;
-    }
-    if (!p) {
-        kei_log(ps->ctx, KE_LOG_ERROR, "pod", "%s is not run: %s", resource, ke_ctx_error(ps->ctx));
-        kei_report_invalid(ps, json, ke_ctx_error(ps->ctx));
-        return;
-    }
-    if (!is_mine(ps, p->spec)) {
-        kei_pod_drop(p);
-        return;
-    }
-    hold_for_namesake(p);
-    begin_deletion(p);
-    admit(p);
-    kei_pod_kick(p);
-}
-
-static bool same_containers(const struct kei_podspec *a, const struct kei_podspec *b)
-{
-    if (a->n_containers != b->n_containers)
-        return false;
-    for (size_t i = 0; i < a->n_containers; i++) {
-        if (strcmp(a->containers[i].name, b->containers[i].name) != 0)
-            return false;
-    }
-    return true;
-}
-
-static bool same_meta(const struct kei_podspec *a, const struct kei_podspec *b, const char *path)
-{
-    struct ke_str x = {NULL, 0}, y = {NULL, 0};
-    bool has_x = kei_json_path(a->json, path, &x), has_y = kei_json_path(b->json, path, &y);
-    return has_x == has_y && (!has_x || kei_json_same(x, y));
-}
-
-/* Only the image can change in a pod that exists; its container is replaced then. */
-static void note_images(struct kei_pod *p, const struct kei_podspec *fresh)
-{
-    for (size_t i = 0; i < fresh->n_containers; i++) {
-        struct kei_ct *c = &p->st.cts[i];
-        if (!strcmp(p->spec->containers[i].image, fresh->containers[i].image))
-            continue;
-        p->pulled[i] = false;
-        c->due_mono = c->backoff_ms = c->retry_ms = 0;
-        if (c->busy || c->state == KEI_CT_CREATED || c->state == KEI_CT_RUNNING)
-            c->outdated = true;
-    }
-}
-
-static void update_pod(struct kei_pod *p, struct ke_str json)
-{
-    struct kei_pods *ps = p->ps;
-    struct kei_pod_object *object = NULL;
-    int r = read_object(ps, json, &object);
-    if (r == 0 && (!object->spec.has_spec || !same_containers(p->spec, &object->spec)))
-        r = kei_fail(ps->ctx, KE_EINVAL, "the containers of a pod cannot change");
-    if (r < 0) {
-        kei_pod_object_unref(ps, object);
-        kei_log(ps->ctx, KE_LOG_WARN, "pod", "an update of pod %s was not taken: %s", p->key,
-                ke_ctx_error(ps->ctx));
-        if (r == KE_ENOMEM)
-            reread_later(ps);
-        return;
-    }
-    bool meta = same_meta(p->spec, &object->spec, "metadata.labels") &&
-                same_meta(p->spec, &object->spec, "metadata.annotations");
-    if (!kei_json_same(p->spec->spec, object->spec.spec)) {
-        note_images(p, &object->spec);
-        kei_prep_drop(p);
-    }
-    set_object(p, object);
-    p->refresh = p->refresh || (!meta && p->prepared);
-    begin_deletion(p);
-    kei_pod_kick(p);
-}
-
-/* "" if it has none. Without memory of its own: a uid must not be taken for absent. */
-static void uid_of(struct ke_str object, char out[KEI_POD_UID_MAX + 2])
-{
-    struct ke_str v;
-    out[0] = '\0';
-    if (kei_json_path(object, "metadata.uid", &v))
-        kei_json_copy(out, KEI_POD_UID_MAX + 2, v);
-}
-
-/* A pod that is deleted: by its uid, or by its name if the message does not tell one. */
-static void delete_pod(struct kei_pods *ps, struct ke_str object, const char *key)
-{
-    char uid[KEI_POD_UID_MAX + 2];
-    uid_of(object, uid);
-    KEI_LIST_EACH_SAFE(l, next, &ps->pods)
-    {
-        struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
-        if (!strcmp(p->key, key) && (!*uid || !strcmp(p->uid, uid)))
-            kei_pod_kill(p);
-    }
-}
-
-static void on_pod(struct kei_pods *ps, const char *operation, struct ke_str object,
-                   const char *key, const char *resource)
-{
-    char uid[KEI_POD_UID_MAX + 2];
-    if (!strcmp(operation, "delete")) {
-        delete_pod(ps, object, key);
-        return;
-    }
-    uid_of(object, uid);
-    struct kei_pod *p = *uid ? kei_pods_by_uid(ps, kei_str(uid)) : NULL;
-    if (p)
-        update_pod(p, object);
-    else
-        add_pod(ps, object, resource);
-}
-
-/* A ConfigMap or Secret changed or went: files follow, and who waited for it tries at once. */
-static void on_object(struct kei_pods *ps, const char *type, const struct kei_resource *r)
-{
-    char ns[64], name[254];
-    struct kei_arena arena;
-    if (r->ns.n >= sizeof ns || r->name.n >= sizeof name)
-        return;
-    snprintf(ns, sizeof ns, "%.*s", KEI_FMT(r->ns));
-    snprintf(name, sizeof name, "%.*s", KEI_FMT(r->name));
-    KEI_LIST_EACH(l, &ps->pods)
-    {
-        struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
-        kei_arena_init(&arena, ps->alloc, 0);
-        if (!strcmp(p->spec->meta.ns, ns) && kei_objects_refers(p->spec, type, name, &arena)) {
-            p->refresh = p->refresh || p->prepared;
-            kei_pod_retry(p);
-        }
-        kei_arena_free(&arena);
-    }
-}
-
-static void on_link(struct kei_pods *ps, bool up)
-{
-    ps->connected = up;
-    if (!up)
-        return;
-    KEI_LIST_EACH(l, &ps->pods)
-    {
-        struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
-        if (p->end == KEI_END_TOLD && p->tells_delete && p->st.desire == KEI_WANT_STOP)
-            kei_pod_tell_delete(p);
-        kei_pod_retry(p);
-        kei_pod_dirty(p); /* the dialect may be known only now */
-    }
-}
-
-void kei_pods_message(struct kei_pods *ps, struct ke_msg *m)
-{
-    struct kei_resource r;
-    struct ke_str content;
-    const char *operation = ke_msg_operation(m), *resource = ke_msg_resource(m);
-    char key[320];
-    content.p = ke_msg_content(m, &content.n);
-    if (!strcmp(operation, "connect")) {
-        on_link(ps, kei_json_str_is(content, "cloud_connected"));
-        return;
-    }
-    if (!kei_resource_parse(&r, kei_str(resource)) || r.name.n == 0)
-        return;
-    if (strcmp(operation, "insert") && strcmp(operation, "update") && strcmp(operation, "delete"))
-        return;
-    if (kei_str_is(r.type, "pod") && r.ns.n + r.name.n + 2 <= sizeof key) {
-        snprintf(key, sizeof key, "%.*s/%.*s", KEI_FMT(r.ns), KEI_FMT(r.name));
-        on_pod(ps, operation, content, key, resource);
-    } else if (kei_str_is(r.type, "configmap")) {
-        on_object(ps, "configmap", &r);
-    } else if (kei_str_is(r.type, "secret")) {
-        on_object(ps, "secret", &r);
-    }
-}
-
 static void on_message(void *user, struct ke_msg *m)
 {
     struct kei_pods *ps = user;
@@ -438,30 +182,7 @@ static void on_overflow(void *user, uint64_t refused)
     kei_log(ps->ctx, KE_LOG_ERROR, "pod",
             "%llu messages for the pod engine were refused: its queue was full",
             (unsigned long long)refused);
-    reread_later(ps);
-}
-
-static void on_stored_pod(void *user, int status, const struct ke_store_item *item)
-{
-    struct kei_pods *ps = user;
-    if (item) {
-        if (!ps->stopped && !ps->load)
-            on_pod(ps, "update", kei_strn(item->value, item->len), item->key, item->key);
-        return;
-    }
-    if (status < 0 && status != KE_ENOTFOUND && !ps->stopped)
-        reread_later(ps);
-    kei_pods_unref(ps);
-}
-
-static void on_reread(struct kei_timer *t)
-{
-    struct kei_pods *ps = KEI_OF(t, struct kei_pods, reread);
-    ps->refs++;
-    if (ke_store_list(ps->store, "o/pod", NULL, 0, on_stored_pod, ps) < 0) {
-        reread_later(ps);
-        kei_pods_unref(ps);
-    }
+    kei_pods_reread_later(ps);
 }
 
 /* ---- work put off to this turn's end ---- */
@@ -522,36 +243,6 @@ void kei_pods_report_later(struct kei_pods *ps)
         int r = kei_timer_in(&ps->retry, REPORT_RETRY_MS);
         (void)r; /* a slot is reserved */
     }
-}
-
-void kei_pod_settle_name(struct kei_pod *gone)
-{
-    struct kei_pods *ps = gone->ps;
-    KEI_LIST_EACH(l, &ps->pods)
-    {
-        struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
-        if (p == gone || strcmp(p->key, gone->key) != 0 || p->st.desire == KEI_WANT_KILL)
-            continue;
-        p->st.held = false;
-        KEI_LIST_EACH(k, &ps->pods)
-        { /* or yet another one of that name ends */
-            const struct kei_pod *o = KEI_OF(k, struct kei_pod, link);
-            if (o != p && o != gone && !strcmp(o->key, p->key))
-                p->st.held = true;
-        }
-        kei_pod_kick(p);
-    }
-}
-
-void kei_pod_begin(struct kei_pod *p)
-{
-    if (!is_mine(p->ps, p->spec)) {
-        kei_pod_drop(p);
-        return;
-    }
-    begin_deletion(p);
-    admit(p);
-    kei_pod_kick(p);
 }
 
 /* ---- entry ---- */
@@ -666,7 +357,7 @@ int kei_pods_new(struct kei_pods **ret, struct ke_ctx *ctx, const struct kei_pod
     kei_map_init(&ps->by_uid, ps->alloc, kei_ctx_random64(ctx));
     kei_timer_init(ctx, &ps->retry, on_retry);
     kei_timer_init(ctx, &ps->rt_timer, on_rt_timer);
-    kei_timer_init(ctx, &ps->reread, on_reread);
+    kei_timer_init(ctx, &ps->reread, kei_pods_reread);
     r = copy_config(ps, c);
     if (r == 0)
         r = make_runtime(ps, c);

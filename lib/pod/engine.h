@@ -2,9 +2,11 @@
 /*
  * Shared by the files of the pod engine: the engine, one pod, one preparation. Loop thread.
  *
- *   engine.c   entry, start, messages of the router, events of the runtime
+ *   engine.c   entry, start, stop, work put off to the end of a turn
+ *   inbox.c    what arrives: pods, objects, the link
  *   load.c     what store and runtime know after a start, and taking it back
- *   lifecycle.c  one pod: from the state machine's steps to operations of the runtime, to its end
+ *   lifecycle.c  one pod: from the state machine's steps to operations of the runtime
+ *   ending.c   one pod: what is taken down when nothing of it runs any more
  *   prepare.c  what a pod needs before its containers: objects, volumes, configuration
  *   report.c   status, notes, what the host is told
  */
@@ -147,19 +149,26 @@ struct kei_pods {
 void kei_pods_unref(struct kei_pods *ps);
 struct kei_pod *kei_pods_by_uid(struct kei_pods *ps, struct ke_str uid);
 uint32_t kei_pods_dialect(const struct kei_pods *ps);
-void kei_pods_message(struct kei_pods *ps, struct ke_msg *m);
 /* Reads json (copied) as a new pod, not looked at yet. NULL with the context's error. */
 struct kei_pod *kei_pod_new(struct kei_pods *ps, struct ke_str json);
 void kei_pod_ref(struct kei_pod *p);
+int kei_pod_object_read(struct kei_pods *ps, struct ke_str json, struct kei_pod_object **ret);
+void kei_pod_object_set(struct kei_pod *p, struct kei_pod_object *o);     /* takes o over */
 void kei_pod_object_unref(struct kei_pods *ps, struct kei_pod_object *o); /* NULL is fine */
 void kei_pod_unref(struct kei_pod *p);
 /* Takes it off the engine's list. */
 void kei_pod_drop(struct kei_pod *p);
+void kei_pods_report_later(struct kei_pods *ps);
+
+/* inbox.c */
+void kei_pods_message(struct kei_pods *ps, struct ke_msg *m);
 /* One read from the store: admits it and lets it go on. */
 void kei_pod_begin(struct kei_pod *p);
 /* Those that waited for a pod of this name to be over go on. */
 void kei_pod_settle_name(struct kei_pod *gone);
-void kei_pods_report_later(struct kei_pods *ps);
+/* Reads the pods of the store again: one could not be taken. */
+void kei_pods_reread_later(struct kei_pods *ps);
+void kei_pods_reread(struct kei_timer *t);
 
 /* load.c */
 int kei_load_begin(struct kei_pods *ps);
@@ -185,6 +194,10 @@ void kei_pod_pause(struct kei_pod *p);
 void kei_stray_end(struct kei_pods *ps, const char *id);
 size_t kei_pod_container(const struct kei_pod *p, const char *name); /* index, or n */
 void kei_end_of(struct kei_ct_end *e, const struct ke_container_info *c);
+
+/* ending.c */
+/* Nothing of p runs: goes on with its end, one stage after the other. */
+void kei_pod_end(struct kei_pod *p);
 
 /* prepare.c */
 /*
