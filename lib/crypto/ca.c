@@ -190,25 +190,23 @@ static bool sign(X509 *x, EVP_PKEY *key)
     return X509_sign(x, key, own_hash ? NULL : EVP_sha256()) > 0;
 }
 
-/* Ends the making of x: the handle, or the error. x is taken over. */
+/*
+ * Ends the making of x, which is taken over: the certificate is read back from its bytes, because x
+ * may still hold a key that can sign but not verify (a handle).
+ */
 static int finish(struct kei_cert **ret, struct kei_crypto *c, X509 *x, bool ok, const char *what,
                   struct ke_error *err)
 {
-    struct kei_cert *cert = ok ? kei_zalloc(c->alloc, sizeof *cert) : NULL;
-    int r = 0;
-    if (!ok)
+    unsigned char *der = NULL;
+    int n = ok ? i2d_X509(x, &der) : 0, r;
+    X509_free(x);
+    if (n > 0)
+        r = kei_cert_from_der(ret, c, kei_strn((const char *)der, (size_t)n), err);
+    else
         r = kei_ossl_error(err, KE_ECERT, "%s could not be signed", what);
-    else if (!cert)
-        r = kei_error(err, KE_ENOMEM, "out of memory for a certificate");
+    OPENSSL_free(der);
     ERR_clear_error();
-    if (r < 0) {
-        X509_free(x);
-        return r;
-    }
-    cert->c = c;
-    cert->x = x;
-    *ret = cert;
-    return 0;
+    return r;
 }
 
 int kei_ca_make(struct kei_cert **ret, const struct kei_key *k, int64_t now, struct ke_error *err)

@@ -30,8 +30,13 @@ int kei_key_from_pem(struct kei_key **ret, struct kei_crypto *c, struct ke_str p
                      struct ke_error *err);
 int kei_key_from_der(struct kei_key **ret, struct kei_crypto *c, struct ke_str der,
                      struct ke_error *err);
-/* OSSL_STORE URI, e.g. "handle:0x81000001", "pkcs11:...", "file:/..."; loads the provider
- * named by the scheme when it is not the default one ("tpm2" for handle:) */
+/*
+ * A key by URI. "file:/PATH": PEM or DER, through the context's file table. Anything else is a key
+ * that stays where it is, reached through an OpenSSL provider (OSSL_STORE): "handle:0x81000001"
+ * with tpm2, any other scheme with the provider of that name ("pkcs11:..."). Such a key signs
+ * requests, certificates and handshakes, each while the loop waits for the device; it is never
+ * written out.
+ */
 int kei_key_from_uri(struct kei_key **ret, struct kei_crypto *c, const char *uri,
                      struct ke_error *err);
 int kei_key_pem(const struct kei_key *k, struct ke_buf *out, struct ke_error *err); /* SEC1 */

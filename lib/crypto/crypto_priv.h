@@ -16,21 +16,20 @@
 
 #define KEI_DER_MAX (64u * 1024)            /* one certificate, key or request */
 #define KEI_PEM_MAX (1024u * 1024)          /* text that holds one */
-#define KEI_PROVIDERS 4u                    /* loaded besides the default one */
+#define KEI_MODULES 4u                      /* providers for keys by URI */
 #define KEI_YEAR_9999 INT64_C(253402300799) /* last second that a certificate can tell */
 
-struct kei_provider {
-    char name[32];
-    OSSL_PROVIDER *p;
-};
+struct kei_module; /* an OpenSSL provider in a library context of its own */
 
 struct kei_crypto {
     struct ke_ctx *ctx;
     const struct ke_alloc *alloc;
     OSSL_LIB_CTX *lib;
     OSSL_PROVIDER *dflt;
-    struct kei_provider more[KEI_PROVIDERS];
-    uint32_t n_more;
+    OSSL_PROVIDER *handles; /* ours, for keys by URI */
+    bool handles_known;
+    struct kei_module *modules[KEI_MODULES];
+    uint32_t n_modules;
 };
 
 struct kei_key {
@@ -49,8 +48,12 @@ struct kei_cert {
  * queue of OpenSSL errors. Returns the code.
  */
 int kei_ossl_error(struct ke_error *err, int code, const char *fmt, ...) KE_PRINTF(3, 4);
-/* Loads a provider into the library context, once. KE_ENOTSUP names it; KE_ELIMIT. */
-int kei_crypto_provider(struct kei_crypto *c, const char *name, struct ke_error *err);
+
+/* ---- handle.c ---- */
+/* A key that stays where the provider keeps it. KE_ENOTSUP, KE_EKEY, KE_ELIMIT, KE_ENOMEM */
+int kei_handle_open(EVP_PKEY **ret, struct kei_crypto *c, const char *provider, const char *uri,
+                    struct ke_error *err);
+void kei_modules_free(struct kei_crypto *c);
 
 /* ---- fixed.c ---- */
 /* A buffer over the caller's memory: never grows (fails instead), never to be freed. */

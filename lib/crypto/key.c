@@ -5,9 +5,9 @@
  */
 #include <openssl/ec.h>
 #include <openssl/err.h>
-#include <openssl/store.h>
-#include <openssl/ui.h>
 
+#include "base/file.h"
+#include "base/loop.h"
 #include "crypto/crypto_priv.h"
 
 static const char *const key_labels[] = {"EC PRIVATE KEY", "PRIVATE KEY", "RSA PRIVATE KEY",
@@ -82,65 +82,61 @@ int kei_key_from_pem(struct kei_key **ret, struct kei_crypto *c, struct ke_str p
 
 /* ---- keys behind a URI ---- */
 
-/* The provider that serves a scheme: handles are tpm2's; else it is called as the scheme. */
-static int load_provider(struct kei_crypto *c, const char *uri, struct ke_error *err)
+/* The provider for a scheme: handles are tpm2's, "" means the default one; else it has its name. */
+static int provider_of(char out[32], const char *uri, struct ke_error *err)
 {
     struct ke_str rest, scheme = kei_str_cut(kei_str(uri), ':', &rest);
-    char name[32];
-    if (!rest.p || scheme.n == 0 || scheme.n >= sizeof name)
-        return kei_error(err, KE_EINVAL, "%s is not a URI of a key (handle:, pkcs11:, file:)", uri);
-    for (size_t i = 0; i < scheme.n; i++) { /* it becomes the name of a module */
+    bool ok = rest.p && scheme.n > 0 && scheme.n < 32;
+    for (size_t i = 0; ok && i < scheme.n; i++) { /* it becomes the name of a module */
         char ch = scheme.p[i];
-        if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9')))
-            return kei_error(err, KE_EINVAL, "%s is not a URI of a key (handle:, pkcs11:, file:)",
-                             uri);
+        ok = (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9');
     }
-    if (kei_str_is(scheme, "file"))
-        return 0;
+    if (!ok)
+        return kei_error(err, KE_EINVAL, "%s is not a URI of a key (handle:, pkcs11:, file:)", uri);
     if (kei_str_is(scheme, "handle"))
-        return kei_crypto_provider(c, "tpm2", err);
-    memcpy(name, scheme.p, scheme.n);
-    name[scheme.n] = '\0';
-    return kei_crypto_provider(c, name, err);
+        scheme = KEI_STR("tpm2");
+    else if (kei_str_is(scheme, "file"))
+        scheme.n = 0;
+    memcpy(out, scheme.p, scheme.n);
+    out[scheme.n] = '\0';
+    return 0;
 }
 
-static EVP_PKEY *load_first(OSSL_STORE_CTX *store)
+/* file:/a/b and file:///a/b; PEM or DER, through the host's file table */
+static int from_file(struct kei_key **ret, struct kei_crypto *c, const char *uri,
+                     struct ke_error *err)
 {
-    EVP_PKEY *key = NULL;
-    while (!key && !OSSL_STORE_eof(store)) {
-        OSSL_STORE_INFO *info = OSSL_STORE_load(store);
-        if (!info) {
-            if (OSSL_STORE_error(store))
-                break;
-            continue;
-        }
-        if (OSSL_STORE_INFO_get_type(info) == OSSL_STORE_INFO_PKEY)
-            key = OSSL_STORE_INFO_get1_PKEY(info);
-        OSSL_STORE_INFO_free(info);
-    }
-    return key;
+    const char *path = uri + sizeof "file:" - 1;
+    struct ke_buf b;
+    if (path[0] == '/' && path[1] == '/')
+        path += 2;
+    if (path[0] != '/')
+        return kei_error(err, KE_EINVAL, "%s is not a URI of a file with an absolute path", uri);
+    kei_buf_init(&b, c->alloc);
+    int r = kei_file_read(kei_ctx_io(c->ctx), path, KEI_PEM_MAX, &b, err);
+    if (r == 0 && b.n > 0 && b.p[0] == 0x30) /* a SEQUENCE */
+        r = kei_key_from_der(ret, c, kei_buf_str(&b), err);
+    else if (r == 0)
+        r = kei_key_from_pem(ret, c, kei_buf_str(&b), err);
+    if (b.p)
+        OPENSSL_cleanse(b.p, b.n);
+    ke_buf_free(&b);
+    return r == 0 ? 0 : kei_error_prefix(err, r, "private key %s", uri);
 }
 
 int kei_key_from_uri(struct kei_key **ret, struct kei_crypto *c, const char *uri,
                      struct ke_error *err)
 {
-    int r = load_provider(c, uri, err);
+    char provider[32];
+    EVP_PKEY *key = NULL;
+    int r = provider_of(provider, uri, err);
     if (r < 0)
         return r;
+    if (provider[0] == '\0')
+        return from_file(ret, c, uri, err);
     ERR_clear_error();
-    /* UI_null: a pass phrase is never asked for on the terminal */
-    OSSL_STORE_CTX *store =
-        OSSL_STORE_open_ex(uri, c->lib, NULL, UI_null(), NULL, NULL, NULL, NULL);
-    if (!store)
-        return kei_ossl_error(err, KE_EKEY, "key %s could not be opened", uri);
-    EVP_PKEY *key = NULL;
-    if (OSSL_STORE_expect(store, OSSL_STORE_INFO_PKEY))
-        key = load_first(store);
-    if (!key)
-        r = kei_ossl_error(err, KE_EKEY, "there is no private key at %s", uri);
-    OSSL_STORE_close(store);
-    ERR_clear_error();
-    return key ? wrap(ret, c, key, err) : r;
+    r = kei_handle_open(&key, c, provider, uri, err);
+    return r < 0 ? r : wrap(ret, c, key, err);
 }
 
 /* ---- writing ---- */

@@ -16,8 +16,7 @@ static const char slot_key; /* its address is the key */
 static void crypto_free(void *p)
 {
     struct kei_crypto *c = p;
-    while (c->n_more > 0)
-        OSSL_PROVIDER_unload(c->more[--c->n_more].p);
+    kei_modules_free(c);
     if (c->dflt)
         OSSL_PROVIDER_unload(c->dflt);
     OSSL_LIB_CTX_free(c->lib);
@@ -62,26 +61,6 @@ int kei_crypto_get(struct ke_ctx *ctx, struct kei_crypto **ret)
         return r;
     }
     *ret = c;
-    return 0;
-}
-
-int kei_crypto_provider(struct kei_crypto *c, const char *name, struct ke_error *err)
-{
-    for (uint32_t i = 0; i < c->n_more; i++) {
-        if (strcmp(c->more[i].name, name) == 0)
-            return 0;
-    }
-    if (c->n_more == KEI_PROVIDERS)
-        return kei_error(err, KE_ELIMIT, "provider %s was not loaded: %u are loaded already", name,
-                         KEI_PROVIDERS);
-    struct kei_provider *p = &c->more[c->n_more];
-    if (snprintf(p->name, sizeof p->name, "%s", name) >= (int)sizeof p->name)
-        return kei_error(err, KE_EINVAL, "%s is too long for the name of a provider", name);
-    p->p = OSSL_PROVIDER_load(c->lib, name);
-    if (!p->p)
-        return kei_ossl_error(err, KE_ENOTSUP,
-                              "OpenSSL provider %s could not be loaded: install it", name);
-    c->n_more++;
     return 0;
 }
 

@@ -219,12 +219,24 @@ static void test_uri(void **state)
     der_is(&f, k, want);
     kei_key_free(k);
     k = NULL;
+    snprintf(uri, sizeof uri, "file://%s", path);
+    write_file(&f, path, SEC1);
+    assert_ok(&f, kei_key_from_uri(&k, f.c, uri, &f.err));
+    der_is(&f, k, want);
+    kei_key_free(k);
+    assert_ok(&f, kei_file_replace(ke_io_posix(), path, want, sizeof want, 0600, &f.err));
+    assert_ok(&f, kei_key_from_uri(&k, f.c, uri, &f.err));
+    der_is(&f, k, want);
+    kei_key_free(k);
+    k = NULL;
     write_file(&f, path, PKCS8_ENC); /* nobody is asked for a pass phrase */
-    assert_error(&f, kei_key_from_uri(&k, f.c, uri, &f.err), KE_EKEY, uri);
+    assert_error(&f, kei_key_from_uri(&k, f.c, uri, &f.err), KE_ENOTSUP, "encrypted");
     write_file(&f, path, "nothing");
-    assert_error(&f, kei_key_from_uri(&k, f.c, uri, &f.err), KE_EKEY, "no private key");
-    assert_error(&f, kei_key_from_uri(&k, f.c, "file:/nonexistent/key", &f.err), KE_EKEY,
+    assert_error(&f, kei_key_from_uri(&k, f.c, uri, &f.err), KE_EKEY, "no PEM block");
+    assert_error(&f, kei_key_from_uri(&k, f.c, uri, &f.err), KE_EKEY, uri);
+    assert_error(&f, kei_key_from_uri(&k, f.c, "file:/nonexistent/key", &f.err), KE_ENOTFOUND,
                  "/nonexistent/key");
+    assert_error(&f, kei_key_from_uri(&k, f.c, "file:key.pem", &f.err), KE_EINVAL, "absolute");
     assert_error(&f, kei_key_from_uri(&k, f.c, "nowhere:x", &f.err), KE_ENOTSUP,
                  "provider nowhere");
     static const char *const bad[] = {
