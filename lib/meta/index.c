@@ -4,7 +4,7 @@
 
 #include <kubeedge/err.h>
 
-#include "crypto/crypto.h"
+#include "store/sum.h"
 
 void kei_index_init(struct kei_index *ix, const struct ke_alloc *a, uint64_t seed1, uint64_t seed2)
 {
@@ -52,19 +52,17 @@ struct kei_applied *kei_index_name(const struct kei_index *ix, struct ke_str nam
     return kei_map_get(&ix->names, name);
 }
 
-void kei_index_digest(uint8_t out[16], struct ke_str content)
+/* It only tells an echo from a change of the same version: no attacker gains by a collision. */
+uint64_t kei_index_digest(struct ke_str content)
 {
-    uint8_t full[32];
-
-    kei_sha256(content.p, content.n, full);
-    memcpy(out, full, 16);
+    return kei_sum(0, content.p, content.n);
 }
 
 /* ---- judging ---- */
 
-static bool same(const struct kei_applied *e, const uint8_t digest[16])
+static bool same(const struct kei_applied *e, uint64_t digest)
 {
-    return e->has_digest && memcmp(e->digest, digest, 16) == 0;
+    return e->has_digest && e->digest == digest;
 }
 
 static bool much_later(const struct kei_applied *e, const struct kei_told *o)
@@ -178,7 +176,7 @@ int kei_index_put(struct kei_index *ix, const struct kei_told *o, struct kei_app
     }
     e->version = o->version;
     e->at_ms = o->at_ms;
-    memcpy(e->digest, o->digest, 16);
+    e->digest = o->digest;
     e->has_digest = true;
     if (ret_applied)
         *ret_applied = e;
@@ -239,7 +237,7 @@ int kei_index_load_applied(struct kei_index *ix, struct ke_str uid, int64_t vers
     e->version = version;
     ms = kei_str_cut(kei_strn(value.p + 1, value.n - 1), ' ', &rest);
     (void)kei_str_i64(ms, &e->at_ms);
-    if (value.p[0] == '-')
+    if (value.p[0] == '-' && !e->name) /* a row of an object is stronger */
         bury(ix, e, e->at_ms);
     return 0;
 }
@@ -248,9 +246,12 @@ int kei_index_load_object(struct kei_index *ix, struct ke_str name, struct ke_st
                           int64_t version, struct ke_str content)
 {
     const struct kei_applied *e = kei_index_uid(ix, uid);
-    struct kei_told o = {.name = name, .uid = uid, .version = version, .at_ms = e ? e->at_ms : 0};
+    struct kei_told o = {.name = name,
+                         .uid = uid,
+                         .version = version,
+                         .at_ms = e ? e->at_ms : 0,
+                         .digest = kei_index_digest(content)};
 
-    kei_index_digest(o.digest, content);
     return kei_index_put(ix, &o, NULL, NULL);
 }
 

@@ -25,7 +25,7 @@ struct kei_applied {
     char *name;      /* "TYPE NS/NAME"; NULL when deleted */
     int64_t version; /* 0: unknown */
     int64_t at_ms;   /* of the message that was applied; 0: unknown */
-    uint8_t digest[16];
+    uint64_t digest;
     bool has_digest, deleted;
     struct kei_link link; /* of deleted ones, oldest first */
 };
@@ -35,7 +35,7 @@ struct kei_told {
     struct ke_str name; /* "TYPE NS/NAME" */
     struct ke_str uid;
     int64_t version, at_ms;
-    uint8_t digest[16];
+    uint64_t digest; /* of its content: kei_index_digest */
 };
 
 struct kei_index {
@@ -55,7 +55,7 @@ void kei_index_init(struct kei_index *ix, const struct ke_alloc *a, uint64_t see
 void kei_index_fini(struct kei_index *ix);
 struct kei_applied *kei_index_uid(const struct kei_index *ix, struct ke_str uid);
 struct kei_applied *kei_index_name(const struct kei_index *ix, struct ke_str name);
-void kei_index_digest(uint8_t out[16], struct ke_str content);
+uint64_t kei_index_digest(struct ke_str content);
 
 /* An insert or update. */
 enum kei_verdict kei_index_judge(const struct kei_index *ix, const struct kei_told *o);

@@ -99,7 +99,7 @@ static int read_object(struct kei_meta_manager *mm, struct object *o, struct ke_
     o->told.name = kei_str(o->place.name);
     o->told.uid = kei_str(meta.uid);
     o->told.version = meta.version;
-    kei_index_digest(o->told.digest, content);
+    o->told.digest = kei_index_digest(content);
     return 0;
 }
 

@@ -6,12 +6,13 @@
  *
  * Rows in bucket o/serviceaccounttoken: key "POD_UID/NS/ACCOUNT/DIGEST", value the TokenRequest.
  */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/codec.h"
 #include "base/log.h"
-#include "crypto/crypto.h"
 #include "meta/meta_priv.h"
+#include "store/sum.h"
 
 #define BUCKET "o/serviceaccounttoken"
 #define DAY_MS INT64_C(86400000)
@@ -52,8 +53,6 @@ static bool make_key(struct token *t)
     struct kei_arena arena;
     struct kei_resource res;
     struct ke_buf text;
-    uint8_t digest[32];
-    char hex[33];
     const char *pod;
     int n = -1;
 
@@ -66,10 +65,9 @@ static bool make_key(struct token *t)
     kei_buf_addc(&text, '\n');
     kei_buf_addv(&text, seconds);
     if (kei_buf_ok(&text) && kei_resource_parse(&res, kei_str(ke_msg_resource(t->asked)))) {
-        kei_sha256(text.p, text.n, digest);
-        kei_hex_encode(hex, digest, 16);
-        n = snprintf(t->key, sizeof t->key, "%s/%.*s/%.*s/%s", *pod ? pod : "-", KEI_FMT(res.ns),
-                     KEI_FMT(res.name), hex);
+        n = snprintf(t->key, sizeof t->key, "%s/%.*s/%.*s/%016" PRIx64 "%016" PRIx64,
+                     *pod ? pod : "-", KEI_FMT(res.ns), KEI_FMT(res.name),
+                     kei_sum(0, text.p, text.n), kei_sum(1, text.p, text.n));
     }
     ke_buf_free(&text);
     kei_arena_free(&arena);

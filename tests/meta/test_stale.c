@@ -148,7 +148,7 @@ static struct kei_told told(const char *name, const char *uid, int64_t version)
     struct kei_told o = {
         .name = kei_str(name), .uid = kei_str(uid), .version = version, .at_ms = T0};
 
-    kei_index_digest(o.digest, kei_str(uid));
+    o.digest = kei_index_digest(kei_str(uid));
     return o;
 }
 
