@@ -24,8 +24,8 @@ enum chunk_state {
     CHUNK_DONE,
 };
 
-#define CHUNK_LINE_MAX 1024u /* size and extensions of one chunk */
-#define TRAILERS_MAX 8192u   /* all trailer lines together */
+#define CHUNK_LINE_MAX 1024u             /* size and extensions of one chunk */
+#define TRAILERS_MAX 8192u               /* all trailer lines together */
 #define CHUNK_SIZE_MAX (UINT64_MAX >> 4) /* one more digit would not fit */
 
 static bool is_token_char(unsigned char c)

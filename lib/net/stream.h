@@ -14,8 +14,7 @@ struct kei_stream;
 struct kei_tls_config; /* net/tls.h */
 
 struct kei_stream_ops {
-    /* connected, after the TLS handshake if there is one; accepted streams are open from the start
-     */
+    /* connected, after the TLS handshake if any; not told of accepted streams: they are open */
     void (*open)(void *user);
     /* bytes arrived; returns how many were consumed: the rest is presented again with more behind
      * it. Unconsumed bytes over the receive cap end the stream with KE_ELIMIT. */

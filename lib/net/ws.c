@@ -47,6 +47,8 @@ struct kei_ws {
     char *close_text; /* may be NULL for want of memory */
     uint8_t depth;
     bool freed;
+    bool paused; /* by the user */
+    bool held;   /* by us, for pongs that nobody reads */
     struct kei_ws_codec codec;
 };
 
@@ -191,6 +193,8 @@ static void on_timer(struct kei_timer *t)
     char text[128];
 
     enter(w);
+    if (w->state == WS_OPEN && w->stream->paused && !w->held)
+        w->heard_ms = now; /* we do not listen: nothing can be said about the peer */
     if (w->state == WS_CONNECTING) {
         snprintf(text, sizeof text, "the limit of %u ms was over before the server upgraded",
                  w->limit_ms);
@@ -254,10 +258,12 @@ static int on_skipped(void *user, uint64_t n, const char *head, size_t head_n)
 /* A peer that asks and never reads the answers is asked to wait. */
 static void answer_ping(struct kei_ws *w, const char *p, size_t n)
 {
-    if (!w->stream->blocked)
+    if (!w->stream->blocked) {
         w->pongs_queued = 0;
-    else if (++w->pongs_queued > PONGS_BLOCKED)
+    } else if (++w->pongs_queued > PONGS_BLOCKED) {
+        w->held = true;
         kei_stream_pause(w->stream, true);
+    }
     (void)send_frame(w, KEI_WS_PONG, p, n);
 }
 
@@ -403,7 +409,10 @@ static void on_stream_drained(void *user)
 
     enter(w);
     w->pongs_queued = 0;
-    kei_stream_pause(w->stream, false);
+    if (w->held) {
+        w->held = false;
+        kei_stream_pause(w->stream, w->paused);
+    }
     if (w->state == WS_OPEN && w->ops.drained)
         w->ops.drained(w->user);
     leave(w);
@@ -513,6 +522,16 @@ int kei_ws_accepted(struct kei_ws **ret, struct ke_ctx *ctx, struct kei_stream *
     start_pulse(w);
     *ret = w;
     return 0;
+}
+
+void kei_ws_pause(struct kei_ws *w, bool paused)
+{
+    w->paused = paused;
+    if (w->state != WS_OPEN)
+        return;
+    kei_stream_pause(w->stream, paused || w->held);
+    w->heard_ms = ke_ctx_mono_ms(w->ctx);
+    arm(w);
 }
 
 size_t kei_ws_queued(const struct kei_ws *w)

@@ -46,8 +46,8 @@ struct kei_ws_config {
 int kei_ws_connect(struct kei_ws **ret, struct ke_ctx *ctx, const struct kei_stream_config *s,
                    const char *target, const char *headers, const struct kei_ws_config *c,
                    const struct kei_ws_ops *ops, void *user);
-/* Server: takes over a stream after the 101 was written. On failure the stream stays the caller's.
- */
+/* Server: takes over a stream after the 101 was written. When it fails the stream is still the
+ * caller's. */
 int kei_ws_accepted(struct kei_ws **ret, struct ke_ctx *ctx, struct kei_stream *s,
                     const struct kei_ws_config *c, const struct kei_ws_ops *ops, void *user);
 /* One text message in one frame: all of it is queued, or none. KE_ELIMIT when it does not fit under
@@ -56,8 +56,10 @@ int kei_ws_send(struct kei_ws *w, const char *p, size_t n);
 /* pong is told by ops, once per call: proves that everything before it arrived. Own pings of
  * ping_ms are not told. Errors as kei_ws_send. */
 int kei_ws_ping(struct kei_ws *w);
+/* Stops reading, or goes on. While it is stopped dead_ms does not count. */
+void kei_ws_pause(struct kei_ws *w, bool paused);
 size_t kei_ws_queued(const struct kei_ws *w);
-struct kei_stream *kei_ws_stream(struct kei_ws *w);
+struct kei_stream *kei_ws_stream(struct kei_ws *w); /* NULL once closed is told */
 uint64_t kei_ws_bytes_in(const struct kei_ws *w);
 uint64_t kei_ws_bytes_out(const struct kei_ws *w);
 void kei_ws_free(struct kei_ws *w); /* closes the TCP connection without close frame, as upstream */

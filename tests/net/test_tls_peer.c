@@ -5,6 +5,7 @@
  */
 #include <openssl/err.h>
 
+#include "base/file.h"
 #include "crypto/crypto_priv.h"
 #include "net/tls_pair.h"
 
@@ -75,6 +76,12 @@ static int on_hello(SSL *ssl, int *alert, void *arg)
             x->extensions |= 1u << i;
     }
     return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+static int accept_any(X509_STORE_CTX *sc, void *arg)
+{
+    (void)sc, (void)arg;
+    return 1;
 }
 
 static int on_name(SSL *ssl, int *alert, void *arg)
@@ -351,6 +358,49 @@ static void test_renegotiation(void **state)
     end(&x);
 }
 
+/*
+ * A key that only signs (a handle, as for a TPM), with a peer that wants P-256 for the exchange
+ * too: neither is taken for the other, in many connections.
+ */
+static void test_handle_key(void **state)
+{
+    (void)state;
+    struct peer_fixture x;
+    struct kei_key k, *given;
+    char dir[256], path[300], uri[320];
+    begin(&x);
+    test_tmp_make(dir, sizeof dir);
+    snprintf(path, sizeof path, "%s/key.pem", dir);
+    snprintf(uri, sizeof uri, "file:%s", path);
+    struct ke_buf pem = fixture_buf(&x.f);
+    assert_ok(&x.f, kei_key_pem(x.p.node_key, &pem, &x.f.err));
+    assert_ok(&x.f, kei_file_replace(ke_io_posix(), path, pem.p, pem.n, 0600, &x.f.err));
+    ke_buf_free(&pem);
+    k.c = x.f.c;
+    assert_ok(&x.f, kei_handle_open(&k.p, x.f.c, "default", uri, &x.f.err));
+    given = x.p.node_key;
+    x.p.node_key = &k;
+    for (int i = 0; i < 12; i++) {
+        int peer, version = i % 2 ? TLS1_2_VERSION : TLS1_3_VERSION;
+        make_peer(&x, true);
+        assert_true(SSL_CTX_set_max_proto_version(x.ctx, version));
+        assert_true(SSL_CTX_set1_groups_list(x.ctx, i % 3 ? "P-256" : "X25519:P-256"));
+        SSL_CTX_set_verify(x.ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+        SSL_CTX_set_cert_verify_callback(x.ctx, accept_any, NULL);
+        open_peer(&x, "localhost");
+        peer_handshake(&x.t, &x.t.client, x.ssl, &peer);
+        if (x.t.client.r != 0 || peer != 1)
+            fail_msg("%d: %s", i, x.t.client.err.text);
+        assert_non_null(SSL_get0_peer_certificate(x.ssl));
+        chat(&x, &x.t.client);
+        close_peer(&x);
+    }
+    x.p.node_key = given;
+    EVP_PKEY_free(k.p);
+    test_tmp_remove(dir);
+    end(&x);
+}
+
 /* What is not TLS at all. */
 static void test_not_tls(void **state)
 {
@@ -440,6 +490,7 @@ int main(void)
         cmocka_unit_test(test_no_tickets),
         cmocka_unit_test(test_key_update),
         cmocka_unit_test(test_renegotiation),
+        cmocka_unit_test(test_handle_key),
         cmocka_unit_test(test_not_tls),
         cmocka_unit_test(test_many_certs),
         cmocka_unit_test(test_flipped),

@@ -706,6 +706,57 @@ static void flood_of_pings(void **state)
     client_end(&c);
 }
 
+/* Stopped by the user: not dead however long, pings go on, nothing is lost. */
+static void paused_by_the_user(void **state)
+{
+    struct client c;
+    struct kei_stream_config s = {.send_cap = 64u << 20};
+    struct kei_ws_config w = {.ping_ms = 10000, .dead_ms = 30000};
+    size_t n = 16u << 20;
+    char *fill = calloc(1, n), ping[127] = "\x89\x7d";
+
+    (void)state;
+    for (int through_stream = 0; through_stream < 2; through_stream++) {
+        client_open(&c, &s, &w);
+        if (through_stream)
+            kei_stream_pause(kei_ws_stream(c.e.w), true);
+        else
+            kei_ws_pause(c.e.w, true);
+        raw_send(&c.env, c.fd, "\x81\x02hi", 4);
+        test_drive_ms(&c.env, 600000);
+        assert_int_equal(c.e.closes + c.e.messages, 0);
+        assert_int_equal(kei_ws_bytes_out(c.e.w) > 60 * 6, 1);
+        if (through_stream)
+            kei_stream_pause(kei_ws_stream(c.e.w), false);
+        else
+            kei_ws_pause(c.e.w, false);
+        test_settle(&c.env);
+        assert_string_equal(c.e.in.p, "hi|");
+        test_drive_ms(&c.env, 29000);
+        assert_int_equal(c.e.closes, 0);
+        assert_true(test_drive(&c.env, is_closed, &c.e));
+        assert_int_equal(c.e.status, KE_ETIMEDOUT);
+        client_end(&c);
+    }
+    /* stopped by us for a flood of pings, and by the user meanwhile: stays stopped by the user */
+    w = (struct kei_ws_config){0};
+    client_open(&c, &s, &w);
+    assert_int_equal(kei_ws_send(c.e.w, fill, n), 0);
+    test_settle(&c.env);
+    for (int i = 0; i < 200; i++)
+        raw_send(&c.env, c.fd, ping, sizeof ping);
+    test_settle(&c.env);
+    assert_true(kei_ws_stream(c.e.w)->paused);
+    kei_ws_pause(c.e.w, true);
+    raw_recv(&c.env, c.fd, fill, n);
+    assert_true(test_drive(&c.env, test_nonzero, &c.e.drains));
+    assert_true(kei_ws_stream(c.e.w)->paused);
+    kei_ws_pause(c.e.w, false);
+    assert_false(kei_ws_stream(c.e.w)->paused);
+    free(fill);
+    client_end(&c);
+}
+
 /* ---- our server ---- */
 
 struct site {
@@ -1214,6 +1265,7 @@ int main(void)
         KE_TEST(peer_closes),
         KE_TEST(peer_just_goes),
         KE_TEST(flood_of_pings),
+        KE_TEST(paused_by_the_user),
         KE_TEST(server_frames),
         KE_TEST(server_refuses_other_requests),
         KE_TEST(messages_of_all_sizes),
