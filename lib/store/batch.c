@@ -294,17 +294,13 @@ static void next_batch(struct ke_store *s)
     fill(s);
     if (!kei_list_empty(&s->batch.ops))
         submit(s);
-    else if (s->check.phase != KEI_CHECK_NONE && !s->closing && s->turns > 1)
-        submit(s);
     else if (s->check.phase != KEI_CHECK_NONE && !s->closing)
-        kei_defer(s->ctx, &s->wake, wake_up); /* the host's first reads come first */
+        submit(s); /* a step of it: whatever was asked has been answered */
 }
 
 void kei_queue_turn(struct kei_turn *t)
 {
     struct ke_store *s = KEI_OF(t, struct ke_store, turn);
-    if (s->turns < UINT32_MAX)
-        s->turns++;
     if (!s->batch.busy)
         kei_report_deliver(s);
     next_batch(s);

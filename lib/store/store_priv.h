@@ -140,7 +140,6 @@ struct ke_store {
     struct kei_link pending; /* struct kei_op */
     struct kei_link txs;     /* struct ke_store_tx, not committed */
     size_t bytes, bytes_max;
-    uint32_t turns;
     bool closing;
     struct kei_batch batch;
 };

@@ -6,6 +6,7 @@
 #include <sqlite3.h>
 
 #include "sim/powercut_io.h"
+#include "store/store_priv.h"
 #include "store/store_support.h"
 
 #define FOLDER "/data"
@@ -106,6 +107,7 @@ static void check_all(struct round *r, bool must)
         assert_int_equal(rows.n, (size_t) !!r->have[0] + !!r->have[1] + !!r->have[2]);
     }
     rows_free(&rows);
+    assert_int_equal(r->kv.s->bytes, 0); /* nothing is counted that is no more */
 }
 
 static void work(struct round *r)

@@ -166,6 +166,29 @@ static void newer_is_refused_and_left_alone(void **state)
     }
 }
 
+/* Also when it was interrupted while it put a salvaged file in place: the rest is its own to do. */
+static void newer_that_was_interrupted(void **state)
+{
+    (void)state;
+    struct test_env env;
+    struct kv kv;
+    size_t n = 0;
+    struct powercut *disk = make_store(&env, &kv);
+    kv_close(&kv);
+    unsigned char *p = powercut_get(disk, DB, &n);
+    set_header(disk, 2, KEI_FORMAT_ID(2));
+    unsigned char *newer = powercut_get(disk, DB, &n);
+    powercut_put(disk, DB ".salvaged", newer, n);
+    powercut_put(disk, DB, p, n);
+    powercut_fault(disk, no_changes, NULL);
+    assert_int_equal(kv_open(&kv), KE_ENEWER);
+    powercut_fault(disk, NULL, NULL);
+    free(p);
+    free(newer);
+    test_env_fini(&env);
+    powercut_free(disk);
+}
+
 /* One damaged byte in the number is damage and not a newer release: the node must come up. */
 static void damaged_number_is_not_newer(void **state)
 {
@@ -192,6 +215,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(steps_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(failed_step_is_undone, setup, teardown),
         cmocka_unit_test(newer_is_refused_and_left_alone),
+        cmocka_unit_test(newer_that_was_interrupted),
         cmocka_unit_test(damaged_number_is_not_newer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,8 @@
  * Damage: whatever happens to the bytes, opening and listing do not crash, what comes back is what
  * was written, and what is missing is told. KE_DAMAGES: how many random damages (default 1000).
  */
+#include <semaphore.h>
+
 #include "sim/powercut_io.h"
 #include "store/powercut_model.h"
 
@@ -305,6 +307,31 @@ static void one_page_lost(void **state)
     left_free(&l);
 }
 
+/*
+ * A page of the index that has lost its last entry is a good page to SQLite, and a row that nobody
+ * finds any more. The sums of the pages find it.
+ */
+static void index_damage_is_not_silent(void **state)
+{
+    (void)state;
+    struct left l;
+    struct look k;
+    size_t n = 0;
+    make_left(&l, 13, 30, false);
+    unsigned char *db = powercut_get(l.disk, DB, &n), *page = db + 2 * 4096;
+    assert_int_equal(page[0], 0x0a); /* the leaf of the index: its root, there are few rows */
+    assert_true(page[4] > 5);
+    page[4]--;
+    powercut_put(l.disk, DB, db, n);
+    free(db);
+    look_at(&l, l.disk, NULL, &k);
+    assert_int_equal(k.open, 0);
+    assert_int_equal(k.listed, 0);
+    assert_int_equal(k.missing, 0);
+    assert_int_equal(k.salvaged.calls, 1);
+    left_free(&l);
+}
+
 /* The host is told, also when the process that salvaged is gone before it could; and told once. */
 static void told_until_heard(void **state)
 {
@@ -549,6 +576,39 @@ static void check_finds_what_nobody_reads(void **state)
     }
 }
 
+/*
+ * What a cut left of a transaction is taken off the log at once: if it stayed, the remains of
+ * several would one day look like damage to what is committed.
+ */
+static void torn_end_is_cut_off(void **state)
+{
+    (void)state;
+    struct left l;
+    struct test_env env;
+    struct kv kv;
+    size_t n = 0, whole = 0;
+    make_left(&l, 14, 12, true);
+    unsigned char *log = powercut_get(l.disk, WAL, &n);
+    assert_true(n > 32 + 20 * 4120);
+    for (size_t at = 32; at + 4120 <= n; at += 4120) /* the commit before the last one */
+        if (at + 4120 < n - 4120 && (log[at + 4] | log[at + 5] | log[at + 6] | log[at + 7]))
+            whole = at + 4120;
+    assert_true(whole + 4120 < n);
+    log[whole + 2000] ^= 1; /* the first page of the last one did not reach the disk */
+    powercut_put(l.disk, WAL, log, n);
+    free(log);
+    test_env_init_io(&env, 0, powercut_io(l.disk));
+    kv_init(&kv, env.ctx, FOLDER);
+    assert_int_equal(kv_open(&kv), 0);
+    assert_int_equal(kv.salvaged.calls, 0);
+    free(powercut_get(l.disk, WAL, &n));
+    assert_int_equal(n, whole);
+    kv_close(&kv);
+    assert_int_equal(kv.salvaged.calls, 0);
+    test_env_fini(&env);
+    left_free(&l);
+}
+
 struct watch {
     atomic_int pages; /* read of the database so far */
     int pages_then;   /* when the get was answered */
@@ -596,6 +656,72 @@ static void first_reads_come_first(void **state)
     powercut_free(disk);
 }
 
+struct gate {
+    sem_t met, go;
+    atomic_int left;  /* reads of the database until the gate */
+    atomic_int after; /* reads behind it */
+};
+
+static int stop_at_gate(void *user, const struct powercut_op *op)
+{
+    struct gate *g = user;
+    if (op->kind != POWERCUT_READ || strcmp(op->path, DB) != 0)
+        return 0;
+    int left = atomic_fetch_sub(&g->left, 1);
+    if (left == 1) {
+        sem_post(&g->met);
+        sem_wait(&g->go);
+    }
+    if (left < 1)
+        atomic_fetch_add(&g->after, 1);
+    return 0;
+}
+
+struct gated {
+    struct gate *gate;
+    int after; /* reads between the question and its answer */
+    bool done;
+};
+
+static void on_gated(void *user, int status, const struct ke_store_item *item)
+{
+    struct gated *g = user;
+    (void)item;
+    assert_int_equal(status, 0);
+    g->after = atomic_load(&g->gate->after);
+    g->done = true;
+}
+
+/* In the middle of the check of a large file a read is asked for: it does not wait for the end. */
+static void check_gives_way(void **state)
+{
+    (void)state;
+    struct test_env env;
+    struct kv kv;
+    struct gate gate = {.left = 60};
+    struct gated gated = {.gate = &gate};
+    struct powercut *disk = make_big(true);
+    sem_init(&gate.met, 0, 0);
+    sem_init(&gate.go, 0, 0);
+    test_env_init_io(&env, 0, powercut_io(disk));
+    kv_init(&kv, env.ctx, FOLDER);
+    assert_int_equal(kv_open(&kv), 0);
+    powercut_fault(disk, stop_at_gate, &gate);
+    while (sem_trywait(&gate.met) != 0) /* turns, until the check is under way */
+        assert_int_equal(ke_ctx_dispatch(env.ctx), 0);
+    assert_int_equal(ke_store_get(kv.s, "b", "399", on_gated, &gated), 0);
+    sem_post(&gate.go);
+    kv_until(&kv, &gated.done);
+    assert_true(gated.after < 30);
+    test_settle(&env);
+    assert_true(atomic_load(&gate.after) > 200); /* it began again and came to its end */
+    assert_int_equal(kv.salvaged.calls, 0);
+    big_end(&env, &kv);
+    powercut_free(disk);
+    sem_destroy(&gate.met);
+    sem_destroy(&gate.go);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -603,6 +729,7 @@ int main(void)
         cmocka_unit_test(random_damage_with_a_log),
         cmocka_unit_test(header_garbage_loses_nothing),
         cmocka_unit_test(one_page_lost),
+        cmocka_unit_test(index_damage_is_not_silent),
         cmocka_unit_test(told_until_heard),
         cmocka_unit_test(nothing_left),
         cmocka_unit_test(empty_file),
@@ -610,7 +737,9 @@ int main(void)
         cmocka_unit_test(bad_sector_is_survived),
         cmocka_unit_test(dead_disk_changes_nothing),
         cmocka_unit_test(check_finds_what_nobody_reads),
+        cmocka_unit_test(torn_end_is_cut_off),
         cmocka_unit_test(first_reads_come_first),
+        cmocka_unit_test(check_gives_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
