@@ -1,238 +1,143 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which node a pod runs on, what a change concerns, and how a pod ends. A pod with nodeName is
- * bound; one with nodeSelector gets the matching node that has the fewest pods, and stays there.
- * Loop thread.
+ * Which node a pod runs on. One with nodeName is bound; one with nodeSelector gets the matching
+ * node that is heard of and has the fewest pods, and stays there. One that no node matches waits,
+ * and is tried again when a node comes or changes its labels. Work is cut into turns. Loop thread.
  */
 #include <stdio.h>
 #include <string.h>
 
-#include "base/codec.h"
 #include "base/log.h"
 #include "cloud/cloud_priv.h"
 #include "message/k8s.h"
 
-static uint32_t pods_on(struct ke_cloud *c, const char *node)
+#define TRIES_TURN 20000 /* labels compared per turn */
+#define RETRY_MS 2000
+
+static bool away(const struct kei_peer *p)
 {
-    struct kei_arena a;
-    struct kei_object *o;
-    uint32_t n = 0;
-    kei_arena_init(&a, kei_ctx_alloc(c->ctx), 0);
-    for (size_t it = 0; (o = kei_objects_next(c->objects, "pod", &it));)
-        n += strcmp(kei_pod_node(o, &a), node) == 0;
-    kei_arena_free(&a);
-    return n;
+    return p->unknown || (!p->session && p->heard_ms == 0);
 }
 
-static struct kei_object *choose(struct ke_cloud *c, struct ke_str selector)
+static bool better(const struct kei_peer *p, const struct kei_peer *than)
 {
-    struct kei_object *o, *best = NULL;
-    struct ke_str labels;
-    uint32_t best_n = 0;
-    for (size_t it = 0; (o = kei_objects_next(c->objects, "node", &it));) {
-        if (!kei_json_path(kei_buf_str(&o->json), "metadata.labels", &labels) ||
-            !kei_labels_match(labels, selector))
-            continue;
-        uint32_t n = pods_on(c, o->name);
-        if (!best || n < best_n) {
-            best = o;
-            best_n = n;
-        }
-    }
-    return best;
+    if (!than || away(p) != away(than))
+        return !than || away(than);
+    return p->n_pods < than->n_pods;
 }
 
-static void bind_pod(struct ke_cloud *c, struct kei_object *pod)
+static bool matches(const struct kei_peer *p, struct ke_str selector)
 {
-    struct ke_str selector;
+    struct ke_str labels = KEI_STR("{}");
+    if (!p->node)
+        return false;
+    (void)kei_json_path(kei_buf_str(&p->node->json), "metadata.labels", &labels);
+    return kei_labels_match(labels, selector);
+}
+
+static int bind(struct ke_cloud *c, struct kei_object *pod, const struct kei_peer *p)
+{
+    char quoted[KEI_NODE_NAME_MAX + 3];
     struct ke_buf json = {0};
-    char quoted[260];
-    if (!kei_json_path(kei_buf_str(&pod->json), "spec.nodeSelector", &selector))
-        return;
-    const struct kei_object *node = choose(c, selector);
-    if (!node)
-        return;
-    snprintf(quoted, sizeof quoted, "\"%.253s\"", node->name);
+    snprintf(quoted, sizeof quoted, "\"%.253s\"", p->name);
     kei_buf_init(&json, kei_ctx_alloc(c->ctx));
-    if (kei_json_set(&json, kei_buf_str(&pod->json), "spec.nodeName", kei_str(quoted),
-                     kei_err(c->ctx)) == 0 &&
-        kei_objects_write(c->objects, "pod", pod->ns, pod->name, kei_buf_str(&json), NULL, NULL,
-                          NULL) == 0)
-        kei_log(c->ctx, KE_LOG_INFO, "cloud", "pod %s/%s is bound to node %s", pod->ns, pod->name,
-                node->name);
-    ke_buf_free(&json);
-}
-
-void kei_bind_all(struct ke_cloud *c)
-{
-    struct kei_arena a;
-    struct kei_object *o;
-    kei_arena_init(&a, kei_ctx_alloc(c->ctx), 0);
-    for (size_t it = 0; (o = kei_objects_next(c->objects, "pod", &it));)
-        if (!kei_pod_node(o, &a)[0])
-            bind_pod(c, o);
-    kei_arena_free(&a);
-}
-
-/* ---- the end of a pod ---- */
-
-static int mark_deleting(struct ke_cloud *c, const struct kei_object *o, struct ke_buf *out)
-{
-    struct ke_buf half = {0};
-    struct ke_str grace;
-    int64_t seconds = 30;
-    char at[KEI_TIME_MAX], quoted[KEI_TIME_MAX + 2];
-    kei_buf_init(&half, kei_ctx_alloc(c->ctx));
-    if (!kei_json_path(kei_buf_str(&o->json), "spec.terminationGracePeriodSeconds", &grace) ||
-        !kei_json_i64(grace, &seconds))
-        grace = KEI_STR("30");
-    /* as an API server: when the grace is over, not when the deletion was asked for */
-    kei_time_rfc3339(at, ke_ctx_real_ms(c->ctx) + seconds * 1000);
-    snprintf(quoted, sizeof quoted, "\"%s\"", at);
-    int r = kei_json_set(&half, kei_buf_str(&o->json), "metadata.deletionTimestamp",
-                         kei_str(quoted), kei_err(c->ctx));
-    if (r == 0)
-        r = kei_json_set(out, kei_buf_str(&half), "metadata.deletionGracePeriodSeconds", grace,
+    int r = kei_json_set(&json, kei_buf_str(&pod->json), "spec.nodeName", kei_str(quoted),
                          kei_err(c->ctx));
-    ke_buf_free(&half);
+    if (r == 0)
+        r = kei_objects_write(c->objects, "pod", pod->ns, pod->name, kei_buf_str(&json), NULL, NULL,
+                              NULL);
+    ke_buf_free(&json);
+    if (r == 0)
+        kei_log(c->ctx, KE_LOG_INFO, "cloud", "pod %s/%s is bound to node %s", pod->ns, pod->name,
+                p->name);
     return r;
 }
 
-void kei_cloud_pod_delete(struct ke_cloud *c, struct kei_object *o)
+static bool selector_of(const struct kei_pod_note *note, struct ke_str *ret)
 {
-    struct kei_arena a;
-    struct ke_buf json = {0};
-    struct ke_str v;
-    kei_arena_init(&a, kei_ctx_alloc(c->ctx), 0);
-    const char *node = kei_pod_node(o, &a);
-    struct kei_peer *p = node[0] ? kei_peer_get(c, node, false) : NULL;
-    bool known = p && kei_map_get(&p->deliveries, kei_str(o->uid));
-    bool deleting = kei_json_path(kei_buf_str(&o->json), "metadata.deletionTimestamp", &v) &&
-                    kei_json_type(v) == '"';
-    kei_arena_free(&a);
-    if (!known) {
-        (void)kei_objects_remove(c->objects, o, NULL, NULL);
-        return;
-    }
-    if (deleting)
-        return;
-    kei_buf_init(&json, kei_ctx_alloc(c->ctx));
-    if (mark_deleting(c, o, &json) < 0 ||
-        kei_objects_write(c->objects, "pod", o->ns, o->name, kei_buf_str(&json), NULL, NULL, NULL) <
-            0)
-        kei_log(c->ctx, KE_LOG_ERROR, "cloud", "deletion of pod %s/%s was not stored: %s", o->ns,
-                o->name, ke_ctx_error(c->ctx));
-    ke_buf_free(&json);
+    return !kei_pod_deleting(note->pod) &&
+           kei_json_path(kei_buf_str(&note->pod->json), "spec.nodeSelector", ret) &&
+           kei_json_type(*ret) == '{';
 }
 
-/* ---- whom a change concerns ---- */
-
-struct push {
-    struct kei_peer *peer;
-    const char *ns;
-};
-
-static void push_reference(void *user, const char *type, const char *name)
+/* A pod that was not tried yet: all nodes. */
+static int try_all(struct ke_cloud *c, struct kei_pod_note *note, uint32_t *tries)
 {
-    const struct push *p = user;
-    const struct kei_object *o = kei_objects_get(p->peer->cloud->objects, type, p->ns, name);
-    if (o && o->durable > 0)
-        kei_deliver(p->peer, o, true);
-}
-
-/* Our own node gets what a pod refers to before the pod: so it can start it whatever the link does.
- * Upstream's edges ask for it by themselves. */
-static void deliver_pod(struct kei_peer *p, const struct kei_object *o)
-{
-    struct push push = {p, o->ns};
-    if (p->ours)
-        kei_pod_references(kei_buf_str(&o->json), push_reference, &push);
-    kei_deliver(p, o, true);
-}
-
-void kei_cloud_push_references(struct kei_peer *p)
-{
-    struct kei_arena a;
-    struct kei_object *o;
-    if (!p->ours)
-        return;
-    kei_arena_init(&a, kei_ctx_alloc(p->cloud->ctx), 0);
-    for (size_t it = 0; (o = kei_objects_next(p->cloud->objects, "pod", &it));)
-        if (strcmp(kei_pod_node(o, &a), p->name) == 0) {
-            struct push push = {p, o->ns};
-            kei_pod_references(kei_buf_str(&o->json), push_reference, &push);
-        }
-    kei_arena_free(&a);
-}
-
-static void pod_changed(struct ke_cloud *c, struct kei_object *o, bool removed)
-{
-    struct ke_cloud_pod_info info;
-    struct kei_arena a;
-    kei_arena_init(&a, kei_ctx_alloc(c->ctx), 0);
-    const char *node = kei_pod_node(o, &a);
-    struct kei_peer *p = node[0] ? kei_peer_get(c, node, true) : NULL;
-    if (p && removed)
-        kei_deliver_gone(p, o->type, o->ns, o->name, o->uid);
-    else if (p)
-        deliver_pod(p, o);
-    else if (!removed)
-        bind_pod(c, o);
-    if (c->ops.pod) {
-        kei_info_pod(o, &a, &info);
-        c->ops.pod(c->user, &info, removed);
-    }
-    kei_arena_free(&a);
-    if (removed)
-        kei_manifests_rescan(c->manifests); /* a changed manifest may wait for its old pod to go */
-}
-
-static void config_changed(struct ke_cloud *c, const struct kei_object *o, bool removed)
-{
-    struct ke_str key;
-    struct kei_object *pod;
-    struct kei_arena a;
+    struct ke_str selector, key;
+    struct kei_peer *best = NULL;
     void *value;
-    if (removed) {
-        for (size_t it = 0; kei_map_next(&c->peers, &it, &key, &value);) {
-            struct kei_peer *p = value;
-            if (kei_map_get(&p->deliveries, kei_str(o->uid)))
-                kei_deliver_gone(p, o->type, o->ns, o->name, o->uid);
-        }
+    note->fresh = false;
+    if (!selector_of(note, &selector))
+        return 0;
+    for (size_t it = 0; kei_map_next(&c->peers, &it, &key, &value);) {
+        struct kei_peer *p = value;
+        (*tries)++;
+        if (matches(p, selector) && better(p, best))
+            best = p;
+    }
+    return best ? bind(c, note->pod, best) : 0;
+}
+
+/* One that matched none: only the nodes whose labels are new since. */
+static int try_new(struct ke_cloud *c, struct kei_pod_note *note)
+{
+    struct ke_str selector;
+    struct kei_peer *best = NULL;
+    if (!selector_of(note, &selector))
+        return 0;
+    KEI_LIST_EACH(l, &c->labelled)
+    {
+        struct kei_peer *p = KEI_OF(l, struct kei_peer, labelled);
+        if (matches(p, selector) && better(p, best))
+            best = p;
+    }
+    return best ? bind(c, note->pod, best) : 0;
+}
+
+/* Memory comes back some time; what else is wrong stays so until the pod or a node changes. */
+static void failed(struct ke_cloud *c, struct kei_pod_note *note, int r)
+{
+    kei_log(c->ctx, KE_LOG_ERROR, "cloud", "pod %s/%s could not be bound: %s", note->pod->ns,
+            note->pod->name, ke_ctx_error(c->ctx));
+    if (r == KE_ENOMEM) {
+        note->fresh = true;
+        (void)kei_timer_in(&c->bind, RETRY_MS);
+    }
+}
+
+static void on_bind(struct kei_timer *t)
+{
+    struct ke_cloud *c = KEI_OF(t, struct ke_cloud, bind);
+    uint32_t tries = 0;
+    if (c->state != KEI_CLOUD_LOADED)
         return;
+    KEI_LIST_EACH_SAFE(l, next, &c->unbound)
+    {
+        struct kei_pod_note *note = KEI_OF(l, struct kei_pod_note, link);
+        int r = 0;
+        if (!note->fresh) {
+            r = try_new(c, note);
+        } else if (tries > TRIES_TURN) {
+            (void)kei_timer_in(&c->bind, 0);
+        } else {
+            r = try_all(c, note, &tries);
+        }
+        if (r < 0)
+            failed(c, note, r);
     }
-    kei_arena_init(&a, kei_ctx_alloc(c->ctx), 0);
-    for (size_t it = 0; (pod = kei_objects_next(c->objects, "pod", &it));) {
-        if (strcmp(pod->ns, o->ns) != 0 ||
-            !kei_pod_refers(kei_buf_str(&pod->json), o->type, o->name))
-            continue;
-        const char *node = kei_pod_node(pod, &a);
-        struct kei_peer *p = node[0] ? kei_peer_get(c, node, true) : NULL;
-        if (p)
-            kei_deliver(p, o, true);
-    }
-    kei_arena_free(&a);
+    while (!kei_list_empty(&c->labelled))
+        kei_list_remove(c->labelled.next);
 }
 
-static void node_changed(struct ke_cloud *c, struct kei_object *o, bool removed)
+void kei_bind_soon(struct ke_cloud *c)
 {
-    struct kei_peer *p = kei_peer_get(c, o->name, true);
-    if (p && removed && p->session)
-        kei_session_close(p->session, "its Node was deleted");
-    else if (p && !removed && p->dialect == KE_DIALECT_1_23 && !p->ours)
-        kei_deliver(p, o, true); /* these edges know their Node from the cloud alone */
-    kei_info_node(c, o, removed, NULL, NULL);
-    if (!removed)
-        kei_bind_all(c);
+    if (c->state == KEI_CLOUD_LOADED)
+        (void)kei_timer_in(&c->bind, 0);
 }
 
-void kei_cloud_changed(void *user, struct kei_object *o, bool removed)
+void kei_bind_init(struct ke_cloud *c)
 {
-    struct ke_cloud *c = user;
-    if (strcmp(o->type, "pod") == 0)
-        pod_changed(c, o, removed);
-    else if (strcmp(o->type, "node") == 0)
-        node_changed(c, o, removed);
-    else if (strcmp(o->type, "configmap") == 0 || strcmp(o->type, "secret") == 0)
-        config_changed(c, o, removed);
+    kei_list_init(&c->unbound);
+    kei_list_init(&c->labelled);
+    kei_timer_init(c->ctx, &c->bind, on_bind);
 }

@@ -27,13 +27,18 @@ static int64_t now_s(const struct ke_cloud *c)
     return ke_ctx_real_ms(c->ctx) / 1000;
 }
 
+static bool is_of_node(const char *cn, const char *node)
+{
+    size_t n = strlen(KEI_NODE_CN);
+    return strncmp(cn, KEI_NODE_CN, n) == 0 && strcmp(cn + n, node) == 0;
+}
+
 /* Who a presented certificate speaks for, and whether it may ask for node. */
 static int check_certificate(struct ke_cloud *c, struct ke_str der, const char *node,
                              struct ke_error *err)
 {
     struct kei_cert *cert = NULL;
     struct kei_cert_info info;
-    char wanted[300];
     int r = kei_cert_from_der(&cert, c->pki.crypto, der, err);
     if (r == 0)
         r = kei_cert_verify(cert, c->pki.ca, true, now_s(c), err);
@@ -42,11 +47,10 @@ static int check_certificate(struct ke_cloud *c, struct ke_str der, const char *
     kei_cert_free(cert);
     if (r < 0)
         return r;
-    snprintf(wanted, sizeof wanted, "system:node:%s", node);
-    if (strcmp(info.cn, wanted) == 0 && strcmp(info.org, "system:nodes") == 0)
+    if (is_of_node(info.cn, node) && strcmp(info.org, "system:nodes") == 0)
         return 0;
     /* nodes up to 1.15 all bear the same name; they may renew it */
-    if (strcmp(info.cn, "kubeedge.io") == 0 &&
+    if (strcmp(info.cn, KEI_LEGACY_CN) == 0 &&
         (strcmp(info.org, "kubeEdge") == 0 || strcmp(info.org, "KubeEdge") == 0))
         return 0;
     return kei_error(err, KE_EREFUSED, "certificate of %s may not ask for node %s", info.cn, node);
@@ -89,7 +93,7 @@ static void sign(struct kei_certsrv *s, struct kei_http_conn *conn, const char *
     struct ke_error err = KE_ERROR_INIT;
     struct ke_buf der = {0};
     struct kei_cert *cert = NULL;
-    char text[KE_ERROR_TEXT_MAX + 64];
+    char text[KE_ERROR_TEXT_MAX + 400];
     kei_buf_init(&der, kei_ctx_alloc(c->ctx));
     int r = kei_ca_sign_csr(&cert, c->pki.ca, c->pki.ca_key, csr, eku, n_eku, now_s(c),
                             (int64_t)c->config.cert_days * 86400, &err);
@@ -106,18 +110,50 @@ static void sign(struct kei_certsrv *s, struct kei_http_conn *conn, const char *
     ke_buf_free(&der);
 }
 
+/* By the certificate that was presented, or else by token. */
+static int check_caller(struct ke_cloud *c, struct kei_http_conn *conn,
+                        const struct kei_http_head *head, const char *node, const char **ret_what,
+                        struct ke_error *err)
+{
+    struct ke_buf peer = {0};
+    kei_buf_init(&peer, kei_ctx_alloc(c->ctx));
+    int r = kei_stream_peer_cert(kei_http_conn_stream(conn), &peer);
+    if (r == KE_ENOTFOUND) {
+        *ret_what = "token validation failure";
+        r = check_token(c, head, err);
+    } else {
+        *ret_what = "failed to verify the certificate for edgenode";
+        r = r < 0 ? kei_error(err, r, "%s", ke_ctx_error(c->ctx))
+                  : check_certificate(c, kei_buf_str(&peer), node, err);
+    }
+    ke_buf_free(&peer);
+    return r;
+}
+
+/* A request for another node's name, or for none, would let this one act for others. */
+static int check_request(struct ke_cloud *c, const char *node, struct ke_str csr,
+                         struct ke_error *err)
+{
+    char cn[256], org[256];
+    int r = kei_csr_info(c->pki.crypto, csr, cn, org, err);
+    if (r == 0 && !is_of_node(cn, node) && strcmp(cn, KEI_LEGACY_CN) != 0)
+        r = kei_error(err, KE_ECERT, "request is for %s, not for node %s", cn, node);
+    return r;
+}
+
 static void edge_crt(struct kei_certsrv *s, struct kei_http_conn *conn,
                      const struct kei_http_head *head, struct ke_str body)
 {
     struct ke_cloud *c = s->cloud;
     struct ke_error err = KE_ERROR_INIT;
-    struct ke_buf peer = {0};
-    char node[256], cn[256], org[256], wanted[300], text[KE_ERROR_TEXT_MAX + 64];
+    char node[KEI_NODE_NAME_MAX + 2], text[KE_ERROR_TEXT_MAX + 400];
+    const char *what = "";
     uint8_t eku[EKU_MAX];
     size_t n_eku = 0;
     struct ke_str name = kei_http_header(head, "NodeName");
-    snprintf(node, sizeof node, "%.*s", KEI_FMT(name));
-    if (!kei_dns_subdomain(kei_str(node))) {
+    snprintf(node, sizeof node, "%.*s", (int)(name.n < sizeof node ? name.n : sizeof node - 1),
+             name.p ? name.p : "");
+    if (name.n > KEI_NODE_NAME_MAX || !kei_dns_subdomain(kei_str(node))) {
         answer_text(conn, 400, "NodeName header is missing or no node name");
         return;
     }
@@ -125,28 +161,15 @@ static void edge_crt(struct kei_certsrv *s, struct kei_http_conn *conn,
         answer_text(conn, 400, "ExtKeyUsages header is not a JSON array of 1 and 2");
         return;
     }
-    kei_buf_init(&peer, kei_ctx_alloc(c->ctx));
-    int r = kei_stream_peer_cert(kei_http_conn_stream(conn), &peer);
-    const char *what = "failed to verify the certificate for edgenode";
-    if (r == 0) {
-        r = check_certificate(c, kei_buf_str(&peer), node, &err);
-    } else {
-        what = "token validation failure";
-        r = check_token(c, head, &err);
-    }
-    ke_buf_free(&peer);
+    int r = check_caller(c, conn, head, node, &what, &err);
     if (r < 0) {
         kei_log(c->ctx, KE_LOG_WARN, "cloud", "refused a certificate for node %s: %s", node,
                 err.text);
         snprintf(text, sizeof text, "%s, err: %s", what, err.text);
-        answer_text(conn, 401, text);
+        answer_text(conn, r == KE_ENOMEM ? 503 : 401, text);
         return;
     }
-    /* A request for another node's name would let this one act for it. */
-    snprintf(wanted, sizeof wanted, "system:node:%s", node);
-    r = kei_csr_info(c->pki.crypto, body, cn, org, &err);
-    if (r == 0 && strncmp(cn, "system:node:", 12) == 0 && strcmp(cn, wanted) != 0)
-        r = kei_error(&err, KE_ECERT, "request is for %s, not for node %s", cn, node);
+    r = check_request(c, node, body, &err);
     if (r < 0) {
         snprintf(text, sizeof text, "failed to sign certs for edgenode %s: %s", node, err.text);
         answer_text(conn, 500, text);
@@ -155,11 +178,27 @@ static void edge_crt(struct kei_certsrv *s, struct kei_http_conn *conn,
     sign(s, conn, node, body, eku, n_eku);
 }
 
+static void found_node(struct kei_certsrv *s, struct kei_http_conn *conn, struct ke_str name)
+{
+    struct ke_cloud *c = s->cloud;
+    char node[KEI_NODE_NAME_MAX + 1];
+    struct kei_object *o = NULL;
+    if (c->state != KEI_CLOUD_LOADED) {
+        answer_text(conn, 500, "the cloud is starting");
+        return;
+    }
+    if (name.n > 0 && name.n < sizeof node) {
+        memcpy(node, name.p, name.n);
+        node[name.n] = 0;
+        o = kei_objects_get(c->objects, "node", "", node);
+    }
+    answer_text(conn, o ? 200 : 404, o ? "Node founded" : "Node not found");
+}
+
 static void on_request(void *user, struct kei_http_conn *conn, const struct kei_http_head *head,
                        struct ke_str body)
 {
     struct kei_certsrv *s = user;
-    char name[256];
     if (!kei_str_is(head->method, "GET")) {
         answer_text(conn, 405, "method not allowed");
     } else if (kei_str_is(head->target, "/ca.crt")) {
@@ -168,9 +207,7 @@ static void on_request(void *user, struct kei_http_conn *conn, const struct kei_
     } else if (kei_str_is(head->target, "/edge.crt")) {
         edge_crt(s, conn, head, body);
     } else if (kei_str_starts(head->target, KEI_STR("/node/"))) {
-        snprintf(name, sizeof name, "%.*s", (int)(head->target.n - 6), head->target.p + 6);
-        bool found = kei_objects_get(s->cloud->objects, "node", "", name) != NULL;
-        answer_text(conn, found ? 200 : 404, found ? "Node founded" : "Node not found");
+        found_node(s, conn, kei_strn(head->target.p + 6, head->target.n - 6));
     } else {
         answer_text(conn, 404, "404 page not found");
     }

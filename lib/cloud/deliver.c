@@ -1,186 +1,294 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reliable delivery to one node. For each object a node has or shall have there is a delivery: the
- * version acknowledged, the version wanted, or that it shall go. A row in bucket "ack" is durable
- * before the first send, so that the cloud never forgets what a node may hold. Several deliveries
- * are in flight to our own node, one to upstream's (it blocks its queue the same way). Loop thread.
+ * Reliable delivery to one node. For each name of an object that a node has or shall have there is
+ * a delivery. Three things in it are compared: what is wanted, what the node may hold, and what the
+ * row in bucket "ack" says about that. From them follows the next step: to tell the node that the
+ * held one is gone, to send the wanted one, or nothing. The row is durable before the first send,
+ * so the cloud never forgets what a node may hold. One name has one message in flight at a time, so
+ * a successor never overtakes the end of its predecessor. Loop thread.
+ *
+ * Messages are resent under the same id as long as they say the same; then a node that has done it
+ * already recognises it. Several deliveries are in flight to our own node, one to upstream's (its
+ * cloud works so).
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "cloud/cloud_priv.h"
-#include "message/k8s.h"
 
 #define WINDOW_OURS 32
 #define WINDOW_UPSTREAM 1
 #define RESEND_MS 5000
 #define SENDS_MAX 5 /* then the delivery goes to the end of the queue */
+#define AHEAD 64    /* of the queue looked at per turn */
 #define KEY_MAX 640
-#define REPLIES_MAX 64 /* replies whose ack is still awaited; older ones are forgotten */
+#define QUEUE_BYTES (256u * 1024u) /* unsent bytes at which no more is added to them */
+#define STRAYS_MAX 64
+#define LENDS_MAX 512
+
+enum step { STEP_NONE, STEP_PUT, STEP_DELETE };
+
+/* uid "" : none. version: what the node acknowledged, 0 nothing yet. */
+struct holding {
+    char uid[KEI_UID_MAX + 1];
+    int64_t version;
+};
 
 struct kei_delivery {
     struct kei_peer *peer;
-    const char *uid, *type, *ns, *name; /* behind the struct */
-    int64_t acked;                      /* 0: never */
-    int64_t wanted;                     /* version; 0: nothing is wanted */
-    bool gone;                          /* the node shall delete it */
-    bool row;                           /* the row in the store is durable */
-    bool row_busy;                      /* ... or on its way */
-    bool reply;                         /* in flight as the reply to a query: not resent */
-    char msg_id[37];                    /* in flight: its id; "": not in flight */
-    int64_t sent_version;
+    const char *key, *type, *ns, *name; /* behind the struct */
+    struct kei_link link;               /* in peer->queue or peer->flying */
+    struct holding want;                /* version is the one to be delivered */
+    struct holding held;
+    struct holding row, writing;
+    struct kei_link lends; /* requests that wait for the row */
+    bool busy;             /* writing is on its way to the disk */
+    bool stray;            /* not to be remembered: the node told of it */
+    bool flying;
+    /* the newest message, in flight or given up for now; id "" none */
+    char id[37];
+    enum step sent_step;
+    struct holding sent;
+    char lent_id[37]; /* the newest reply with the held object */
+    int64_t lent_version;
     uint32_t sends;
     int64_t resend_at;
-    struct kei_link link; /* in peer->queue while waiting to be sent */
 };
 
-static void kick(struct kei_peer *p);
+/* A request for the object, which is answered when the row is durable. */
+struct lend {
+    struct kei_link link;
+    struct ke_msg *request;
+    uint64_t generation; /* of the session that asked */
+    void (*ready)(struct kei_peer *p, struct ke_msg *request);
+};
 
-static uint32_t window(const struct kei_peer *p)
+static void evaluate(struct kei_delivery *d);
+
+static bool is_uid(const struct holding *h, const char *uid)
 {
-    return p->ours ? WINDOW_OURS : WINDOW_UPSTREAM;
+    return strcmp(h->uid, uid) == 0;
 }
 
-static bool due(const struct kei_delivery *d)
+static void set_uid(struct holding *h, const char *uid, int64_t version)
 {
-    return d->gone || d->wanted > d->acked;
+    snprintf(h->uid, sizeof h->uid, "%s", uid);
+    h->version = version;
 }
 
-/* Puts it into the queue, or takes it out, as its state wants. */
-static void enqueue(struct kei_delivery *d)
+static bool same_holding(const struct holding *a, const struct holding *b)
 {
-    struct kei_peer *p = d->peer;
-    bool wait = due(d) && (d->msg_id[0] == 0 || d->reply);
-    if (wait && !kei_list_linked(&d->link)) {
-        kei_list_add_tail(&p->queue, &d->link);
-        p->pending++;
-    } else if (!wait && kei_list_linked(&d->link)) {
-        kei_list_remove(&d->link);
-        p->pending--;
-    }
+    return is_uid(a, b->uid) && a->version == b->version;
 }
 
-static struct kei_delivery *delivery_get(struct kei_peer *p, const char *uid)
+static enum step next_step(const struct kei_delivery *d)
 {
-    return kei_map_get(&p->deliveries, kei_str(uid));
+    if (d->held.uid[0] && !is_uid(&d->want, d->held.uid))
+        return STEP_DELETE;
+    if (!d->want.uid[0])
+        return STEP_NONE;
+    return !d->held.uid[0] || d->held.version < d->want.version ? STEP_PUT : STEP_NONE;
 }
 
-static struct kei_delivery *delivery_make(struct kei_peer *p, const char *type, const char *ns,
-                                          const char *name, const char *uid)
+/* ---- memory ---- */
+
+static int make_key(char *out, const char *type, const char *ns, const char *name)
 {
-    struct kei_delivery *d = delivery_get(p, uid);
-    if (d)
-        return d;
+    int n = snprintf(out, KEY_MAX, "%s/%s/%s", type, ns, name);
+    return n > 0 && n < KEY_MAX ? 0 : KE_ELIMIT;
+}
+
+static struct kei_delivery *delivery_get(const struct kei_peer *p, const char *type, const char *ns,
+                                         const char *name)
+{
+    char key[KEY_MAX];
+    return make_key(key, type, ns, name) < 0 ? NULL : kei_map_get(&p->deliveries, kei_str(key));
+}
+
+static struct kei_delivery *delivery_new(struct kei_peer *p, const char *key, const char *type,
+                                         const char *ns, const char *name)
+{
     const struct ke_alloc *a = kei_ctx_alloc(p->cloud->ctx);
-    const char *in[4] = {uid, type, ns, name};
-    size_t len[4], total = sizeof *d;
+    const char *in[4] = {key, type, ns, name};
+    size_t len[4], total = sizeof(struct kei_delivery);
     for (int i = 0; i < 4; i++) {
         len[i] = strlen(in[i]) + 1;
         total += len[i];
     }
-    d = kei_zalloc(a, total);
+    struct kei_delivery *d = kei_zalloc(a, total);
     if (!d)
         return NULL;
     char *at = (char *)(d + 1);
-    const char **out[4] = {&d->uid, &d->type, &d->ns, &d->name};
+    const char **out[4] = {&d->key, &d->type, &d->ns, &d->name};
     for (int i = 0; i < 4; i++) {
         memcpy(at, in[i], len[i]);
         *out[i] = at;
         at += len[i];
     }
     d->peer = p;
-    if (kei_map_put(&p->deliveries, kei_str(uid), d, NULL) < 0) {
+    kei_list_init(&d->lends);
+    if (kei_map_put(&p->deliveries, kei_str(key), d, NULL) < 0) {
         kei_free(a, d);
         return NULL;
     }
     return d;
 }
 
-static void end_flight(struct kei_delivery *d)
+static struct kei_delivery *delivery_make(struct kei_peer *p, const char *type, const char *ns,
+                                          const char *name)
 {
-    if (d->msg_id[0] && !d->reply)
-        d->peer->in_flight--;
-    d->msg_id[0] = 0;
-    d->reply = false;
+    char key[KEY_MAX];
+    struct kei_delivery *d = delivery_get(p, type, ns, name);
+    if (d || make_key(key, type, ns, name) < 0)
+        return d;
+    return delivery_new(p, key, type, ns, name);
+}
+
+static void unqueue(struct kei_delivery *d)
+{
+    if (!kei_list_linked(&d->link))
+        return;
+    kei_list_remove(&d->link);
+    if (d->flying)
+        d->peer->n_flying--;
+    else
+        d->peer->queued--;
+    d->flying = false;
+}
+
+static void forget_id(struct kei_delivery *d, char *id)
+{
+    if (id[0])
+        (void)kei_map_remove(&d->peer->ids, kei_str(id));
+    id[0] = 0;
+}
+
+static void lend_end(struct kei_peer *p, struct lend *l)
+{
+    if (p->session && p->session->generation == l->generation)
+        kei_session_waits(p->session, -1);
+    kei_list_remove(&l->link);
+    ke_msg_unref(l->request);
+    kei_free(kei_ctx_alloc(p->cloud->ctx), l);
 }
 
 static void delivery_free(struct kei_delivery *d)
 {
-    end_flight(d);
-    d->gone = false;
-    d->wanted = 0;
-    enqueue(d);
-    (void)kei_map_remove(&d->peer->deliveries, kei_str(d->uid));
-    kei_free(kei_ctx_alloc(d->peer->cloud->ctx), d);
+    struct kei_peer *p = d->peer;
+    unqueue(d);
+    forget_id(d, d->id);
+    forget_id(d, d->lent_id);
+    while (!kei_list_empty(&d->lends))
+        lend_end(p, KEI_OF(d->lends.next, struct lend, link));
+    p->strays -= d->stray;
+    (void)kei_map_remove(&p->deliveries, kei_str(d->key));
+    kei_free(kei_ctx_alloc(p->cloud->ctx), d);
 }
 
-/* ---- the durable side ---- */
+/* ---- the row ---- */
 
-static int row_key(char *out, const struct kei_delivery *d)
+static void retry_later(struct kei_peer *p)
 {
-    int n = snprintf(out, KEY_MAX, "%s/%s", d->peer->name, d->uid);
-    return n > 0 && n < KEY_MAX ? 0 : KE_ELIMIT;
+    if (!kei_timer_armed(&p->resend))
+        (void)kei_timer_in(&p->resend, RESEND_MS);
 }
 
-struct row_done {
-    struct ke_cloud *cloud;
-    char uid[64];
-    char peer[256];
-};
+static void answer_lends(struct kei_delivery *d)
+{
+    struct kei_peer *p = d->peer;
+    struct kei_link now;
+    kei_list_init(&now);
+    while (!kei_list_empty(&d->lends)) {
+        struct kei_link *l = d->lends.next;
+        kei_list_remove(l);
+        kei_list_add_tail(&now, l);
+    }
+    while (!kei_list_empty(&now)) {
+        struct lend *l = KEI_OF(now.next, struct lend, link);
+        struct ke_msg *request = ke_msg_ref(l->request);
+        bool here = p->session && p->session->generation == l->generation;
+        void (*ready)(struct kei_peer *, struct ke_msg *) = l->ready;
+        lend_end(p, l);
+        if (here)
+            ready(p, request);
+        ke_msg_unref(request);
+    }
+}
 
 static void on_row(void *user, int status)
 {
-    struct row_done *done = user;
-    struct kei_peer *p = kei_peer_get(done->cloud, done->peer, false);
-    struct kei_delivery *d = p ? delivery_get(p, done->uid) : NULL;
-    kei_free(kei_ctx_alloc(done->cloud->ctx), done);
-    if (!d)
-        return;
-    d->row_busy = false;
+    struct kei_delivery *d = user;
+    struct kei_peer *p = d->peer;
+    d->busy = false;
     if (status == 0)
-        d->row = true;
+        d->row = d->writing;
     else
-        (void)kei_timer_in(&p->resend, RESEND_MS); /* kick tries the row again */
+        retry_later(p);
+    if (p->cloud->state == KEI_CLOUD_CLOSING)
+        return;
+    if (d->held.uid[0] && is_uid(&d->row, d->held.uid))
+        answer_lends(d);
     if (status == 0)
-        kick(p);
+        kei_deliver_kick(p);
+    evaluate(d);
 }
 
-/* Writes, or with gone-and-acked deletes, the row of d. */
-static int save_row(struct kei_delivery *d, bool remove)
+/* One write at a time; when it is done the newest state is compared again. */
+static void write_row(struct kei_delivery *d)
 {
     struct ke_cloud *c = d->peer->cloud;
-    const struct ke_alloc *a = kei_ctx_alloc(c->ctx);
-    char key[KEY_MAX], where[KEY_MAX];
     struct ke_store_tx *tx = NULL;
-    struct row_done *done = kei_zalloc(a, sizeof *done);
-    if (!done)
-        return KE_ENOMEM;
-    done->cloud = c;
-    snprintf(done->uid, sizeof done->uid, "%s", d->uid);
-    snprintf(done->peer, sizeof done->peer, "%s", d->peer->name);
-    snprintf(where, sizeof where, "%s/%s/%s%s", d->type, d->ns, d->name, d->gone ? "/gone" : "");
-    int r = row_key(key, d);
-    if (r == 0)
-        r = ke_store_begin(&tx, c->store);
-    if (r == 0)
-        r = remove ? ke_store_delete(tx, "ack", key, NULL)
-                   : ke_store_put(tx, "ack", key, d->uid, d->acked, where, strlen(where));
-    if (r == 0)
-        r = ke_store_commit(tx, on_row, done);
-    else
-        ke_store_abort(tx);
-    if (r < 0) {
-        kei_free(a, done);
-        return r;
+    char key[KEY_MAX];
+    int n = snprintf(key, sizeof key, "%s/%s", d->peer->name, d->key);
+    if (d->busy || d->stray || same_holding(&d->row, &d->held))
+        return;
+    int r = n > 0 && n < KEY_MAX ? ke_store_begin(&tx, c->store) : KE_ELIMIT;
+    if (r == 0) {
+        r = d->held.uid[0] ? ke_store_put(tx, "ack", key, d->held.uid, d->held.version, "", 0)
+                           : ke_store_delete(tx, "ack", key, NULL);
+        if (r == 0)
+            r = ke_store_commit(tx, on_row, d);
+        else
+            ke_store_abort(tx);
     }
-    d->row_busy = !remove;
-    return 0;
+    if (r < 0) {
+        kei_log(c->ctx, KE_LOG_ERROR, "cloud", "what node %s holds was not stored: %s",
+                d->peer->name, ke_ctx_error(c->ctx));
+        retry_later(d->peer);
+        return;
+    }
+    d->writing = d->held;
+    d->busy = true;
+}
+
+/* ---- what is due ---- */
+
+/* Brings queue and row in line with the state; may free d. */
+static void evaluate(struct kei_delivery *d)
+{
+    struct kei_peer *p = d->peer;
+    enum step step = next_step(d);
+    if (d->flying && (step != d->sent_step || (step == STEP_PUT && !is_uid(&d->want, d->sent.uid))))
+        unqueue(d); /* the message in flight is not what is needed any more */
+    if (step == STEP_NONE) {
+        unqueue(d);
+    } else if (!kei_list_linked(&d->link)) {
+        kei_list_add_tail(&p->queue, &d->link);
+        p->queued++;
+        kei_deliver_kick(p);
+    }
+    write_row(d);
+    if (step == STEP_NONE && !d->busy && !d->held.uid[0] && !d->want.uid[0] &&
+        (d->stray || !d->row.uid[0])) {
+        delivery_free(d);
+        kei_peer_check(p);
+    }
 }
 
 /* ---- sending ---- */
 
-static int write_stub(struct ke_buf *out, const struct kei_delivery *d)
+static void write_stub(struct ke_buf *out, const struct kei_delivery *d)
 {
     struct kei_jw w;
     kei_jw_init(&w, out);
@@ -190,364 +298,433 @@ static int write_stub(struct ke_buf *out, const struct kei_delivery *d)
     kei_jw_kstr(&w, "name", d->name);
     if (d->ns[0])
         kei_jw_kstr(&w, "namespace", d->ns);
-    kei_jw_kstr(&w, "uid", d->uid);
+    kei_jw_kstr(&w, "uid", d->held.uid);
     kei_jw_obj_end(&w);
     kei_jw_obj_end(&w);
-    return kei_buf_ok(out) ? 0 : KE_ENOMEM;
 }
 
 /* insert for what the node never had; secrets come as update, as upstream's cloud sends them */
-static const char *operation(const struct kei_delivery *d)
+static const char *operation(const struct kei_delivery *d, enum step step)
 {
-    if (d->gone)
+    if (step == STEP_DELETE)
         return "delete";
-    bool update = d->acked > 0 || strcmp(d->type, "secret") == 0 || strcmp(d->type, "node") == 0;
+    bool update =
+        d->held.version > 0 || strcmp(d->type, "secret") == 0 || strcmp(d->type, "node") == 0;
     return update ? "update" : "insert";
 }
 
-static int send_delivery(struct kei_delivery *d, const char *msg_id)
+static const struct kei_object *object_of(const struct kei_delivery *d)
 {
-    struct kei_peer *p = d->peer;
-    struct ke_cloud *c = p->cloud;
+    const struct kei_object *o = kei_objects_get(d->peer->cloud->objects, d->type, d->ns, d->name);
+    return o && is_uid(&d->want, o->uid) ? o : NULL;
+}
+
+/* The message for a step, with the id it had when it said the same before. */
+static int make_message(struct kei_delivery *d, enum step step, const struct holding *what,
+                        struct ke_msg **ret)
+{
+    struct ke_ctx *ctx = d->peer->cloud->ctx;
     struct ke_msg_config mc;
-    struct ke_msg *m = NULL;
     struct ke_buf stub = {0};
     char resource[KEY_MAX], version[24];
-    kei_buf_init(&stub, kei_ctx_alloc(c->ctx));
+    kei_buf_init(&stub, kei_ctx_alloc(ctx));
     ke_msg_config_init(&mc, sizeof mc);
-    mc.id = msg_id;
+    if (d->id[0] && d->sent_step == step && same_holding(&d->sent, what))
+        mc.id = d->id;
     mc.source = "edgecontroller";
     mc.group = "resource";
-    mc.operation = operation(d);
+    mc.operation = operation(d, step);
     snprintf(resource, sizeof resource, "%s/%s/%s", d->ns[0] ? d->ns : "null", d->type, d->name);
     mc.resource = resource;
-    const struct kei_object *o = kei_objects_get(c->objects, d->type, d->ns, d->name);
-    int r = 0;
-    if (d->gone) {
-        r = write_stub(&stub, d);
+    if (step == STEP_DELETE) {
+        write_stub(&stub, d);
         mc.content = stub.p;
         mc.content_len = stub.n;
-    } else if (o && strcmp(o->uid, d->uid) == 0) {
-        snprintf(version, sizeof version, "%lld", (long long)o->version);
+    } else {
+        const struct kei_object *o = object_of(d);
+        snprintf(version, sizeof version, "%lld", (long long)what->version);
         mc.resource_version = version;
         mc.content = o->json.p;
         mc.content_len = o->json.n;
-        d->sent_version = o->version;
-    } else {
-        r = KE_ENOTFOUND;
     }
-    if (r == 0)
-        r = ke_msg_new(&m, c->ctx, &mc, kei_err(c->ctx));
-    if (r == 0)
-        r = kei_peer_send(p, m);
-    if (r == 0)
-        snprintf(d->msg_id, sizeof d->msg_id, "%s", ke_msg_id(m));
-    ke_msg_unref(m);
+    int r = kei_buf_ok(&stub) ? ke_msg_new(ret, ctx, &mc, kei_err(ctx))
+                              : kei_fail(ctx, KE_ENOMEM, "out of memory for a message");
     ke_buf_free(&stub);
     return r;
 }
 
-/* An object may be told only once it is durable itself. */
-static bool sendable(const struct kei_delivery *d)
+static int send_step(struct kei_delivery *d, enum step step)
 {
-    if (d->gone)
-        return d->row;
-    const struct kei_object *o = kei_objects_get(d->peer->cloud->objects, d->type, d->ns, d->name);
-    return d->row && o && o->durable == o->version;
+    struct kei_peer *p = d->peer;
+    struct ke_msg *m = NULL;
+    struct holding what = d->held;
+    if (step == STEP_PUT)
+        set_uid(&what, d->want.uid, object_of(d)->version);
+    int r = make_message(d, step, &what, &m);
+    if (r < 0)
+        return r;
+    bool fresh = strcmp(ke_msg_id(m), d->id) != 0;
+    if (fresh && kei_map_put(&p->ids, kei_str(ke_msg_id(m)), d, NULL) < 0)
+        r = kei_fail(p->cloud->ctx, KE_ENOMEM, "out of memory for a message to node %s", p->name);
+    else
+        r = kei_peer_send(p, m);
+    if (r < 0 && fresh)
+        (void)kei_map_remove(&p->ids, kei_str(ke_msg_id(m)));
+    if (r == 0) {
+        if (fresh) {
+            forget_id(d, d->id);
+            snprintf(d->id, sizeof d->id, "%s", ke_msg_id(m));
+        }
+        d->sends = fresh || !d->flying ? 1 : d->sends + 1;
+        d->sent_step = step;
+        d->sent = what;
+        d->resend_at = ke_ctx_mono_ms(p->cloud->ctx) + RESEND_MS;
+    }
+    ke_msg_unref(m);
+    return r;
 }
 
-static void arm_resend(struct kei_peer *p)
+/* What may not be told yet: the row, or the object itself, is not on the disk. */
+static bool sendable(struct kei_delivery *d, enum step step)
+{
+    if (step == STEP_DELETE)
+        return d->stray || is_uid(&d->row, d->held.uid);
+    const struct kei_object *o = object_of(d);
+    if (!o || o->durable != o->version)
+        return false;
+    if (!d->held.uid[0]) {
+        set_uid(&d->held, d->want.uid, 0); /* from now on the node may have it */
+        write_row(d);
+    }
+    return is_uid(&d->row, d->held.uid);
+}
+
+static bool congested(const struct kei_peer *p)
+{
+    return kei_ws_queued(p->session->ws) > QUEUE_BYTES;
+}
+
+static void fly(struct kei_delivery *d)
+{
+    struct kei_peer *p = d->peer;
+    unqueue(d);
+    kei_list_add_tail(&p->flying,
+                      &d->link); /* all have the same time to go: the list is in order */
+    p->n_flying++;
+    d->flying = true;
+}
+
+static void arm(struct kei_peer *p)
+{
+    if (!kei_list_empty(&p->flying))
+        (void)kei_timer_at(&p->resend,
+                           KEI_OF(p->flying.next, struct kei_delivery, link)->resend_at);
+}
+
+static void on_kick(struct kei_defer *defer)
+{
+    struct kei_peer *p = KEI_OF(defer, struct kei_peer, kick);
+    uint32_t window = p->ours ? WINDOW_OURS : WINDOW_UPSTREAM, looked = 0;
+    bool failed = false;
+    if (p->cloud->state != KEI_CLOUD_LOADED || !p->session || p->session->failed)
+        return;
+    KEI_LIST_EACH_SAFE(l, next, &p->queue)
+    {
+        struct kei_delivery *d = KEI_OF(l, struct kei_delivery, link);
+        if (p->n_flying >= window || ++looked > AHEAD || (p->n_flying > 0 && congested(p)))
+            break;
+        enum step step = next_step(d);
+        if (!sendable(d, step))
+            continue;
+        if (send_step(d, step) < 0) {
+            failed = true;
+            break;
+        }
+        fly(d);
+    }
+    arm(p);
+    if (failed)
+        retry_later(p);
+}
+
+void kei_deliver_kick(struct kei_peer *p)
+{
+    if (p->session && p->cloud->state == KEI_CLOUD_LOADED)
+        kei_defer(p->cloud->ctx, &p->kick, on_kick);
+}
+
+/* The first in flight was not acknowledged in time. */
+static void resend(struct kei_delivery *d, int64_t now)
+{
+    struct kei_peer *p = d->peer;
+    enum step step = next_step(d);
+    if (d->sends >= SENDS_MAX) {
+        kei_log(p->cloud->ctx, KE_LOG_WARN, "cloud",
+                "node %s did not acknowledge %s %s/%s after %d sends; others go first", p->name,
+                d->type, d->ns, d->name, SENDS_MAX);
+        unqueue(d);
+        evaluate(d);
+        return;
+    }
+    d->resend_at = now + RESEND_MS;
+    /* what still waits in our own queue was not lost on the way */
+    if (!congested(p) && sendable(d, step))
+        (void)send_step(d, step);
+    fly(d);
+}
+
+static void write_rows(struct kei_peer *p)
 {
     struct ke_str key;
     void *value;
-    int64_t first = -1;
-    for (size_t it = 0; kei_map_next(&p->deliveries, &it, &key, &value);) {
-        const struct kei_delivery *d = value;
-        if (d->msg_id[0] && !d->reply && (first < 0 || d->resend_at < first))
-            first = d->resend_at;
-    }
-    if (first >= 0)
-        (void)kei_timer_at(&p->resend, first);
+    for (size_t it = 0; kei_map_next(&p->deliveries, &it, &key, &value);)
+        evaluate(value);
 }
 
-static void kick(struct kei_peer *p)
-{
-    if (!p->session)
-        return;
-    KEI_LIST_EACH_SAFE(l, tmp, &p->queue)
-    {
-        struct kei_delivery *d = KEI_OF(l, struct kei_delivery, link);
-        if (p->in_flight >= window(p))
-            break;
-        if (!d->row && !d->row_busy)
-            (void)save_row(d, false);
-        if (!sendable(d))
-            continue;
-        end_flight(d); /* a reply whose ack is awaited gives way to the resend-able message */
-        int r = send_delivery(d, NULL);
-        if (r == KE_ENOTFOUND) { /* replaced or removed meanwhile; that has its own delivery */
-            d->wanted = d->acked;
-            enqueue(d);
-            continue;
-        }
-        if (r < 0)
-            break; /* the session is ending, or its queue is full: drained kicks again */
-        p->in_flight++;
-        d->sends = 1;
-        d->resend_at = ke_ctx_mono_ms(p->cloud->ctx) + RESEND_MS;
-        enqueue(d);
-    }
-    if (p->in_flight > 0)
-        arm_resend(p);
-}
-
-/* Same id again, five sends in all; then others get their turn. */
 static void on_resend(struct kei_timer *t)
 {
     struct kei_peer *p = KEI_OF(t, struct kei_peer, resend);
-    struct ke_str key;
-    void *value;
     int64_t now = ke_ctx_mono_ms(p->cloud->ctx);
-    for (size_t it = 0; kei_map_next(&p->deliveries, &it, &key, &value);) {
-        struct kei_delivery *d = value;
-        char id[37];
-        if (!d->msg_id[0] || d->reply || d->resend_at > now)
-            continue;
-        if (d->sends >= SENDS_MAX) {
-            kei_log(p->cloud->ctx, KE_LOG_WARN, "cloud",
-                    "node %s did not acknowledge %s/%s/%s after %d sends; others go first", p->name,
-                    d->ns, d->type, d->name, SENDS_MAX);
-            end_flight(d);
-            enqueue(d);
-            continue;
-        }
-        memcpy(id, d->msg_id, sizeof id);
-        d->sends++;
-        d->resend_at = now + RESEND_MS;
-        if (send_delivery(d, id) == KE_ENOTFOUND) {
-            end_flight(d);
-            enqueue(d);
-        }
+    while (p->session && !p->session->failed && !kei_list_empty(&p->flying)) {
+        struct kei_delivery *d = KEI_OF(p->flying.next, struct kei_delivery, link);
+        if (d->resend_at > now)
+            break;
+        resend(d, now);
     }
-    kick(p);
+    write_rows(p); /* those whose write failed */
+    arm(p);
+    kei_deliver_kick(p);
 }
 
 /* ---- what is wanted ---- */
 
-void kei_deliver(struct kei_peer *p, const struct kei_object *o, bool push)
+int kei_deliver(struct kei_peer *p, const struct kei_object *o)
 {
-    struct kei_delivery *d = delivery_get(p, o->uid);
-    if (!d && !push)
-        return;
-    if (!d)
-        d = delivery_make(p, o->type, o->ns, o->name, o->uid);
+    struct kei_delivery *d = delivery_make(p, o->type, o->ns, o->name);
     if (!d) {
         kei_log(p->cloud->ctx, KE_LOG_ERROR, "cloud", "out of memory: %s %s/%s waits for node %s",
                 o->type, o->ns, o->name, p->name);
-        return;
+        return KE_ENOMEM;
     }
-    if (d->gone || d->wanted >= o->version)
-        return;
-    d->wanted = o->version;
-    enqueue(d);
-    kick(p);
+    if (is_uid(&d->want, o->uid) && d->want.version >= o->version)
+        return 0;
+    set_uid(&d->want, o->uid, o->version);
+    evaluate(d);
+    kei_deliver_kick(p);
+    return 0;
 }
 
 void kei_deliver_gone(struct kei_peer *p, const char *type, const char *ns, const char *name,
                       const char *uid)
 {
-    struct kei_delivery *d = delivery_make(p, type, ns, name, uid);
-    if (!d || d->gone)
+    struct kei_delivery *d = delivery_get(p, type, ns, name);
+    if (!d || !is_uid(&d->want, uid))
         return;
-    if (d->acked == 0 && !d->row && !d->row_busy && d->wanted > 0) {
-        delivery_free(d); /* the node never heard of it */
-        return;
-    }
-    end_flight(d);
-    d->gone = true;
-    d->row = false; /* the row must say so before the node is told */
-    enqueue(d);
-    kick(p);
+    set_uid(&d->want, "", 0);
+    evaluate(d);
 }
 
-void kei_deliver_known(struct kei_peer *p, const struct kei_object *o)
+void kei_deliver_forget(struct kei_peer *p, const char *type, const char *ns, const char *name)
 {
-    struct kei_delivery *d = delivery_make(p, o->type, o->ns, o->name, o->uid);
-    if (!d || d->gone || d->acked >= o->version)
+    struct kei_delivery *d = delivery_get(p, type, ns, name);
+    if (!d)
         return;
-    d->acked = o->version;
-    if (d->wanted < o->version)
-        d->wanted = o->version;
-    (void)save_row(d, false);
-    enqueue(d);
+    set_uid(&d->want, "", 0);
+    set_uid(&d->held, "", 0);
+    evaluate(d);
 }
 
-void kei_deliver_reply_sent(struct kei_peer *p, const char *msg_id, const struct kei_object *o)
+int kei_deliver_stray(struct kei_peer *p, const char *ns, const char *name, const char *uid)
 {
-    struct kei_delivery *d = delivery_make(p, o->type, o->ns, o->name, o->uid);
-    if (!d || d->gone || (d->msg_id[0] && !d->reply))
+    char key[KEI_UID_MAX + 2];
+    const struct kei_delivery *known = delivery_get(p, "pod", ns, name);
+    if (known && is_uid(&known->held, uid))
+        return 0; /* its end is on its way, or it is wanted */
+    snprintf(key, sizeof key, "~%s", uid);
+    if (kei_map_get(&p->deliveries, kei_str(key)))
+        return 0;
+    if (p->strays >= STRAYS_MAX)
+        return kei_fail(p->cloud->ctx, KE_ELIMIT,
+                        "node %s told of more pods unknown here than the limit of %d", p->name,
+                        STRAYS_MAX);
+    struct kei_delivery *d = delivery_new(p, key, "pod", ns, name);
+    if (!d)
+        return kei_fail(p->cloud->ctx, KE_ENOMEM, "out of memory for pod %s/%s", ns, name);
+    d->stray = true;
+    p->strays++;
+    set_uid(&d->held, uid, 0);
+    evaluate(d);
+    return 0;
+}
+
+void kei_deliver_reported(struct kei_peer *p, const struct kei_object *o, int64_t base,
+                          int64_t version)
+{
+    struct kei_delivery *d = delivery_get(p, o->type, o->ns, o->name);
+    /* only if it had all that was there before: else it would miss that */
+    if (!d || !is_uid(&d->want, o->uid) || !is_uid(&d->held, o->uid) || d->held.version != base)
         return;
-    if (d->wanted < o->version)
-        d->wanted = o->version;
-    d->reply = true;
-    d->sent_version = o->version;
-    snprintf(d->msg_id, sizeof d->msg_id, "%s", msg_id);
-    /* not queued unless something newer is wanted: the node asks again if the reply is lost */
-    if (kei_list_linked(&d->link)) {
-        kei_list_remove(&d->link);
-        p->pending--;
+    d->held.version = version;
+    if (d->want.version < version)
+        d->want.version = version;
+    evaluate(d);
+}
+
+bool kei_deliver_holds(const struct kei_peer *p, const struct kei_object *o)
+{
+    const struct kei_delivery *d = delivery_get(p, o->type, o->ns, o->name);
+    return d && (is_uid(&d->held, o->uid) || is_uid(&d->row, o->uid) ||
+                 (d->busy && is_uid(&d->writing, o->uid)));
+}
+
+/* ---- acknowledgements ---- */
+
+static void acked(struct kei_delivery *d)
+{
+    if (d->sent_step == STEP_PUT && is_uid(&d->held, d->sent.uid) &&
+        d->held.version < d->sent.version)
+        d->held.version = d->sent.version;
+    if (d->sent_step == STEP_DELETE && is_uid(&d->held, d->sent.uid)) {
+        set_uid(&d->held, "", 0);
+        forget_id(d, d->lent_id);
     }
+    unqueue(d);
+    forget_id(d, d->id);
 }
 
 void kei_deliver_acked(struct kei_peer *p, const char *msg_id)
 {
-    struct ke_str key;
-    void *value;
-    for (size_t it = 0; kei_map_next(&p->deliveries, &it, &key, &value);) {
-        struct kei_delivery *d = value;
-        if (d->msg_id[0] == 0 || strcmp(d->msg_id, msg_id) != 0)
-            continue;
-        bool gone = d->gone && !d->reply;
-        end_flight(d);
-        if (gone) {
-            (void)save_row(d, true);
-            delivery_free(d);
-        } else {
-            if (d->acked < d->sent_version)
-                d->acked = d->sent_version;
-            if (d->wanted < d->acked)
-                d->wanted = d->acked;
-            (void)save_row(d, false);
-            enqueue(d);
-        }
-        kick(p);
+    struct kei_delivery *d = msg_id[0] ? kei_map_get(&p->ids, kei_str(msg_id)) : NULL;
+    if (!d)
         return;
+    if (strcmp(d->id, msg_id) == 0) {
+        acked(d);
+    } else {
+        if (d->held.uid[0] && d->held.version < d->lent_version)
+            d->held.version = d->lent_version;
+        forget_id(d, d->lent_id);
     }
+    evaluate(d);
+    kei_deliver_kick(p);
 }
 
-void kei_deliver_connected(struct kei_peer *p)
+/* ---- objects in replies ---- */
+
+int kei_deliver_lend(struct kei_peer *p, const struct kei_object *o, struct ke_msg *request,
+                     void (*ready)(struct kei_peer *p, struct ke_msg *request))
 {
-    struct ke_str key;
-    void *value;
-    for (size_t it = 0; kei_map_next(&p->deliveries, &it, &key, &value);)
-        enqueue(value);
-    kick(p);
+    struct kei_delivery *d = delivery_make(p, o->type, o->ns, o->name);
+    if (!d)
+        return kei_fail(p->cloud->ctx, KE_ENOMEM, "out of memory for a reply to node %s", p->name);
+    if (!d->want.uid[0])
+        set_uid(&d->want, o->uid, d->held.version);
+    if (!d->held.uid[0] && is_uid(&d->want, o->uid))
+        set_uid(&d->held, o->uid, 0);
+    /* when a predecessor is still being removed, that goes its way; the reply does not count */
+    if (is_uid(&d->row, o->uid) || !is_uid(&d->held, o->uid)) {
+        ready(p, request);
+        return 0;
+    }
+    struct lend *l = p->session && p->session->waiting < LENDS_MAX
+                         ? kei_zalloc(kei_ctx_alloc(p->cloud->ctx), sizeof *l)
+                         : NULL;
+    if (!l) {
+        evaluate(d);
+        return kei_fail(p->cloud->ctx, KE_ENOMEM, "no room for a reply to node %s", p->name);
+    }
+    l->request = ke_msg_ref(request);
+    l->generation = p->session->generation;
+    l->ready = ready;
+    kei_list_add_tail(&d->lends, &l->link);
+    kei_session_waits(p->session, 1);
+    evaluate(d);
+    return 0;
 }
+
+void kei_deliver_lent(struct kei_peer *p, const struct kei_object *o, const char *msg_id)
+{
+    struct kei_delivery *d = delivery_get(p, o->type, o->ns, o->name);
+    if (!d || !is_uid(&d->held, o->uid) || !is_uid(&d->row, o->uid))
+        return;
+    if (kei_map_put(&p->ids, kei_str(msg_id), d, NULL) < 0)
+        return; /* then it will be sent once more */
+    forget_id(d, d->lent_id);
+    snprintf(d->lent_id, sizeof d->lent_id, "%s", msg_id);
+    d->lent_version = o->version;
+}
+
+/* ---- the session comes and goes ---- */
 
 void kei_deliver_disconnected(struct kei_peer *p)
 {
     struct ke_str key;
     void *value;
     kei_timer_stop(&p->resend);
+    kei_defer_cancel(&p->kick);
+    /* back to the head of the queue, in the order they had */
+    while (!kei_list_empty(&p->flying)) {
+        struct kei_delivery *d = KEI_OF(p->flying.prev, struct kei_delivery, link);
+        unqueue(d);
+        kei_list_add_tail(p->queue.next, &d->link); /* before the first */
+        p->queued++;
+    }
     for (size_t it = 0; kei_map_next(&p->deliveries, &it, &key, &value);) {
-        end_flight(value);
-        enqueue(value);
+        struct kei_delivery *d = value;
+        forget_id(d, d->lent_id);
+        while (!kei_list_empty(&d->lends))
+            lend_end(p, KEI_OF(d->lends.next, struct lend, link));
+        if (d->stray)
+            delivery_free(d); /* it will tell of it again */
     }
 }
 
-/* ---- peers ---- */
-
-struct kei_peer *kei_peer_get(struct ke_cloud *c, const char *name, bool make)
+bool kei_deliver_idle(const struct kei_peer *p)
 {
-    const struct ke_alloc *a = kei_ctx_alloc(c->ctx);
-    struct kei_peer *p = kei_map_get(&c->peers, kei_str(name));
-    if (p || !make)
-        return p;
-    size_t n = strlen(name) + 1;
-    p = kei_zalloc(a, sizeof *p + n);
-    if (!p)
-        return NULL;
-    memcpy(p + 1, name, n);
-    p->name = (const char *)(p + 1);
-    p->cloud = c;
-    kei_map_init(&p->deliveries, a, kei_ctx_random64(c->ctx));
+    return p->deliveries.n == 0;
+}
+
+/* Is this object, found under the name of what the node holds, still for the node? */
+static bool still_wanted(struct kei_peer *p, const struct kei_object *o, const char *held_uid)
+{
+    const struct kei_pod_note *pod = o->note;
+    if (strcmp(o->type, "pod") == 0)
+        return pod && pod->peer == p;
+    return strcmp(o->uid, held_uid) == 0 || kei_index_refers(p, o->type, o->ns, o->name);
+}
+
+int kei_deliver_load(struct kei_peer *p, const char *type, const char *ns, const char *name,
+                     const char *uid, int64_t version)
+{
+    struct kei_delivery *d = delivery_make(p, type, ns, name);
+    if (!d)
+        return KE_ENOMEM;
+    const struct kei_object *o = kei_objects_get(p->cloud->objects, type, ns, name);
+    set_uid(&d->held, uid, version);
+    d->row = d->held;
+    if (o && still_wanted(p, o, uid))
+        set_uid(&d->want, o->uid, o->version);
+    evaluate(d);
+    return 0;
+}
+
+void kei_deliver_init(struct kei_peer *p)
+{
+    const struct ke_alloc *a = kei_ctx_alloc(p->cloud->ctx);
+    kei_map_init(&p->deliveries, a, kei_ctx_random64(p->cloud->ctx));
+    kei_map_init(&p->ids, a, kei_ctx_random64(p->cloud->ctx));
     kei_list_init(&p->queue);
-    kei_timer_init(c->ctx, &p->resend, on_resend);
-    kei_list_init(&p->held);
-    kei_timer_init(c->ctx, &p->held_due, kei_peer_on_held);
-    if (kei_map_put(&c->peers, kei_str(name), p, NULL) < 0) {
-        kei_timer_fini(&p->resend);
-        kei_timer_fini(&p->held_due);
-        kei_free(a, p);
-        return NULL;
-    }
-    return p;
+    kei_list_init(&p->flying);
+    kei_timer_init(p->cloud->ctx, &p->resend, on_resend);
 }
 
-void kei_peers_free(struct ke_cloud *c)
+void kei_deliver_fini(struct kei_peer *p)
 {
-    const struct ke_alloc *a = kei_ctx_alloc(c->ctx);
     struct ke_str key;
-    void *value, *inner;
-    for (size_t it = 0; kei_map_next(&c->peers, &it, &key, &value);) {
-        struct kei_peer *p = value;
-        if (p->session)
-            kei_session_close(p->session, "the cloud stops");
-        for (size_t k = 0; kei_map_next(&p->deliveries, &k, &key, &inner);)
-            kei_free(a, inner);
-        kei_map_free(&p->deliveries);
-        kei_peer_replies_drop(p);
-        kei_timer_fini(&p->resend);
-        kei_timer_fini(&p->held_due);
-        kei_free(a, p);
-    }
-    kei_map_free(&c->peers);
-}
-
-/* "NODE/UID" -> "type/ns/name[/gone]" */
-static void load_row(struct ke_cloud *c, const struct ke_store_item *item)
-{
-    struct kei_arena a;
-    struct ke_str uid, rest;
-    kei_arena_init(&a, kei_ctx_alloc(c->ctx), 0);
-    struct ke_str node = kei_str_cut(kei_str(item->key), '/', &uid);
-    struct ke_str type = kei_str_cut(kei_strn(item->value, item->len), '/', &rest);
-    struct ke_str ns = kei_str_cut(rest, '/', &rest);
-    struct ke_str gone;
-    struct ke_str name = kei_str_cut(rest, '/', &gone);
-    struct kei_peer *p = uid.p ? kei_peer_get(c, kei_arena_strdup(&a, node), true) : NULL;
-    struct kei_delivery *d =
-        p ? delivery_make(p, kei_arena_strdup(&a, type), kei_arena_strdup(&a, ns),
-                          kei_arena_strdup(&a, name), item->key + node.n + 1)
-          : NULL;
-    if (d) {
-        d->acked = d->wanted = item->version;
-        d->row = true;
-        const struct kei_object *o = kei_objects_get(c->objects, d->type, d->ns, d->name);
-        d->gone = gone.p || !o || strcmp(o->uid, d->uid) != 0;
-        if (!d->gone)
-            d->wanted = o->version;
-        enqueue(d);
-    }
-    kei_arena_free(&a);
-}
-
-struct loading {
-    struct ke_cloud *cloud;
-    void (*done)(struct ke_cloud *c, int status);
-};
-
-static void on_load(void *user, int status, const struct ke_store_item *item)
-{
-    struct loading *l = user;
-    if (item) {
-        load_row(l->cloud, item);
-        return;
-    }
-    struct ke_cloud *c = l->cloud;
-    void (*done)(struct ke_cloud *, int) = l->done;
-    kei_free(kei_ctx_alloc(c->ctx), l);
-    done(c, status);
-}
-
-int kei_peers_load(struct ke_cloud *c, void (*done)(struct ke_cloud *c, int status))
-{
-    struct loading *l = kei_zalloc(kei_ctx_alloc(c->ctx), sizeof *l);
-    if (!l)
-        return kei_fail(c->ctx, KE_ENOMEM, "out of memory to read the deliveries");
-    *l = (struct loading){c, done};
-    int r = ke_store_list(c->store, "ack", "", 0, on_load, l);
-    if (r < 0)
-        kei_free(kei_ctx_alloc(c->ctx), l);
-    return r;
+    void *value;
+    for (size_t it = 0; kei_map_next(&p->deliveries, &it, &key, &value);)
+        delivery_free(value);
+    kei_map_free(&p->deliveries);
+    kei_map_free(&p->ids);
+    kei_timer_fini(&p->resend);
+    kei_defer_cancel(&p->kick);
 }

@@ -1,415 +1,98 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The folder of manifests: read on the disk worker, applied on the loop, watched with inotify and
- * looked at every half minute besides. A file that is wrong is reported and changes nothing: the
- * objects it made before stay. An object whose manifest is gone goes too.
+ * The folder of manifests: watched with inotify, looked at every half minute besides. A look reads
+ * on the disk worker and is applied on the loop, both in pieces. A change counts when two looks in
+ * a row found it, so that a file is not applied while it is being written. A folder that cannot be
+ * read changes nothing; it may come back at any time. Loop thread.
  */
+#include "cloud/manifests.h"
+
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/log.h"
-#include "base/yaml.h"
-#include "cloud/cloud_priv.h"
-#include "cloud/manifest.h"
-#include "message/k8s.h"
 
-#define FILE_BYTES_MAX (8u * 1024u * 1024u)
-#define FILES_MAX 10000
-#define SETTLE_MS 100 /* editors write in several steps */
+#define SETTLE_MS 150 /* editors write in several steps */
 #define LOOK_AGAIN_MS 30000
+#define POLL_MS 2000 /* where the folder cannot be watched, or is not there */
+#define WATCHED                                                                                    \
+    (IN_CLOSE_WRITE | IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ATTRIB |            \
+     IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
 
-/* One object of one file. */
-struct entry {
-    struct entry *next;
-    const char *type; /* static */
-    char *ns, *name, *file;
-    struct ke_buf json;
-};
-
-/* One look at the folder; built on the worker, so with no use of the context's error. */
-struct scan {
+struct look_work {
     struct kei_work work;
     struct kei_manifests *owner;
-    struct kei_arena arena;
-    struct entry *entries;
-    struct ke_str *files; /* names, sorted */
-    size_t n_files;
-    struct ke_str *bad; /* names of files with an error */
-    size_t n_bad;
-    struct ke_buf errors; /* one per line */
-    bool failed;          /* the folder could not be read: change nothing */
+    struct kei_look look;
+    bool listed, claimed;
+    bool read; /* all is read, the loop applies it */
+    size_t it;
 };
 
-struct kei_manifests {
-    struct ke_cloud *cloud;
-    struct kei_timer timer;
-    struct kei_fd watch;
-    int inotify;
-    struct scan *scan; /* under way */
-    bool again;        /* something changed meanwhile */
-    bool closing;
-    struct ke_buf last_errors; /* the same text is reported once */
-};
+static void on_timer(struct kei_timer *t);
+static void submit(struct kei_manifests *m);
 
-/* ---- on the worker ---- */
+/* ---- files and claims ---- */
 
-static void report(struct scan *s, const char *file, uint32_t line, const char *text)
+struct kei_mfile *kei_mfile_get(struct kei_manifests *m, const char *name, bool make)
 {
-    kei_buf_addf(&s->errors, "%s:%u: %s\n", file, (unsigned)line, text);
-}
-
-static bool wanted_name(const char *name)
-{
-    struct ke_str n = kei_str(name);
-    return name[0] != '.' &&
-           (kei_str_ends(n, KEI_STR(".yaml")) || kei_str_ends(n, KEI_STR(".yml")) ||
-            kei_str_ends(n, KEI_STR(".json")));
-}
-
-static int on_name(void *arg, const char *name)
-{
-    struct scan *s = arg;
-    if (!wanted_name(name))
-        return 0;
-    if (s->n_files == FILES_MAX) {
-        report(s, name, 0, "too many manifests; the limit is 10000 files");
-        return 1;
+    const struct ke_alloc *a = kei_ctx_alloc(m->cloud->ctx);
+    struct kei_mfile *f = kei_map_get(&m->files, kei_str(name));
+    size_t n = strlen(name) + 1;
+    if (f || !make)
+        return f;
+    f = kei_zalloc(a, sizeof *f + n);
+    if (!f)
+        return NULL;
+    memcpy(f + 1, name, n);
+    f->name = (const char *)(f + 1);
+    kei_buf_init(&f->told, a);
+    kei_list_init(&f->claims);
+    if (kei_map_put(&m->files, kei_str(name), f, NULL) < 0) {
+        kei_free(a, f);
+        return NULL;
     }
-    char *copy = kei_arena_strdup(&s->arena, kei_str(name));
-    if (!copy) {
-        s->failed = true;
-        return 1;
-    }
-    s->files[s->n_files++] = kei_str(copy);
-    return 0;
+    return f;
 }
 
-static int by_name(const void *a, const void *b)
+void kei_mfile_free(struct kei_manifests *m, struct kei_mfile *f)
 {
-    const struct ke_str *x = a, *y = b;
-    return strcmp(x->p, y->p);
+    (void)kei_map_remove(&m->files, kei_str(f->name));
+    ke_buf_free(&f->told);
+    kei_free(kei_ctx_alloc(m->cloud->ctx), f);
 }
 
-static const struct entry *find_entry(const struct scan *s, const char *type, const char *ns,
-                                      const char *name)
+void kei_claim_free(struct kei_manifests *m, struct kei_claim *c)
 {
-    for (const struct entry *e = s->entries; e; e = e->next)
-        if (strcmp(e->type, type) == 0 && strcmp(e->ns, ns) == 0 && strcmp(e->name, name) == 0)
-            return e;
-    return NULL;
+    kei_list_remove(&c->link);
+    (void)kei_map_remove(&m->claims, kei_str(c->key));
+    kei_free(kei_ctx_alloc(m->cloud->ctx), c);
 }
 
-static bool add_object(struct scan *s, const char *file, uint32_t line, struct ke_str object,
-                       const struct kei_yaml *y, size_t doc)
+/* ---- the watch ---- */
+
+/* The folder may be another one than before: the same path is added each time. */
+static void watch_again(struct kei_manifests *m)
 {
-    struct ke_error err = KE_ERROR_INIT;
-    struct kei_field field;
-    char text[KE_ERROR_TEXT_MAX + 400];
-    struct entry *e = kei_arena_alloc(&s->arena, sizeof *e);
-    if (!e)
-        return false;
-    kei_buf_init(&e->json, s->arena.alloc);
-    if (kei_manifest_whole(&e->json, &e->type, object, &field, &err) < 0) {
-        const char *start = kei_yaml_get(y, doc)->json.p;
-        uint32_t at = field.at ? kei_yaml_line(y, doc, (size_t)(field.at - start)) : 0;
-        report(s, file, at ? at : line, err.text);
-        ke_buf_free(&e->json);
-        return false;
-    }
-    struct ke_str whole = kei_buf_str(&e->json);
-    e->ns = kei_arena_strdup(&s->arena,
-                             kei_str(kei_json_path_str(whole, "metadata.namespace", &s->arena)));
-    e->name =
-        kei_arena_strdup(&s->arena, kei_str(kei_json_path_str(whole, "metadata.name", &s->arena)));
-    e->file = kei_arena_strdup(&s->arena, kei_str(file));
-    const struct entry *twin =
-        e->ns && e->name && e->file ? find_entry(s, e->type, e->ns, e->name) : NULL;
-    if (!e->ns || !e->name || !e->file || twin) {
-        snprintf(text, sizeof text, "%s %s/%s stands in %s already", e->type, e->ns ? e->ns : "",
-                 e->name ? e->name : "", twin ? twin->file : "?");
-        report(s, file, line, twin ? text : "out of memory");
-        ke_buf_free(&e->json);
-        return false;
-    }
-    e->next = s->entries;
-    s->entries = e;
-    return true;
+    int wd =
+        m->inotify < 0 ? -1 : inotify_add_watch(m->inotify, m->cloud->config.manifests, WATCHED);
+    if (wd != m->wd && m->wd >= 0 && m->inotify >= 0)
+        (void)inotify_rm_watch(m->inotify, m->wd);
+    m->wd = wd;
 }
 
-/* A document is an object or a List of them. */
-static bool add_document(struct scan *s, const char *file, const struct kei_yaml *y, size_t i)
+static void look_soon(struct kei_manifests *m, int64_t ms)
 {
-    const struct kei_yaml_doc *d = kei_yaml_get(y, i);
-    struct ke_str kind, items, key, item;
-    if (!kei_json_get(d->json, "kind", &kind) || !kei_json_str_is(kind, "List") ||
-        !kei_json_get(d->json, "items", &items))
-        return add_object(s, file, d->line, d->json, y, i);
-    bool ok = true;
-    for (size_t it = 0; kei_json_next(items, &it, &key, &item);)
-        ok = add_object(s, file, kei_yaml_line(y, i, (size_t)(item.p - d->json.p)), item, y, i) &&
-             ok;
-    return ok;
-}
-
-static bool read_file(struct scan *s, const char *folder, const char *name)
-{
-    char path[4096];
-    struct ke_error err = KE_ERROR_INIT;
-    struct ke_buf text = {0};
-    struct kei_yaml *y = NULL;
-    bool ok = false;
-    kei_buf_init(&text, s->arena.alloc);
-    if (!kei_path_join(path, sizeof path, folder, name)) {
-        report(s, name, 0, "path is too long");
-        return false;
-    }
-    int r = kei_file_read(kei_ctx_io(s->owner->cloud->ctx), path, FILE_BYTES_MAX, &text, &err);
-    if (r == 0)
-        r = kei_yaml_parse(&y, s->arena.alloc, kei_buf_str(&text), FILE_BYTES_MAX, &err);
-    if (r < 0) {
-        kei_buf_addf(&s->errors, "%s: %s\n", path, err.text);
-    } else {
-        ok = true;
-        for (size_t i = 0; i < kei_yaml_count(y); i++)
-            ok = add_document(s, path, y, i) && ok;
-    }
-    kei_yaml_free(y);
-    ke_buf_free(&text);
-    return ok;
-}
-
-static void scan_run(struct kei_work *w)
-{
-    struct scan *s = KEI_OF(w, struct scan, work);
-    struct ke_cloud *c = s->owner->cloud;
-    const struct ke_io *io = kei_ctx_io(c->ctx);
-    s->files = kei_arena_array(&s->arena, FILES_MAX, sizeof *s->files);
-    s->bad = kei_arena_array(&s->arena, FILES_MAX, sizeof *s->bad);
-    if (!s->files || !s->bad) {
-        s->failed = true;
-        return;
-    }
-    int r = io->list(io->user, c->config.manifests, on_name, s);
-    if (r < 0) {
-        kei_buf_addf(&s->errors, "%s: the folder of manifests could not be read: %s\n",
-                     c->config.manifests, ke_strerror(r));
-        s->failed = true;
-        return;
-    }
-    qsort(s->files, s->n_files, sizeof *s->files, by_name);
-    for (size_t i = 0; i < s->n_files; i++)
-        if (!read_file(s, c->config.manifests, s->files[i].p))
-            s->bad[s->n_bad++] = s->files[i];
-}
-
-/* ---- on the loop ---- */
-
-static void scan_free(struct scan *s)
-{
-    for (struct entry *e = s->entries; e; e = e->next)
-        ke_buf_free(&e->json);
-    ke_buf_free(&s->errors);
-    const struct ke_alloc *a = s->arena.alloc;
-    kei_arena_free(&s->arena);
-    kei_free(a, s);
-}
-
-static void tell_errors(struct kei_manifests *m, const struct scan *s)
-{
-    struct ke_cloud *c = m->cloud;
-    if (kei_str_eq(kei_buf_str(&s->errors), kei_buf_str(&m->last_errors)))
-        return;
-    struct ke_str rest = kei_buf_str(&s->errors);
-    while (rest.p && rest.n > 0) {
-        char text[2048];
-        struct ke_str line = kei_str_cut(rest, '\n', &rest);
-        snprintf(text, sizeof text, "%.*s", KEI_FMT(line));
-        kei_log(c->ctx, KE_LOG_ERROR, "cloud", "manifest %s", text);
-        if (c->ops.manifest_error)
-            c->ops.manifest_error(c->user, text);
-    }
-    kei_buf_clear(&m->last_errors);
-    kei_buf_addv(&m->last_errors, kei_buf_str(&s->errors));
-}
-
-/* "FILE\nJSON": what the manifest said when it was applied last */
-static struct ke_str source_file(const struct kei_object *o, struct ke_str *json)
-{
-    return kei_str_cut(kei_buf_str(&o->source), '\n', json);
-}
-
-/* Pods change in place only where Kubernetes allows it: metadata and the images of containers. */
-static bool same_but_image(struct ke_str a, struct ke_str b)
-{
-    struct ke_str x, y, key, v, w;
-    if (!kei_json_get(a, "spec", &x) || !kei_json_get(b, "spec", &y))
-        return false;
-    for (size_t it = 0; kei_json_next(x, &it, &key, &v);) {
-        char name[128];
-        snprintf(name, sizeof name, "%.*s", (int)(key.n > 120 ? 120 : key.n), key.p);
-        bool has = kei_json_get(y, name, &w);
-        if (strcmp(name, "containers") != 0) {
-            if (!has || !kei_json_same(v, w))
-                return false;
-            continue;
-        }
-        struct ke_str c, d, k;
-        size_t i = 0, j = 0;
-        for (;;) {
-            bool more = kei_json_next(v, &i, &k, &c), also = has && kei_json_next(w, &j, &k, &d);
-            if (more != also)
-                return false;
-            if (!more)
-                break;
-            for (size_t q = 0; kei_json_next(c, &q, &k, &x);) {
-                char part[128];
-                snprintf(part, sizeof part, "%.*s", (int)(k.n > 120 ? 120 : k.n), k.p);
-                if (strcmp(part, "image") != 0 && strcmp(part, "imagePullPolicy") != 0 &&
-                    (!kei_json_get(d, part, &y) || !kei_json_same(x, y)))
-                    return false;
-            }
-            (void)kei_json_get(b, "spec", &y);
-        }
-    }
-    return true;
-}
-
-/* New metadata and spec; node, status and what the server owns stay. */
-static int update_pod(struct ke_cloud *c, const struct kei_object *o, const struct entry *e,
-                      struct ke_buf *out)
-{
-    struct ke_buf half = {0};
-    struct ke_str status = {0}, node = {0};
-    kei_buf_init(&half, kei_ctx_alloc(c->ctx));
-    (void)kei_json_get(kei_buf_str(&o->json), "status", &status);
-    (void)kei_json_path(kei_buf_str(&o->json), "spec.nodeName", &node);
-    int r = kei_json_set(&half, kei_buf_str(&e->json), "status", status, kei_err(c->ctx));
-    if (r == 0)
-        r = kei_json_set(out, kei_buf_str(&half), "spec.nodeName", node, kei_err(c->ctx));
-    ke_buf_free(&half);
-    return r;
-}
-
-static void apply(struct kei_manifests *m, const struct entry *e)
-{
-    struct ke_cloud *c = m->cloud;
-    struct kei_object *o = kei_objects_get(c->objects, e->type, e->ns, e->name);
-    struct ke_buf source = {0}, json = {0};
-    struct ke_str old = {0}, whole = kei_buf_str(&e->json), deleting;
-    if (o && o->source.n > 0)
-        (void)source_file(o, &old);
-    bool pod = strcmp(e->type, "pod") == 0;
-    if (o && old.p && kei_json_same(old, whole))
-        return;
-    if (o && pod && kei_json_path(kei_buf_str(&o->json), "metadata.deletionTimestamp", &deleting))
-        return; /* the old one is on its way out; its end looks here again */
-    if (o && pod && (!old.p || !same_but_image(old, whole))) {
-        kei_log(c->ctx, KE_LOG_INFO, "cloud", "pod %s/%s is replaced: its manifest changed", e->ns,
-                e->name);
-        kei_cloud_pod_delete(c, o);
-        return;
-    }
-    kei_buf_init(&source, kei_ctx_alloc(c->ctx));
-    kei_buf_init(&json, kei_ctx_alloc(c->ctx));
-    kei_buf_adds(&source, e->file);
-    kei_buf_addc(&source, '\n');
-    kei_buf_addv(&source, whole);
-    struct ke_str text = kei_buf_str(&source);
-    int r = kei_buf_ok(&source) ? 0 : KE_ENOMEM;
-    if (r == 0 && o && pod) {
-        r = update_pod(c, o, e, &json);
-        whole = kei_buf_str(&json);
-    }
-    if (r == 0)
-        r = kei_objects_write(c->objects, e->type, e->ns, e->name, whole, &text, NULL, NULL);
-    if (r < 0 && r != KE_EAGAIN)
-        kei_log(c->ctx, KE_LOG_ERROR, "cloud", "%s %s/%s was not taken: %s", e->type, e->ns,
-                e->name, ke_ctx_error(c->ctx));
-    ke_buf_free(&source);
-    ke_buf_free(&json);
-}
-
-static bool is_bad(const struct kei_manifests *m, const struct scan *s, struct ke_str file)
-{
-    char path[4096];
-    for (size_t i = 0; i < s->n_bad; i++)
-        if (kei_path_join(path, sizeof path, m->cloud->config.manifests, s->bad[i].p) &&
-            kei_str_is(file, path))
-            return true;
-    return false;
-}
-
-static void remove_missing(struct kei_manifests *m, const struct scan *s)
-{
-    struct ke_cloud *c = m->cloud;
-    struct kei_object *o;
-    for (size_t it = 0; (o = kei_objects_next(c->objects, NULL, &it));) {
-        struct ke_str json;
-        if (o->source.n == 0 || find_entry(s, o->type, o->ns, o->name) ||
-            is_bad(m, s, source_file(o, &json)))
-            continue;
-        kei_log(c->ctx, KE_LOG_INFO, "cloud", "%s %s/%s goes: its manifest is gone", o->type, o->ns,
-                o->name);
-        if (strcmp(o->type, "pod") == 0)
-            kei_cloud_pod_delete(c, o);
-        else
-            (void)kei_objects_remove(c->objects, o, NULL, NULL);
-    }
-}
-
-static void scan_done(struct kei_work *w)
-{
-    struct scan *s = KEI_OF(w, struct scan, work);
-    struct kei_manifests *m = s->owner;
-    m->scan = NULL;
-    if (!m->closing) {
-        tell_errors(m, s);
-        /* ConfigMaps and Secrets before the pods that refer to them */
-        for (int pods = 0; !s->failed && pods < 2; pods++)
-            for (const struct entry *e = s->entries; e; e = e->next)
-                if ((strcmp(e->type, "pod") == 0) == pods)
-                    apply(m, e);
-        if (!s->failed)
-            remove_missing(m, s);
-        (void)kei_timer_in(&m->timer, m->again ? SETTLE_MS : LOOK_AGAIN_MS);
-        m->again = false;
-    }
-    scan_free(s);
-}
-
-static void on_timer(struct kei_timer *t)
-{
-    struct kei_manifests *m = KEI_OF(t, struct kei_manifests, timer);
-    struct ke_ctx *ctx = m->cloud->ctx;
-    if (m->scan)
-        return;
-    struct scan *s = kei_zalloc(kei_ctx_alloc(ctx), sizeof *s);
-    if (s) {
-        s->owner = m;
-        kei_arena_init(&s->arena, kei_ctx_alloc(ctx), 0);
-        kei_buf_init(&s->errors, kei_ctx_alloc(ctx));
-        m->scan = s;
-        if (kei_work_submit(ctx, &s->work, scan_run, scan_done) == 0)
-            return;
-        m->scan = NULL;
-        scan_free(s);
-    }
-    (void)kei_timer_in(t, LOOK_AGAIN_MS);
-}
-
-void kei_manifests_rescan(struct kei_manifests *m)
-{
-    if (!m)
-        return;
-    if (m->scan)
+    int64_t at = ke_ctx_mono_ms(m->cloud->ctx) + ms;
+    if (m->look) {
         m->again = true;
-    else
-        (void)kei_timer_in(&m->timer, SETTLE_MS);
+        if (m->soon_ms == 0 || at < m->soon_ms)
+            m->soon_ms = at;
+    } else if (!kei_timer_armed(&m->timer) || m->timer.due_ms > at) {
+        (void)kei_timer_at(&m->timer, at);
+    }
 }
 
 static void on_inotify(struct kei_fd *f, uint32_t events)
@@ -418,29 +101,265 @@ static void on_inotify(struct kei_fd *f, uint32_t events)
     char buf[4096];
     (void)events;
     while (read(m->inotify, buf, sizeof buf) > 0)
-        ; /* what changed does not matter, the whole folder is read */
-    kei_manifests_rescan(m);
+        ; /* what changed does not matter, the whole folder is looked at */
+    look_soon(m, SETTLE_MS);
+}
+
+void kei_manifests_pod_gone(struct kei_manifests *m, const struct kei_object *o)
+{
+    char key[640];
+    if (!m)
+        return;
+    snprintf(key, sizeof key, "%s/%s/%s", o->type, o->ns, o->name);
+    struct kei_claim *c = kei_map_get(&m->claims, kei_str(key));
+    if (!c || !c->file)
+        return;
+    c->file->stale = true;
+    look_soon(m, SETTLE_MS);
+}
+
+/* ---- a look ---- */
+
+static void look_free(struct kei_manifests *m)
+{
+    struct look_work *w = m->look;
+    m->look = NULL;
+    kei_look_fini(&w->look);
+    kei_free(kei_ctx_alloc(m->cloud->ctx), w);
+}
+
+static void tell_folder(struct kei_manifests *m, const struct kei_look *l)
+{
+    char text[KE_ERROR_TEXT_MAX + 600];
+    snprintf(text, sizeof text, "%.500s: %s", m->cloud->config.manifests, l->err.text);
+    if (kei_str_is(kei_buf_str(&m->told), text))
+        return;
+    kei_buf_clear(&m->told);
+    kei_buf_adds(&m->told, text);
+    kei_tell_manifest_error(m->cloud, text);
+}
+
+/* What changed since a file was told of last. */
+static void tell_file(struct kei_manifests *m, struct kei_mfile *f, const struct ke_buf *errors)
+{
+    if (kei_str_eq(kei_buf_str(errors), kei_buf_str(&f->told)))
+        return;
+    struct ke_str rest = kei_buf_str(errors);
+    while (rest.p && rest.n > 0) {
+        char text[2048];
+        struct ke_str line = kei_str_cut(rest, '\n', &rest);
+        snprintf(text, sizeof text, "%.*s", KEI_FMT(line));
+        kei_tell_manifest_error(m->cloud, text);
+    }
+    kei_buf_clear(&f->told);
+    kei_buf_addv(&f->told, kei_buf_str(errors));
+}
+
+/* What the next look shall know of a file. */
+static bool settle_file(struct kei_manifests *m, struct kei_look_file *lf)
+{
+    struct kei_mfile *f = kei_mfile_get(m, lf->name, false);
+    static const uint8_t none[KEI_DIGEST];
+    bool hashed = memcmp(lf->digest, none, sizeof none) != 0;
+    f->found = NULL;
+    f->missed = 0;
+    if (hashed) {
+        memcpy(f->seen, lf->digest, sizeof f->seen);
+        f->seen_before = true;
+    }
+    f->lost = lf->lost;
+    if (lf->state == KEI_LOOK_SAME)
+        return true;
+    if (lf->state == KEI_LOOK_CHANGING) {
+        f->stale |= lf->stale;
+        return false;
+    }
+    memcpy(f->applied, lf->digest, sizeof f->applied);
+    f->applied_before = hashed;
+    f->bad = lf->bad;
+    tell_file(m, f, &lf->errors);
+    return true;
+}
+
+static void finish(struct kei_manifests *m)
+{
+    struct look_work *w = m->look;
+    struct ke_str key;
+    void *value;
+    bool settled = true;
+    int64_t now = ke_ctx_mono_ms(m->cloud->ctx);
+    if (w->look.status < 0) {
+        tell_folder(m, &w->look);
+    } else {
+        kei_buf_clear(&m->told);
+        for (size_t i = 0; i < w->look.n_files; i++)
+            settled = settle_file(m, &w->look.files[i]) && settled;
+        for (size_t it = 0; kei_map_next(&m->files, &it, &key, &value);)
+            settled = settled && ((struct kei_mfile *)value)->missed == 0;
+    }
+    int64_t due = now + (!settled || m->again ? SETTLE_MS : m->wd < 0 ? POLL_MS : LOOK_AGAIN_MS);
+    if (m->soon_ms > 0 && m->soon_ms < due)
+        due = m->soon_ms;
+    if (!kei_list_empty(&m->gone) && due > now + POLL_MS)
+        due = now + POLL_MS; /* something could not be removed */
+    m->again = false;
+    m->soon_ms = 0;
+    look_free(m);
+    (void)kei_timer_at(&m->timer, due);
+}
+
+/* Tells the look what is known of each of its files. */
+static void match_files(struct kei_manifests *m, struct kei_look *l)
+{
+    for (size_t i = 0; i < l->n_files; i++) {
+        struct kei_look_file *lf = &l->files[i];
+        struct kei_mfile *f = kei_mfile_get(m, lf->name, true);
+        if (!f) {
+            l->status = kei_error(&l->err, KE_ENOMEM, "out of memory to read the manifests");
+            return;
+        }
+        f->found = lf;
+        lf->seen_before = f->seen_before;
+        lf->applied_before = f->applied_before;
+        lf->stale = f->stale;
+        lf->lost_before = f->lost;
+        f->stale = false; /* set again by what happens from now on */
+        memcpy(lf->seen, f->seen, sizeof lf->seen);
+        memcpy(lf->applied, f->applied, sizeof lf->applied);
+    }
+}
+
+/* A look that failed has not applied what was stale. */
+static void unmatch_files(struct kei_manifests *m, struct kei_look *l)
+{
+    for (size_t i = 0; i < l->n_files; i++) {
+        struct kei_mfile *f = kei_mfile_get(m, l->files[i].name, false);
+        if (f && f->found) {
+            f->stale |= l->files[i].stale;
+            f->found = NULL;
+        }
+    }
+}
+
+/* A piece of applying, the rest in the next turn. */
+static void apply(struct kei_manifests *m)
+{
+    struct look_work *w = m->look;
+    if (w->look.status < 0) {
+        unmatch_files(m, &w->look);
+        finish(m);
+        return;
+    }
+    if (!w->claimed) {
+        kei_apply_claims(m, &w->look);
+        w->claimed = true;
+    }
+    if (!kei_apply_objects(m, &w->look, &w->it)) {
+        (void)kei_timer_in(&m->timer, 0);
+        return;
+    }
+    kei_apply_gone(m);
+    finish(m);
+}
+
+/* On the worker: the names first, then piece after piece. */
+static void run(struct kei_work *work)
+{
+    struct look_work *w = KEI_OF(work, struct look_work, work);
+    if (!w->listed)
+        kei_look_list(&w->look);
+    else
+        w->read = kei_look_read(&w->look);
+}
+
+static void done(struct kei_work *work)
+{
+    struct look_work *w = KEI_OF(work, struct look_work, work);
+    struct kei_manifests *m = w->owner;
+    if (m->closing) {
+        look_free(m);
+        return;
+    }
+    if (!w->listed && w->look.status == 0)
+        match_files(m, &w->look);
+    w->listed = true;
+    if (w->look.status < 0 || w->read) {
+        w->read = true;
+        apply(m);
+    } else {
+        submit(m);
+    }
+}
+
+static void submit(struct kei_manifests *m)
+{
+    struct look_work *w = m->look;
+    int r = kei_work_submit(m->cloud->ctx, &w->work, run, done);
+    if (r == 0)
+        return;
+    w->look.status = kei_error(&w->look.err, r, "%s", ke_ctx_error(m->cloud->ctx));
+    unmatch_files(m, &w->look);
+    finish(m);
+}
+
+static void on_timer(struct kei_timer *t)
+{
+    struct kei_manifests *m = KEI_OF(t, struct kei_manifests, timer);
+    struct ke_ctx *ctx = m->cloud->ctx;
+    if (m->look) {
+        if (m->look->read)
+            apply(m);
+        return;
+    }
+    watch_again(m);
+    struct look_work *w = kei_zalloc(kei_ctx_alloc(ctx), sizeof *w);
+    if (!w) {
+        (void)kei_timer_in(t, POLL_MS);
+        return;
+    }
+    w->owner = m;
+    kei_look_init(&w->look, kei_ctx_alloc(ctx), kei_ctx_io(ctx), m->cloud->config.manifests);
+    m->look = w;
+    m->look_n++;
+    submit(m);
+}
+
+/* ---- life ---- */
+
+static void open_watch(struct kei_manifests *m)
+{
+    m->wd = -1;
+    m->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (m->inotify >= 0 &&
+        kei_fd_add(m->cloud->ctx, &m->watch, m->inotify, KEI_IN, on_inotify) == 0)
+        return;
+    kei_log(m->cloud->ctx, KE_LOG_WARN, "cloud",
+            "the folder of manifests is not watched (%s): it is looked at every 2 s",
+            m->inotify < 0 ? "inotify failed" : ke_ctx_error(m->cloud->ctx));
+    if (m->inotify >= 0)
+        close(m->inotify);
+    m->inotify = -1;
 }
 
 int kei_manifests_new(struct kei_manifests **ret, struct ke_cloud *c)
 {
-    struct kei_manifests *m = kei_zalloc(kei_ctx_alloc(c->ctx), sizeof *m);
+    const struct ke_alloc *a = kei_ctx_alloc(c->ctx);
+    struct kei_manifests *m = kei_zalloc(a, sizeof *m);
     if (!m)
         return kei_fail(c->ctx, KE_ENOMEM, "out of memory for the manifests");
     m->cloud = c;
-    kei_buf_init(&m->last_errors, kei_ctx_alloc(c->ctx));
+    kei_buf_init(&m->told, a);
     kei_timer_init(c->ctx, &m->timer, on_timer);
-    m->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (m->inotify < 0 ||
-        inotify_add_watch(m->inotify, c->config.manifests,
-                          IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR) <
-            0 ||
-        kei_fd_add(c->ctx, &m->watch, m->inotify, KEI_IN, on_inotify) < 0) {
-        int r = kei_error_errno(kei_err(c->ctx), errno, "folder of manifests %s cannot be watched",
-                                c->config.manifests);
+    kei_map_init(&m->files, a, kei_ctx_random64(c->ctx));
+    kei_map_init(&m->claims, a, kei_ctx_random64(c->ctx));
+    kei_list_init(&m->gone);
+    m->inotify = m->wd = -1;
+    int r = kei_apply_known(m);
+    if (r < 0) {
         kei_manifests_free(m);
         return r;
     }
+    open_watch(m);
     (void)kei_timer_in(&m->timer, 0);
     *ret = m;
     return 0;
@@ -448,15 +367,25 @@ int kei_manifests_new(struct kei_manifests **ret, struct ke_cloud *c)
 
 void kei_manifests_free(struct kei_manifests *m)
 {
+    struct ke_str key;
+    void *value;
     if (!m)
         return;
     m->closing = true;
-    if (m->scan)
+    if (m->look && !m->look->read)
         kei_work_drain(m->cloud->ctx);
+    if (m->look)
+        look_free(m);
     kei_fd_remove(&m->watch);
     if (m->inotify >= 0)
         close(m->inotify);
     kei_timer_fini(&m->timer);
-    ke_buf_free(&m->last_errors);
+    for (size_t it = 0; kei_map_next(&m->claims, &it, &key, &value);)
+        kei_claim_free(m, value);
+    for (size_t it = 0; kei_map_next(&m->files, &it, &key, &value);)
+        kei_mfile_free(m, value);
+    kei_map_free(&m->claims);
+    kei_map_free(&m->files);
+    ke_buf_free(&m->told);
     kei_free(kei_ctx_alloc(m->cloud->ctx), m);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/loop.h"
 
 #define PEM_MAX (64u * 1024u)
@@ -113,6 +114,11 @@ static int open_server(struct kei_pki *p, const char *folder, const char *const 
     kei_buf_init(&have, kei_ctx_alloc(p->ctx));
     write_names(&want, names, n);
     int r = read_pair(p, path, &p->server_key, &p->server);
+    if (r == KE_EKEY || r == KE_ECERT || r == KE_EPARSE || r == KE_ELIMIT) {
+        /* nobody knows it by heart: nodes trust the authority that signs the next one */
+        kei_log(p->ctx, KE_LOG_WARN, "cloud", "the server certificate is made anew: %s", err->text);
+        r = KE_ENOTFOUND;
+    }
     if (r == 0)
         r = kei_file_read(io, list, PEM_MAX, &have, err);
     if (r == 0)
@@ -121,7 +127,9 @@ static int open_server(struct kei_pki *p, const char *folder, const char *const 
                  kei_str_eq(kei_buf_str(&want), kei_buf_str(&have)) &&
                  info.not_after - now_s(p->ctx) > SERVER_SECONDS / 5 &&
                  kei_cert_verify(p->server, p->ca, false, now_s(p->ctx), err) == 0;
-    if (r == 0 || r == KE_ENOTFOUND)
+    if (!kei_buf_ok(&want))
+        r = kei_fail(p->ctx, KE_ENOMEM, "out of memory for the server certificate");
+    else if (r == 0 || r == KE_ENOTFOUND)
         r = fresh ? 0 : make_server(p, path, names, n);
     if (r == 0 && !fresh)
         r = kei_file_replace(io, list, want.p, want.n, 0600, err);

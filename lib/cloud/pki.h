@@ -11,6 +11,9 @@
 #include "crypto/crypto.h"
 #include "net/tls.h"
 
+#define KEI_NODE_CN "system:node:"  /* and the node's name */
+#define KEI_LEGACY_CN "kubeedge.io" /* of all nodes up to 1.15 */
+
 struct kei_pki {
     struct ke_ctx *ctx;
     struct kei_crypto *crypto;

@@ -64,21 +64,3 @@ void kei_pod_references(struct ke_str pod,
         }
     }
 }
-
-struct search {
-    const char *type, *name;
-    bool found;
-};
-
-static void compare(void *user, const char *type, const char *name)
-{
-    struct search *s = user;
-    s->found |= strcmp(type, s->type) == 0 && strcmp(name, s->name) == 0;
-}
-
-bool kei_pod_refers(struct ke_str pod, const char *type, const char *name)
-{
-    struct search s = {type, name, false};
-    kei_pod_references(pod, compare, &s);
-    return s.found;
-}

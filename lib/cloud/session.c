@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The tunnel endpoint: upgrade, who speaks, keepalive, newest connection wins. A session belongs to
- * a peer and dies with its connection; the peer and what it shall have stay. Loop thread.
+ * a peer and dies with its connection; the peer and what it shall have stay. What a node may cost:
+ * requests that wait for the store stop its reading, answers that it does not read end its session.
+ * Loop thread.
  */
 #include <stdio.h>
 #include <string.h>
@@ -12,8 +14,11 @@
 
 #define KEEPALIVE_MS 30000 /* upstream's tolerance: twice the edge's heartbeat */
 #define PING_MS 10000
-#define SEND_CAP (64u * 1024u * 1024u)
+#define SEND_CAP (8u * 1024u * 1024u)   /* more than any message here */
+#define UNREAD_MAX (4u * 1024u * 1024u) /* unsent bytes at which a node that still asks is cut */
 #define REPLY_HOLD_MS 10
+#define HELD_MAX 256
+#define WAITING_MAX 64 /* requests of a node that wait for the store */
 
 static void session_free(struct kei_session *s)
 {
@@ -26,16 +31,9 @@ static void session_free(struct kei_session *s)
         p->session = NULL;
         kei_peer_replies_drop(p);
         kei_deliver_disconnected(p);
+        kei_peer_check(p);
     }
     kei_free(kei_ctx_alloc(c->ctx), s);
-}
-
-static void tell_node(struct kei_peer *p)
-{
-    struct ke_cloud *c = p->cloud;
-    const struct kei_object *o = kei_objects_get(c->objects, "node", "", p->name);
-    if (o && c->ops.node)
-        kei_info_node(c, o, false, NULL, NULL);
 }
 
 void kei_session_close(struct kei_session *s, const char *why)
@@ -43,20 +41,44 @@ void kei_session_close(struct kei_session *s, const char *why)
     struct kei_peer *p = s->peer;
     kei_log(p->cloud->ctx, KE_LOG_INFO, "cloud", "session of node %s ended: %s", p->name, why);
     session_free(s);
-    if (p->cloud->running)
-        tell_node(p);
+    if (p->node)
+        kei_tell_node(p->cloud, p->node, false);
+}
+
+void kei_session_fail(struct kei_session *s, const char *why)
+{
+    if (s->failed)
+        return;
+    s->failed = true;
+    snprintf(s->why, sizeof s->why, "%s", why);
+    (void)kei_timer_in(&s->keepalive, 0);
 }
 
 static void on_keepalive_missing(struct kei_timer *t)
 {
-    kei_session_close(KEI_OF(t, struct kei_session, keepalive), "no keepalive within 30 s");
+    struct kei_session *s = KEI_OF(t, struct kei_session, keepalive);
+    char why[sizeof s->why] = "no keepalive within 30 s";
+    if (s->failed)
+        memcpy(why, s->why, sizeof why);
+    kei_session_close(s, why);
 }
+
+void kei_session_waits(struct kei_session *s, int by)
+{
+    s->waiting += (uint32_t)by;
+    if (s->waiting == WAITING_MAX && by > 0)
+        kei_stream_pause(kei_ws_stream(s->ws), true);
+    else if (s->waiting == WAITING_MAX / 2 && by < 0)
+        kei_stream_pause(kei_ws_stream(s->ws), false);
+}
+
+/* ---- sending ---- */
 
 int kei_peer_send(struct kei_peer *p, const struct ke_msg *m)
 {
     struct ke_ctx *ctx = p->cloud->ctx;
     struct ke_buf text = {0};
-    if (!p->session)
+    if (!p->session || p->session->failed)
         return kei_fail(ctx, KE_ECLOSED, "node %s is not connected", p->name);
     kei_buf_init(&text, kei_ctx_alloc(ctx));
     /* every key explicit is what all versions read, and what 1.4 needs */
@@ -71,31 +93,51 @@ int kei_peer_send(struct kei_peer *p, const struct ke_msg *m)
     return r;
 }
 
+static int send_reply(struct kei_peer *p, const struct ke_msg *m)
+{
+    if (p->session && !p->session->failed && kei_ws_queued(p->session->ws) > UNREAD_MAX)
+        kei_session_fail(p->session, "it asks and does not read: the limit of unread answers is 4 "
+                                     "MiB");
+    return kei_peer_send(p, m);
+}
+
 struct held {
     struct kei_link link;
     struct ke_msg *msg;
     int64_t due_ms;
 };
 
+static void held_free(struct kei_peer *p, struct held *h)
+{
+    kei_list_remove(&h->link);
+    p->n_held--;
+    ke_msg_unref(h->msg);
+    kei_free(kei_ctx_alloc(p->cloud->ctx), h);
+}
+
+static void held_send(struct kei_peer *p, struct held *h)
+{
+    if (send_reply(p, h->msg) < 0)
+        kei_log(p->cloud->ctx, KE_LOG_WARN, "cloud", "a reply to node %s was not sent: %s", p->name,
+                ke_ctx_error(p->cloud->ctx));
+    held_free(p, h);
+}
+
 int kei_peer_reply(struct kei_peer *p, struct ke_msg *m)
 {
     struct ke_ctx *ctx = p->cloud->ctx;
     if (p->ours || !p->session)
-        return kei_peer_send(p, m);
+        return send_reply(p, m);
     struct held *h = kei_zalloc(kei_ctx_alloc(ctx), sizeof *h);
     if (!h)
         return kei_fail(ctx, KE_ENOMEM, "out of memory for a reply to node %s", p->name);
+    if (p->n_held == HELD_MAX)
+        held_send(p, KEI_OF(p->held.next, struct held, link));
     h->msg = ke_msg_ref(m);
     h->due_ms = ke_ctx_mono_ms(ctx) + REPLY_HOLD_MS;
     kei_list_add_tail(&p->held, &h->link);
+    p->n_held++;
     return kei_timer_armed(&p->held_due) ? 0 : kei_timer_at(&p->held_due, h->due_ms);
-}
-
-static void held_free(struct kei_peer *p, struct held *h)
-{
-    kei_list_remove(&h->link);
-    ke_msg_unref(h->msg);
-    kei_free(kei_ctx_alloc(p->cloud->ctx), h);
 }
 
 void kei_peer_on_held(struct kei_timer *t)
@@ -108,10 +150,7 @@ void kei_peer_on_held(struct kei_timer *t)
             (void)kei_timer_at(t, h->due_ms);
             return;
         }
-        if (kei_peer_send(p, h->msg) < 0)
-            kei_log(p->cloud->ctx, KE_LOG_WARN, "cloud", "a reply to node %s was not sent: %s",
-                    p->name, ke_ctx_error(p->cloud->ctx));
-        held_free(p, h);
+        held_send(p, h);
     }
 }
 
@@ -121,6 +160,8 @@ void kei_peer_replies_drop(struct kei_peer *p)
         held_free(p, KEI_OF(p->held.next, struct held, link));
     kei_timer_stop(&p->held_due);
 }
+
+/* ---- receiving ---- */
 
 /* The dialect shows in the first registration or status message, and is kept with the node. */
 static void learn_dialect(struct kei_peer *p, const struct ke_msg *m)
@@ -149,6 +190,8 @@ static void on_message(void *user, const char *bytes, size_t n)
     struct kei_peer *p = s->peer;
     struct ke_cloud *c = p->cloud;
     struct ke_msg *m = NULL;
+    if (s->failed)
+        return;
     if (ke_msg_decode(&m, c->ctx, bytes, n, kei_err(c->ctx)) < 0) {
         /* as upstream: a peer that cannot form a message is not worth a connection */
         kei_session_close(s, ke_ctx_error(c->ctx));
@@ -168,17 +211,25 @@ static void on_message(void *user, const char *bytes, size_t n)
 static void on_skipped(void *user, uint64_t n, const char *head, size_t head_n)
 {
     struct kei_session *s = user;
-    (void)head;
-    (void)head_n;
-    kei_log(s->peer->cloud->ctx, KE_LOG_ERROR, "cloud",
-            "node %s sent a message of %llu bytes; the limit max_message is %u: it was skipped",
-            s->peer->name, (unsigned long long)n, (unsigned)s->peer->cloud->config.max_message);
+    struct ke_cloud *c = s->peer->cloud;
+    struct kei_msg_view v;
+    struct kei_arena a;
+    kei_arena_init(&a, kei_ctx_alloc(c->ctx), 64u * 1024u);
+    kei_msg_view_head(&v, kei_strn(head, head_n), &a);
+    kei_log(c->ctx, KE_LOG_ERROR, "cloud",
+            "a message of node %s was skipped: %llu bytes, limit max_message %u (id %.*s, %.*s "
+            "%.*s)",
+            s->peer->name, (unsigned long long)n, (unsigned)c->config.max_message, KEI_FMT(v.id),
+            KEI_FMT(v.operation), KEI_FMT(v.resource));
+    kei_arena_free(&a);
 }
 
 static void on_drained(void *user)
 {
     struct kei_session *s = user;
-    kei_deliver_connected(s->peer);
+    if (s->waiting >= WAITING_MAX) /* the stream reads again by itself after a blocked write */
+        kei_stream_pause(kei_ws_stream(s->ws), true);
+    kei_deliver_kick(s->peer);
 }
 
 static void on_closed(void *user, int status, const char *text, uint32_t http_status)
@@ -191,7 +242,11 @@ static void on_closed(void *user, int status, const char *text, uint32_t http_st
 static const struct kei_ws_ops session_ops = {
     .message = on_message, .skipped = on_skipped, .drained = on_drained, .closed = on_closed};
 
-/* A certificate of the new form speaks for its node alone; those up to 1.15 for any, as upstream.
+/* ---- connections ---- */
+
+/*
+ * A certificate of the new form speaks for its node alone. Those up to 1.15 all bear one name and
+ * speak for any node, as they do with upstream's clouds.
  */
 static int check_identity(struct ke_cloud *c, struct kei_http_conn *conn, const char *node)
 {
@@ -209,7 +264,10 @@ static int check_identity(struct ke_cloud *c, struct kei_http_conn *conn, const 
     ke_buf_free(&der);
     if (r < 0)
         return r;
-    if (strncmp(info.cn, "system:node:", 12) == 0 && strcmp(info.cn + 12, node) != 0)
+    if (strcmp(info.cn, KEI_LEGACY_CN) == 0)
+        return 0;
+    if (strncmp(info.cn, KEI_NODE_CN, strlen(KEI_NODE_CN)) != 0 ||
+        strcmp(info.cn + strlen(KEI_NODE_CN), node) != 0)
         return kei_fail(c->ctx, KE_EREFUSED, "certificate of %s does not speak for node %s",
                         info.cn, node);
     return 0;
@@ -231,6 +289,7 @@ static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http
         refuse(conn, 503, "out of memory");
         return;
     }
+    s->peer = p;
     struct kei_stream *stream = kei_http_upgrade(conn, answer);
     if (!stream || kei_ws_accepted(&s->ws, c->ctx, stream, &wc, &session_ops, s) < 0) {
         kei_stream_free(stream);
@@ -242,7 +301,6 @@ static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http
                 p->name);
         session_free(p->session);
     }
-    s->peer = p;
     s->generation = ++c->generation;
     c->sessions++;
     p->session = s;
@@ -251,9 +309,11 @@ static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http
     (void)kei_timer_in(&s->keepalive, KEEPALIVE_MS);
     kei_log(c->ctx, KE_LOG_INFO, "cloud", "node %s connected from %s", p->name,
             kei_stream_peer_name(kei_ws_stream(s->ws)));
-    kei_cloud_push_references(p);
-    kei_deliver_connected(p);
-    tell_node(p);
+    if (ours)
+        kei_push_references(p);
+    kei_deliver_kick(p);
+    if (p->node)
+        kei_tell_node(c, p->node, false);
 }
 
 static void on_request(void *user, struct kei_http_conn *conn, const struct kei_http_head *head,
@@ -261,14 +321,15 @@ static void on_request(void *user, struct kei_http_conn *conn, const struct kei_
 {
     struct ke_cloud *c = user;
     struct ke_buf answer = {0};
+    struct kei_peer *p;
     char node[256];
     (void)body;
     struct ke_str id = kei_http_header(head, "Node_id");
-    snprintf(node, sizeof node, "%.*s", KEI_FMT(id));
+    snprintf(node, sizeof node, "%.*s", (int)(id.n < 255 ? id.n : 255), id.p ? id.p : "");
     kei_buf_init(&answer, kei_ctx_alloc(c->ctx));
-    if (!c->loaded) {
+    if (c->state != KEI_CLOUD_LOADED) {
         refuse(conn, 503, "the cloud is starting");
-    } else if (!kei_dns_subdomain(kei_str(node))) {
+    } else if (id.n > KEI_NODE_NAME_MAX || !kei_dns_subdomain(kei_str(node))) {
         refuse(conn, 400, "header Node_id is missing or no node name");
     } else if (!kei_str_is(kei_http_header(head, "ConnectionUse"), "msg")) {
         refuse(conn, 400, "header ConnectionUse is not msg");
@@ -277,17 +338,20 @@ static void on_request(void *user, struct kei_http_conn *conn, const struct kei_
         refuse(conn, 403, ke_ctx_error(c->ctx));
     } else if (kei_ws_server_handshake(head, &answer, kei_err(c->ctx)) < 0) {
         refuse(conn, 400, ke_ctx_error(c->ctx));
-    } else if (c->sessions >= c->config.max_nodes) {
+    } else if (c->sessions >= c->config.max_nodes &&
+               !((p = kei_peer_get(c, node, false)) && p->session)) {
         kei_log(c->ctx, KE_LOG_ERROR, "cloud", "node %s refused: the limit max_nodes is %u", node,
                 (unsigned)c->config.max_nodes);
         refuse(conn, 503, "too many nodes");
     } else {
         bool ours = kei_str_starts(kei_http_header(head, "User-Agent"), KEI_STR("libkubeedge/"));
-        struct kei_peer *p = kei_peer_get(c, node, true);
-        if (p)
+        p = kei_peer_get(c, node, true);
+        if (p) {
             open_session(c, p, conn, kei_buf_str(&answer), ours);
-        else
+            kei_peer_check(p);
+        } else {
             refuse(conn, 503, "out of memory");
+        }
     }
     ke_buf_free(&answer);
 }
@@ -295,7 +359,7 @@ static void on_request(void *user, struct kei_http_conn *conn, const struct kei_
 static void on_request_closed(void *user, struct kei_http_conn *conn)
 {
     (void)user;
-    (void)conn;
+    (void)conn; /* every request is answered within its call */
 }
 
 int kei_sessions_start(struct ke_cloud *c)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Nodes and leases: registration, status and heartbeat in all dialects. A node touches only what
- * bears its own name. Loop thread.
+ * Nodes: registration, status and heartbeat in all dialects. A node touches only what bears its own
+ * name. Loop thread.
  */
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +10,6 @@
 #include "cloud/cloud_priv.h"
 #include "message/k8s.h"
 
-#define LEASE_NS "kube-node-lease"
 /* What a failed write carries as Object: upstream's edges expect the empty structure. */
 #define EMPTY_NODE                                                                                 \
     "{\"metadata\":{\"creationTimestamp\":null},\"spec\":{},\"status\":{\"daemonEndpoints\":{"     \
@@ -18,29 +17,11 @@
     "\"bootID\":\"\",\"kernelVersion\":\"\",\"osImage\":\"\",\"containerRuntimeVersion\":\"\","    \
     "\"kubeletVersion\":\"\",\"kubeProxyVersion\":\"\",\"operatingSystem\":\"\","                  \
     "\"architecture\":\"\"}}}"
-#define EMPTY_LEASE "{\"metadata\":{\"creationTimestamp\":null},\"spec\":{}}"
-
-static struct ke_str content_of(const struct ke_msg *m)
-{
-    size_t n = 0;
-    const char *p = ke_msg_content(m, &n);
-    return kei_strn(p, n);
-}
-
-static struct kei_object *own_node(struct kei_peer *p)
-{
-    return kei_objects_get(p->cloud->objects, "node", "", p->name);
-}
-
-static void heartbeat(struct kei_peer *p)
-{
-    p->heartbeat_ms = ke_ctx_real_ms(p->cloud->ctx);
-}
 
 static void node_error(struct kei_peer *p, struct ke_msg *m, bool bare, const char *reason,
                        int code, const char *what)
 {
-    char text[512];
+    char text[KE_ERROR_TEXT_MAX + 300];
     snprintf(text, sizeof text, "nodes \"%s\" %s", p->name, what);
     kei_answer_error(p, m, bare, bare ? NULL : EMPTY_NODE, reason, code, bare ? "node" : "nodes",
                      p->name, text);
@@ -52,61 +33,50 @@ static void write_node(struct kei_peer *p, struct ke_msg *m, struct ke_str json,
 {
     struct ke_cloud *c = p->cloud;
     struct kei_request_ctx *q = kei_request_new(p, m, form, version);
-    if (!q) {
-        node_error(p, m, form != KEI_FORM_OBJECT_RESP, "ServiceUnavailable", 503,
-                   "were not stored");
+    int code, r = KE_ENOMEM;
+    if (q && p->node && kei_json_same(json, kei_buf_str(&p->node->json))) {
+        q->as_node = as_node;
+        kei_request_done(q, 0, p->node); /* nothing changed: no new version */
         return;
     }
-    q->as_node = as_node;
-    if (kei_objects_write(c->objects, "node", "", p->name, json, NULL, kei_request_done, q) < 0) {
-        kei_request_done(q, KE_EIO, NULL);
-        kei_log(c->ctx, KE_LOG_ERROR, "cloud", "node %s was not stored: %s", p->name,
-                ke_ctx_error(c->ctx));
+    if (q) {
+        q->as_node = as_node;
+        r = kei_objects_write(c->objects, "node", "", p->name, json, NULL, kei_request_done, q);
     }
+    if (r == 0)
+        return;
+    kei_log(c->ctx, KE_LOG_WARN, "cloud", "node %s was not stored: %s", p->name,
+            ke_ctx_error(c->ctx));
+    if (q)
+        kei_request_free(q);
+    const char *reason = kei_write_reason(r, &code);
+    node_error(p, m, form != KEI_FORM_OBJECT_RESP, reason, code, ke_ctx_error(c->ctx));
 }
 
-static int set_raw(struct ke_buf *b, const char *path, struct ke_str value, struct ke_ctx *ctx)
-{
-    struct ke_buf out = {0};
-    kei_buf_init(&out, kei_ctx_alloc(ctx));
-    int r = kei_json_set(&out, kei_buf_str(b), path, value, kei_err(ctx));
-    if (r < 0) {
-        ke_buf_free(&out);
-        return r;
-    }
-    ke_buf_free(b);
-    *b = out;
-    return 0;
-}
-
-/* A Node as sent, made whole: kind, name, no owner-set version. */
+/* A Node as sent, made whole: kind, and nothing that only the server sets. */
 static int whole_node(struct kei_peer *p, struct ke_str sent, struct ke_buf *out)
 {
+    static const char *const gone[] = {"metadata.deletionTimestamp",
+                                       "metadata.deletionGracePeriodSeconds"};
     struct ke_ctx *ctx = p->cloud->ctx;
-    struct ke_buf name = {0};
-    struct kei_jw w;
-    kei_buf_init(&name, kei_ctx_alloc(ctx));
-    kei_jw_init(&w, &name);
-    kei_jw_str(&w, p->name);
+    struct ke_str none = {0};
     kei_buf_addv(out, sent);
-    int r = kei_buf_ok(out) && kei_buf_ok(&name) ? 0 : KE_ENOMEM;
+    int r = kei_buf_ok(out) ? 0 : kei_fail(ctx, KE_ENOMEM, "out of memory for a Node");
+    for (size_t i = 0; r == 0 && i < 2; i++)
+        r = kei_set_raw(ctx, out, gone[i], none);
     if (r == 0)
-        r = set_raw(out, "metadata.name", kei_buf_str(&name), ctx);
-    if (r == 0)
-        r = set_raw(out, "apiVersion", KEI_STR("\"v1\""), ctx);
-    if (r == 0)
-        r = set_raw(out, "kind", KEI_STR("\"Node\""), ctx);
-    ke_buf_free(&name);
-    return r;
+        r = kei_set_raw(ctx, out, "apiVersion", KEI_STR("\"v1\""));
+    return r < 0 ? r : kei_set_raw(ctx, out, "kind", KEI_STR("\"Node\""));
 }
 
 /* insert NS/node/NODE, and the 1.4 form NS/nodestatus/NODE */
 static void insert_node(struct kei_peer *p, struct ke_msg *m, bool old_form)
 {
+    struct ke_cloud *c = p->cloud;
     struct ke_buf json = {0};
-    char resource[300];
-    heartbeat(p);
-    if (own_node(p)) {
+    char resource[300], text[100];
+    if (p->node) {
+        kei_heartbeat(p);
         snprintf(resource, sizeof resource, "default/node/%.253s", p->name);
         if (old_form)
             kei_answer_ok(p, m, resource, 0);
@@ -114,23 +84,35 @@ static void insert_node(struct kei_peer *p, struct ke_msg *m, bool old_form)
             node_error(p, m, false, "AlreadyExists", 409, "already exists");
         return;
     }
-    kei_buf_init(&json, kei_ctx_alloc(p->cloud->ctx));
-    if (kei_json_type(content_of(m)) != '{' || whole_node(p, content_of(m), &json) < 0) {
+    if (c->nodes >= c->config.max_nodes) {
+        snprintf(text, sizeof text, "is one too many: the limit max_nodes is %u",
+                 (unsigned)c->config.max_nodes);
+        node_error(p, m, old_form, "Forbidden", 403, text);
+        return;
+    }
+    kei_buf_init(&json, kei_ctx_alloc(c->ctx));
+    if (kei_json_type(kei_content(m)) != '{') {
         node_error(p, m, old_form, "BadRequest", 400, "is no valid Node");
-    } else if (old_form) {
-        write_node(p, m, kei_buf_str(&json), KEI_FORM_OK, false, true);
+    } else if (whole_node(p, kei_content(m), &json) < 0) {
+        node_error(p, m, old_form, "ServiceUnavailable", 503, ke_ctx_error(c->ctx));
     } else {
-        write_node(p, m, kei_buf_str(&json), KEI_FORM_OBJECT_RESP, false, false);
+        kei_heartbeat(p);
+        write_node(p, m, kei_buf_str(&json), old_form ? KEI_FORM_OK : KEI_FORM_OBJECT_RESP, false,
+                   old_form);
     }
     ke_buf_free(&json);
 }
 
 static void query_node(struct kei_peer *p, struct ke_msg *m)
 {
-    const struct kei_object *o = own_node(p);
+    struct kei_object *o = p->node;
     char text[512];
-    if (o && o->durable > 0) {
-        kei_answer(p, m, NULL, kei_buf_str(&o->json), o->version);
+    if (o) {
+        struct kei_request_ctx *q = kei_request_new(p, m, KEI_FORM_OBJECT, true);
+        if (q)
+            kei_request_done(q, 0, o);
+        else
+            node_error(p, m, true, "ServiceUnavailable", 503, "was not read");
         return;
     }
     if (p->dialect == KE_DIALECT_1_4)
@@ -139,215 +121,147 @@ static void query_node(struct kei_peer *p, struct ke_msg *m)
     kei_answer_error(p, m, true, NULL, "NotFound", 404, "node", p->name, text);
 }
 
-/* Only labels and annotations are taken from the object that was sent. */
-static void update_node(struct kei_peer *p, struct ke_msg *m)
+/* base with what sent says of labels and annotations */
+static int merge_metadata(struct kei_peer *p, struct ke_str base, struct ke_str sent,
+                          struct ke_buf *out)
 {
     static const char *const parts[] = {"labels", "annotations"};
-    struct kei_object *o = own_node(p);
     struct ke_ctx *ctx = p->cloud->ctx;
-    struct ke_buf patch = {0}, out = {0};
+    struct ke_buf patch = {0};
     struct ke_str meta, part;
     struct kei_jw w;
-    if (!o) {
-        if (p->dialect != KE_DIALECT_1_4)
-            node_error(p, m, true, "NotFound", 404, "not found");
-        return;
-    }
     kei_buf_init(&patch, kei_ctx_alloc(ctx));
-    kei_buf_init(&out, kei_ctx_alloc(ctx));
     kei_jw_init(&w, &patch);
     kei_jw_obj(&w);
     kei_jw_key(&w, "metadata");
     kei_jw_obj(&w);
     for (size_t i = 0; i < 2; i++)
-        if (kei_json_get(content_of(m), "metadata", &meta) && kei_json_get(meta, parts[i], &part) &&
+        if (kei_json_get(sent, "metadata", &meta) && kei_json_get(meta, parts[i], &part) &&
             kei_json_type(part) == '{')
             kei_jw_kraw(&w, parts[i], part);
     kei_jw_obj_end(&w);
     kei_jw_obj_end(&w);
-    if (kei_buf_ok(&patch) &&
-        kei_patch_merge(&out, kei_buf_str(&o->json), kei_buf_str(&patch), kei_err(ctx)) == 0)
+    int r = kei_buf_ok(&patch) ? kei_patch_merge(out, base, kei_buf_str(&patch), kei_err(ctx))
+                               : kei_fail(ctx, KE_ENOMEM, "out of memory for a Node");
+    ke_buf_free(&patch);
+    return r;
+}
+
+/* Only labels and annotations are taken from the object that was sent. */
+static void update_node(struct kei_peer *p, struct ke_msg *m)
+{
+    struct ke_ctx *ctx = p->cloud->ctx;
+    struct ke_buf out = {0};
+    if (!p->node) {
+        if (p->dialect != KE_DIALECT_1_4)
+            node_error(p, m, true, "NotFound", 404, "not found");
+        return;
+    }
+    kei_buf_init(&out, kei_ctx_alloc(ctx));
+    if (merge_metadata(p, kei_buf_str(&p->node->json), kei_content(m), &out) == 0)
         write_node(p, m, kei_buf_str(&out), KEI_FORM_OK, true, false);
     else
         node_error(p, m, true, "BadRequest", 400, "could not be updated");
-    ke_buf_free(&patch);
     ke_buf_free(&out);
 }
 
-/* 1.4: the whole status replaces; a kubelet port that is set stays. */
+/* 1.4: the whole status replaces; a kubelet port that is set stays. Failures are not told to such a
+ * node: it reads any answer as success. */
 static void update_status(struct kei_peer *p, struct ke_msg *m)
 {
-    struct kei_object *o = own_node(p);
+    struct kei_object *o = p->node;
     struct ke_ctx *ctx = p->cloud->ctx;
     struct ke_buf json = {0};
     struct ke_str status, port;
     int64_t number = 0;
-    if (!o || !kei_json_get(content_of(m), "Status", &status) || kei_json_type(status) != '{')
-        return; /* such a node reads any answer as success: silence, as upstream */
-    heartbeat(p);
+    char text[24];
+    if (!o || !kei_json_get(kei_content(m), "Status", &status) || kei_json_type(status) != '{')
+        return;
+    kei_heartbeat(p);
     kei_buf_init(&json, kei_ctx_alloc(ctx));
     kei_buf_addv(&json, kei_buf_str(&o->json));
     bool keep_port = kei_json_path(kei_buf_str(&o->json),
                                    "status.daemonEndpoints.kubeletEndpoint.Port", &port) &&
                      kei_json_i64(port, &number) && number != 0;
-    char text[24];
     snprintf(text, sizeof text, "%lld", (long long)number);
-    int r = kei_buf_ok(&json) ? set_raw(&json, "status", status, ctx) : KE_ENOMEM;
+    int r = kei_buf_ok(&json) ? kei_set_raw(ctx, &json, "status", status) : KE_ENOMEM;
     if (r == 0 && keep_port)
-        r = set_raw(&json, "status.daemonEndpoints.kubeletEndpoint.Port", kei_str(text), ctx);
+        r = kei_set_raw(ctx, &json, "status.daemonEndpoints.kubeletEndpoint.Port", kei_str(text));
     if (r == 0)
         write_node(p, m, kei_buf_str(&json), KEI_FORM_OK, true, true);
     ke_buf_free(&json);
 }
 
-/* The status subresource: whatever the patch says of spec does not count. */
+/* What the status subresource takes of a patched Node: status, labels and annotations. */
+static int take_patched(struct kei_peer *p, struct ke_str patched, struct ke_buf *out)
+{
+    static const char *const parts[] = {"status", "metadata.labels", "metadata.annotations"};
+    struct ke_ctx *ctx = p->cloud->ctx;
+    int r = 0;
+    kei_buf_addv(out, kei_buf_str(&p->node->json));
+    if (!kei_buf_ok(out))
+        return kei_fail(ctx, KE_ENOMEM, "out of memory for a Node");
+    for (size_t i = 0; r == 0 && i < sizeof parts / sizeof parts[0]; i++) {
+        struct ke_str part = {0};
+        if (kei_json_path(patched, parts[i], &part) && kei_json_type(part) != '{')
+            return kei_fail(ctx, KE_EINVAL, "%s of the patched Node is no map", parts[i]);
+        r = kei_set_raw(ctx, out, parts[i], part);
+    }
+    return r;
+}
+
 static void patch_node(struct kei_peer *p, struct ke_msg *m)
 {
-    struct kei_object *o = own_node(p);
+    struct kei_object *o = p->node;
     struct ke_ctx *ctx = p->cloud->ctx;
-    struct ke_buf patch = {0}, out = {0};
-    struct ke_str spec, uid;
-    heartbeat(p);
+    struct ke_buf patch = {0}, patched = {0}, out = {0};
+    struct ke_str uid;
     if (!o) {
         node_error(p, m, false, "NotFound", 404, "not found");
         return;
     }
+    kei_heartbeat(p);
     kei_buf_init(&patch, kei_ctx_alloc(ctx));
+    kei_buf_init(&patched, kei_ctx_alloc(ctx));
     kei_buf_init(&out, kei_ctx_alloc(ctx));
     int r = kei_patch_text(p->cloud, m, &patch);
-    if (r == 0 && kei_json_path(kei_buf_str(&patch), "metadata.uid", &uid) &&
-        !kei_json_str_is(uid, o->uid)) {
+    bool other = r == 0 && kei_json_path(kei_buf_str(&patch), "metadata.uid", &uid) &&
+                 !kei_json_str_is(uid, o->uid);
+    if (r == 0 && !other)
+        r = kei_patch_strategic(&patched, kei_buf_str(&o->json), kei_buf_str(&patch), kei_err(ctx));
+    if (r == 0 && !other)
+        r = take_patched(p, kei_buf_str(&patched), &out);
+    if (other)
         node_error(p, m, false, "Conflict", 409, "has another uid");
-        goto out;
-    }
-    if (r == 0)
-        r = kei_patch_strategic(&out, kei_buf_str(&o->json), kei_buf_str(&patch), kei_err(ctx));
-    if (r == 0 && kei_json_get(kei_buf_str(&o->json), "spec", &spec))
-        r = set_raw(&out, "spec", spec, ctx);
-    if (r < 0)
+    else if (r == KE_ENOMEM)
+        node_error(p, m, false, "ServiceUnavailable", 503, ke_ctx_error(ctx));
+    else if (r < 0)
         node_error(p, m, false, "BadRequest", 400, "could not be patched");
     else
         write_node(p, m, kei_buf_str(&out), KEI_FORM_OBJECT_RESP, true, false);
-out:
     ke_buf_free(&patch);
+    ke_buf_free(&patched);
     ke_buf_free(&out);
-}
-
-/* ---- leases ---- */
-
-static void lease_error(struct kei_peer *p, struct ke_msg *m, const char *empty, const char *reason,
-                        int code, const char *what)
-{
-    char text[512];
-    snprintf(text, sizeof text, "lease.coordination.k8s.io \"%s\" %s", p->name, what);
-    kei_answer_error(p, m, false, empty, reason, code, "lease", p->name, text);
-}
-
-static void write_lease(struct kei_peer *p, struct ke_msg *m)
-{
-    struct ke_cloud *c = p->cloud;
-    struct ke_buf json = {0};
-    struct kei_request_ctx *q = kei_request_new(p, m, KEI_FORM_OBJECT_RESP, false);
-    kei_buf_init(&json, kei_ctx_alloc(c->ctx));
-    kei_buf_addv(&json, content_of(m));
-    int r = q && kei_buf_ok(&json) ? 0 : KE_ENOMEM;
-    if (r == 0)
-        r = set_raw(&json, "apiVersion", KEI_STR("\"coordination.k8s.io/v1\""), c->ctx);
-    if (r == 0)
-        r = set_raw(&json, "kind", KEI_STR("\"Lease\""), c->ctx);
-    if (r == 0) {
-        r = kei_objects_write(c->objects, "lease", LEASE_NS, p->name, kei_buf_str(&json), NULL,
-                              kei_request_done, q);
-        if (r == 0)
-            q = NULL;
-    }
-    if (q)
-        kei_request_free(q);
-    if (r < 0)
-        lease_error(p, m, EMPTY_LEASE, "ServiceUnavailable", 503, "was not stored");
-    ke_buf_free(&json);
-}
-
-/* An API server refuses it; edges that lost their Node send it and count on the refusal. */
-static bool owner_without_uid(struct ke_str lease)
-{
-    struct ke_str owners, key, owner, uid;
-    if (!kei_json_path(lease, "metadata.ownerReferences", &owners))
-        return false;
-    for (size_t it = 0; kei_json_next(owners, &it, &key, &owner);)
-        if (!kei_json_get(owner, "uid", &uid) || kei_json_str_is(uid, ""))
-            return true;
-    return false;
-}
-
-static bool version_is(struct ke_str lease, int64_t version)
-{
-    struct ke_str text;
-    int64_t v = 0;
-    if (!kei_json_path(lease, "metadata.resourceVersion", &text) || text.n < 3)
-        return true; /* none given: no condition */
-    return kei_str_i64(kei_strn(text.p + 1, text.n - 2), &v) && v == version;
-}
-
-static void lease(struct kei_peer *p, struct ke_msg *m, const struct kei_resource *r)
-{
-    const char *op = ke_msg_operation(m);
-    struct kei_object *o = kei_objects_get(p->cloud->objects, "lease", LEASE_NS, p->name);
-    struct ke_str name;
-    if (!kei_str_is(r->name, p->name)) { /* also the empty name of an upstream edge gone astray */
-        lease_error(p, m, EMPTY_LEASE, "Forbidden", 403, "is the only one this node may touch");
-        return;
-    }
-    if (strcmp(op, "query") == 0) {
-        if (o && o->durable > 0) {
-            struct kei_request_ctx *q = kei_request_new(p, m, KEI_FORM_OBJECT_RESP, false);
-            if (q)
-                kei_request_done(q, 0, o);
-        } else {
-            lease_error(p, m, NULL, "NotFound", 404, "not found");
-        }
-    } else if (kei_json_type(content_of(m)) != '{' ||
-               !kei_json_path(content_of(m), "metadata.name", &name) ||
-               !kei_json_str_is(name, p->name)) {
-        lease_error(p, m, EMPTY_LEASE, "BadRequest", 400, "is not what was sent");
-    } else if (strcmp(op, "insert") == 0 && o) {
-        lease_error(p, m, EMPTY_LEASE, "AlreadyExists", 409, "already exists");
-    } else if (strcmp(op, "insert") == 0 && owner_without_uid(content_of(m))) {
-        lease_error(
-            p, m, EMPTY_LEASE, "Invalid", 422,
-            "is invalid: metadata.ownerReferences.uid: Invalid value: \"\": uid must not be "
-            "empty");
-    } else if (strcmp(op, "update") == 0 && !o) {
-        lease_error(p, m, EMPTY_LEASE, "NotFound", 404, "not found");
-    } else if (strcmp(op, "update") == 0 && !version_is(content_of(m), o->version)) {
-        lease_error(p, m, EMPTY_LEASE, "Conflict", 409, "has been modified; read it again");
-    } else {
-        heartbeat(p);
-        write_lease(p, m);
-    }
 }
 
 void kei_upstream_node(struct kei_peer *p, struct ke_msg *m, const struct kei_resource *r)
 {
     const char *op = ke_msg_operation(m);
-    if (kei_str_is(r->type, "lease")) {
-        lease(p, m, r);
-        return;
-    }
+    bool status = kei_str_is(r->type, "nodestatus"), patch = kei_str_is(r->type, "nodepatch");
     if (!kei_str_is(r->name, p->name)) {
-        node_error(p, m, strcmp(op, "insert") != 0 && strcmp(op, "patch") != 0, "Forbidden", 403,
-                   "is the only one this node may touch");
+        if (p->dialect != KE_DIALECT_1_4)
+            node_error(p, m, !patch && strcmp(op, "insert") != 0, "Forbidden", 403,
+                       "is the only one this node may touch");
         return;
     }
-    bool status = kei_str_is(r->type, "nodestatus");
-    if (strcmp(op, "insert") == 0)
+    if (strcmp(op, "insert") == 0 && !patch)
         insert_node(p, m, status);
-    else if (strcmp(op, "query") == 0)
+    else if (strcmp(op, "query") == 0 && !patch)
         query_node(p, m);
-    else if (strcmp(op, "patch") == 0 && kei_str_is(r->type, "nodepatch"))
+    else if (strcmp(op, "patch") == 0 && patch)
         patch_node(p, m);
     else if (strcmp(op, "update") == 0 && status)
         update_status(p, m);
-    else if (strcmp(op, "update") == 0)
+    else if (strcmp(op, "update") == 0 && !patch)
         update_node(p, m);
 }

@@ -12,6 +12,7 @@
 
 #define EMPTY_POD                                                                                  \
     "{\"metadata\":{\"creationTimestamp\":null},\"spec\":{\"containers\":null},\"status\":{}}"
+#define MIRRORS_MAX 200 /* pods of a node: what a kubelet takes at most, generously */
 
 struct where {
     const char *ns, *name; /* in the arena */
@@ -26,33 +27,30 @@ static bool where_init(struct where *w, struct kei_peer *p, const struct kei_res
     return w->ns && w->name;
 }
 
-static struct ke_str content_of(const struct ke_msg *m)
-{
-    size_t n = 0;
-    const char *p = ke_msg_content(m, &n);
-    return kei_strn(p, n);
-}
-
 /* The pod, if it is bound to this node. */
 static struct kei_object *own_pod(struct kei_peer *p, const char *ns, const char *name)
 {
-    struct kei_arena a;
     struct kei_object *o = kei_objects_get(p->cloud->objects, "pod", ns, name);
-    if (!o)
-        return NULL;
-    kei_arena_init(&a, kei_ctx_alloc(p->cloud->ctx), 0);
-    if (strcmp(kei_pod_node(o, &a), p->name) != 0)
-        o = NULL;
-    kei_arena_free(&a);
-    return o;
+    const struct kei_pod_note *note = o ? o->note : NULL;
+    return note && note->peer == p ? o : NULL;
 }
 
 static void pod_error(struct kei_peer *p, struct ke_msg *m, bool bare, const char *name,
                       const char *reason, int code, const char *what)
 {
-    char text[512];
+    char text[KE_ERROR_TEXT_MAX + 300];
     snprintf(text, sizeof text, "pods \"%.253s\" %s", name, what);
     kei_answer_error(p, m, bare, bare ? NULL : EMPTY_POD, reason, code, "pods", name, text);
+}
+
+static void not_stored(struct kei_peer *p, struct ke_msg *m, bool bare, const char *name,
+                       int status)
+{
+    int code;
+    const char *reason = kei_write_reason(status, &code), *text = ke_ctx_error(p->cloud->ctx);
+    kei_log(p->cloud->ctx, KE_LOG_WARN, "cloud", "pod %.253s of node %s was not stored: %s", name,
+            p->name, text);
+    pod_error(p, m, bare, name, reason, code, text);
 }
 
 /* Deleting, finished, and nothing runs any more: then a 1.4 node has said all it will say. */
@@ -72,25 +70,58 @@ static bool ended(struct ke_str pod)
     return true;
 }
 
+/* silent: nothing is answered, not even failures */
 static void write_pod(struct kei_peer *p, struct ke_msg *m, struct kei_object *o,
                       struct ke_str json, int form, bool version)
 {
     struct ke_cloud *c = p->cloud;
     struct kei_request_ctx *q = kei_request_new(p, m, form, version);
-    if (!q) {
-        pod_error(p, m, form != KEI_FORM_OBJECT_RESP, o->name, "ServiceUnavailable", 503,
-                  "was not stored");
+    bool bare = form != KEI_FORM_OBJECT_RESP;
+    int64_t base = o->version;
+    int r = q ? 0 : kei_fail(c->ctx, KE_ENOMEM, "out of memory for pod %s/%s", o->ns, o->name);
+    if (q && kei_json_same(json, kei_buf_str(&o->json))) {
+        kei_request_done(q, 0, o); /* nothing changed: no new version */
         return;
     }
-    if (kei_objects_write(c->objects, "pod", o->ns, o->name, json, NULL, kei_request_done, q) < 0) {
-        kei_log(c->ctx, KE_LOG_ERROR, "cloud", "pod %s/%s was not stored: %s", o->ns, o->name,
-                ke_ctx_error(c->ctx));
-        kei_request_done(q, KE_EIO, NULL);
+    if (r == 0)
+        r = kei_objects_write(c->objects, "pod", o->ns, o->name, json, NULL, kei_request_done, q);
+    if (r < 0) {
+        if (q)
+            kei_request_free(q);
+        if (form != KEI_FORM_SILENT)
+            not_stored(p, m, bare, o->name, r);
         return;
     }
-    /* our own node keeps the status it reported; only upstream's wants it back */
-    if (p->ours && p->dialect != KE_DIALECT_1_4)
-        kei_deliver_known(p, o);
+    if (p->ours) { /* our own node keeps the status it reported; only upstream's wants it back */
+        q->base = base;
+        q->written = o->version;
+    }
+}
+
+/* A pod that the node has and should not have. */
+static void stray(struct kei_peer *p, struct ke_msg *m, const char *ns, const char *name,
+                  struct ke_str uid)
+{
+    char text[KEI_UID_MAX + 2] = "";
+    size_t n = kei_json_copy(text, sizeof text, uid);
+    const struct kei_object *going = kei_objects_any(p->cloud->objects, "pod", ns, name);
+    bool silent = p->dialect == KE_DIALECT_1_4;
+    if (n == 0 || n > KEI_UID_MAX || !kei_dns_subdomain(kei_str(text)) ||
+        !kei_dns_label(kei_str(ns)) || !kei_dns_subdomain(kei_str(name))) {
+        if (!silent)
+            pod_error(p, m, true, name, "BadRequest", 400, "bears no valid name and uid");
+        return;
+    }
+    /* one that is being removed here is told of when that is durable */
+    if (!going || strcmp(going->uid, text) != 0) {
+        int r = kei_deliver_stray(p, ns, name, text);
+        if (r < 0 && !silent) {
+            pod_error(p, m, true, name, "TooManyRequests", 429, ke_ctx_error(p->cloud->ctx));
+            return;
+        }
+    }
+    if (!silent)
+        kei_answer_ok(p, m, NULL, 0);
 }
 
 /* One element of podstatus: {"UID","Name","Status"} */
@@ -100,31 +131,34 @@ static void pod_status(struct kei_peer *p, struct ke_msg *m, const char *ns, con
     struct ke_ctx *ctx = p->cloud->ctx;
     struct ke_str uid, status;
     struct ke_buf json = {0};
-    struct kei_arena a;
     struct kei_object *o = own_pod(p, ns, name);
     bool silent = p->dialect == KE_DIALECT_1_4;
     if (!kei_json_get(item, "UID", &uid) || !kei_json_get(item, "Status", &status) ||
         kei_json_type(status) != '{') {
-        pod_error(p, m, true, name, "BadRequest", 400, "status is not {UID, Name, Status}");
+        if (!silent)
+            pod_error(p, m, true, name, "BadRequest", 400, "status is not {UID, Name, Status}");
         return;
     }
     if (!o || !kei_json_str_is(uid, o->uid)) {
-        kei_arena_init(&a, kei_ctx_alloc(ctx), 0);
-        const char *text = kei_json_strdup(uid, &a);
-        kei_deliver_gone(p, "pod", ns, name, text ? text : "");
-        kei_arena_free(&a);
-        if (!silent)
-            kei_answer_ok(p, m, NULL, 0);
+        stray(p, m, ns, name, uid);
         return;
     }
     kei_buf_init(&json, kei_ctx_alloc(ctx));
     int r = kei_json_set(&json, kei_buf_str(&o->json), "status", status, kei_err(ctx));
-    if (r < 0)
-        pod_error(p, m, true, name, "InternalError", 500, "was not stored");
-    else
+    if (r < 0 && !silent)
+        not_stored(p, m, true, name, r);
+    if (r == 0 && ended(kei_buf_str(&json))) {
+        struct kei_request_ctx *q =
+            kei_request_new(p, m, silent ? KEI_FORM_SILENT : KEI_FORM_OK, false);
+        if (!q || kei_objects_remove(p->cloud->objects, o, kei_request_done, q) < 0) {
+            if (q)
+                kei_request_free(q);
+            if (!silent)
+                not_stored(p, m, true, name, KE_ENOMEM);
+        }
+    } else if (r == 0) {
         write_pod(p, m, o, kei_buf_str(&json), silent ? KEI_FORM_SILENT : KEI_FORM_OK, false);
-    if (r == 0 && ended(kei_buf_str(&json)))
-        (void)kei_objects_remove(p->cloud->objects, o, NULL, NULL);
+    }
     ke_buf_free(&json);
 }
 
@@ -134,7 +168,7 @@ static void pod_status_list(struct kei_peer *p, struct ke_msg *m, const char *ns
     struct ke_str key, item, name;
     struct kei_arena a;
     kei_arena_init(&a, kei_ctx_alloc(p->cloud->ctx), 0);
-    for (size_t it = 0; kei_json_next(content_of(m), &it, &key, &item);) {
+    for (size_t it = 0; kei_json_next(kei_content(m), &it, &key, &item);) {
         if (!kei_json_get(item, "Name", &name))
             continue;
         const char *text = kei_json_strdup(name, &a);
@@ -150,7 +184,7 @@ static void pod_patch(struct kei_peer *p, struct ke_msg *m, const struct where *
     struct ke_ctx *ctx = p->cloud->ctx;
     struct kei_object *o = own_pod(p, w->ns, w->name);
     struct ke_buf patch = {0}, whole = {0}, json = {0};
-    struct ke_str uid, status;
+    struct ke_str uid, status = {0};
     if (!o) {
         pod_error(p, m, false, w->name, "NotFound", 404, "not found");
         return;
@@ -159,21 +193,21 @@ static void pod_patch(struct kei_peer *p, struct ke_msg *m, const struct where *
     kei_buf_init(&whole, kei_ctx_alloc(ctx));
     kei_buf_init(&json, kei_ctx_alloc(ctx));
     int r = kei_patch_text(p->cloud, m, &patch);
-    if (r == 0)
+    bool other = r == 0 && kei_json_path(kei_buf_str(&patch), "metadata.uid", &uid) &&
+                 !kei_json_str_is(uid, o->uid);
+    if (r == 0 && !other)
         r = kei_patch_strategic(&whole, kei_buf_str(&o->json), kei_buf_str(&patch), kei_err(ctx));
-    if (r == 0 && kei_json_path(kei_buf_str(&patch), "metadata.uid", &uid) &&
-        !kei_json_str_is(uid, o->uid)) {
+    if (r == 0 && !other &&
+        (!kei_json_get(kei_buf_str(&whole), "status", &status) || kei_json_type(status) != '{'))
+        r = kei_fail(ctx, KE_EINVAL, "patch of pod %s/%s leaves no status", w->ns, w->name);
+    if (r == 0 && !other)
+        r = kei_json_set(&json, kei_buf_str(&o->json), "status", status, kei_err(ctx));
+    if (other)
         pod_error(p, m, false, w->name, "Conflict", 409, "has another uid");
-    } else if (r < 0 || !kei_json_get(kei_buf_str(&whole), "status", &status) ||
-               kei_json_set(&json, kei_buf_str(&o->json), "status", status, kei_err(ctx)) < 0) {
-        pod_error(p, m, false, w->name, "BadRequest", 400, "could not be patched");
-    } else if (kei_json_same(kei_buf_str(&json), kei_buf_str(&o->json))) {
-        struct kei_request_ctx *q = kei_request_new(p, m, KEI_FORM_OBJECT_RESP, true);
-        if (q)
-            kei_request_done(q, 0, o); /* nothing changed: no new version */
-    } else {
+    else if (r < 0)
+        not_stored(p, m, false, w->name, r);
+    else
         write_pod(p, m, o, kei_buf_str(&json), KEI_FORM_OBJECT_RESP, true);
-    }
     ke_buf_free(&patch);
     ke_buf_free(&whole);
     ke_buf_free(&json);
@@ -184,22 +218,43 @@ static void pod_patch(struct kei_peer *p, struct ke_msg *m, const struct where *
 static void pod_delete(struct kei_peer *p, struct ke_msg *m, const struct where *w)
 {
     struct kei_object *o = own_pod(p, w->ns, w->name);
-    struct ke_str content = content_of(m), uid = {0};
+    struct ke_str content = kei_content(m), uid = {0};
+    bool silent = p->dialect == KE_DIALECT_1_4;
     if (kei_json_type(content) == '"')
         uid = content;
     else if (!kei_json_path(content, "preconditions.uid", &uid))
         uid = (struct ke_str){0};
     if (!o || (uid.p && !kei_json_str_is(uid, o->uid))) {
-        kei_answer_ok(p, m, NULL, 0);
+        if (!silent)
+            kei_answer_ok(p, m, NULL, 0);
         return;
     }
     struct kei_request_ctx *q =
-        kei_request_new(p, m, p->dialect == KE_DIALECT_1_4 ? KEI_FORM_SILENT : KEI_FORM_OK, false);
-    if (!q || kei_objects_remove(p->cloud->objects, o, kei_request_done, q) < 0) {
+        kei_request_new(p, m, silent ? KEI_FORM_SILENT : KEI_FORM_OK, false);
+    int r = q ? kei_objects_remove(p->cloud->objects, o, kei_request_done, q)
+              : kei_fail(p->cloud->ctx, KE_ENOMEM, "out of memory for pod %s", w->name);
+    if (r < 0) {
         if (q)
             kei_request_free(q);
-        pod_error(p, m, true, w->name, "ServiceUnavailable", 503, "was not removed");
+        if (!silent)
+            not_stored(p, m, true, w->name, r);
     }
+}
+
+/* What a node sends as a pod of its own, made whole. */
+static int whole_pod(struct kei_peer *p, struct ke_str sent, struct ke_buf *out)
+{
+    static const char *const gone[] = {"metadata.deletionTimestamp",
+                                       "metadata.deletionGracePeriodSeconds"};
+    struct ke_ctx *ctx = p->cloud->ctx;
+    struct ke_str none = {0};
+    kei_buf_addv(out, sent);
+    int r = kei_buf_ok(out) ? 0 : kei_fail(ctx, KE_ENOMEM, "out of memory for a pod");
+    for (size_t i = 0; r == 0 && i < 2; i++)
+        r = kei_set_raw(ctx, out, gone[i], none);
+    if (r == 0)
+        r = kei_set_raw(ctx, out, "apiVersion", KEI_STR("\"v1\""));
+    return r < 0 ? r : kei_set_raw(ctx, out, "kind", KEI_STR("\"Pod\""));
 }
 
 /* A mirror pod; it must be this node's. */
@@ -207,21 +262,34 @@ static void pod_insert(struct kei_peer *p, struct ke_msg *m, const struct where 
 {
     struct ke_cloud *c = p->cloud;
     struct ke_str node;
+    struct ke_buf json = {0};
     if (kei_objects_get(c->objects, "pod", w->ns, w->name)) {
         pod_error(p, m, false, w->name, "AlreadyExists", 409, "already exists");
         return;
     }
-    if (!kei_json_path(content_of(m), "spec.nodeName", &node) || !kei_json_str_is(node, p->name)) {
+    if (!kei_dns_label(kei_str(w->ns)) || !kei_dns_subdomain(kei_str(w->name)) ||
+        !kei_json_path(kei_content(m), "spec.nodeName", &node) || !kei_json_str_is(node, p->name)) {
         pod_error(p, m, false, w->name, "Forbidden", 403, "is not for this node");
         return;
     }
+    if (p->n_pods >= MIRRORS_MAX) {
+        pod_error(p, m, false, w->name, "Forbidden", 403,
+                  "is one too many: the limit is 200 pods of a node");
+        return;
+    }
     struct kei_request_ctx *q = kei_request_new(p, m, KEI_FORM_OBJECT_RESP, false);
-    if (!q || kei_objects_write(c->objects, "pod", w->ns, w->name, content_of(m), NULL,
-                                kei_request_done, q) < 0) {
+    kei_buf_init(&json, kei_ctx_alloc(c->ctx));
+    int r = q ? whole_pod(p, kei_content(m), &json)
+              : kei_fail(c->ctx, KE_ENOMEM, "out of memory for a pod");
+    if (r == 0)
+        r = kei_objects_write(c->objects, "pod", w->ns, w->name, kei_buf_str(&json), NULL,
+                              kei_request_done, q);
+    if (r < 0) {
         if (q)
             kei_request_free(q);
-        pod_error(p, m, false, w->name, "ServiceUnavailable", 503, "was not stored");
+        not_stored(p, m, false, w->name, r);
     }
+    ke_buf_free(&json);
 }
 
 void kei_upstream_pod(struct kei_peer *p, struct ke_msg *m, const struct kei_resource *r)
@@ -233,10 +301,10 @@ void kei_upstream_pod(struct kei_peer *p, struct ke_msg *m, const struct kei_res
         return;
     }
     if (kei_str_is(r->type, "podstatus") && strcmp(op, "update") == 0) {
-        if (kei_json_type(content_of(m)) == '[')
+        if (kei_json_type(kei_content(m)) == '[')
             pod_status_list(p, m, w.ns);
         else
-            pod_status(p, m, w.ns, w.name, content_of(m));
+            pod_status(p, m, w.ns, w.name, kei_content(m));
     } else if (kei_str_is(r->type, "podpatch") && strcmp(op, "patch") == 0) {
         pod_patch(p, m, &w);
     } else if (kei_str_is(r->type, "pod") && strcmp(op, "delete") == 0) {
