@@ -133,7 +133,6 @@ int main(int argc, char **argv)
     struct ke_node_config c;
     struct ke_ctx *ctx;
     struct ke_node *node = NULL;
-
     if (argc < 5 || ke_ctx_new(&ctx, NULL, NULL) < 0)
         return 2;
     table.container_create = create, table.container_start = start, table.container_stop = stop;
