@@ -206,6 +206,7 @@ static int finish(struct kei_cert **ret, struct kei_crypto *c, X509 *x, bool ok,
         r = kei_ossl_error(err, KE_ECERT, "%s could not be signed", what);
     OPENSSL_free(der);
     ERR_clear_error();
+    kei_crypto_leave(c);
     return r;
 }
 

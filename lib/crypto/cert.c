@@ -161,6 +161,7 @@ int kei_cert_verify(const struct kei_cert *x, const struct kei_cert *ca, bool cl
     X509_STORE_CTX_free(sc);
     X509_STORE_free(store);
     ERR_clear_error();
+    kei_crypto_leave(x->c);
     return r;
 }
 

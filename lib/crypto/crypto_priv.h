@@ -48,11 +48,19 @@ struct kei_cert {
  * queue of OpenSSL errors. Returns the code.
  */
 int kei_ossl_error(struct ke_error *err, int code, const char *fmt, ...) KE_PRINTF(3, 4);
+/*
+ * To be called at the end of whatever may have used randomness. OpenSSL keeps generators per thread
+ * and context; one that outlived the context would crash its thread when that ends, and the
+ * context may be freed by another thread than the one that ran it. Making one anew takes
+ * microseconds.
+ */
+void kei_crypto_leave(struct kei_crypto *c);
 
 /* ---- handle.c ---- */
 /* A key that stays where the provider keeps it. KE_ENOTSUP, KE_EKEY, KE_ELIMIT, KE_ENOMEM */
 int kei_handle_open(EVP_PKEY **ret, struct kei_crypto *c, const char *provider, const char *uri,
                     struct ke_error *err);
+void kei_modules_leave(struct kei_crypto *c);
 void kei_modules_free(struct kei_crypto *c);
 
 /* ---- fixed.c ---- */

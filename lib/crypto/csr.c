@@ -41,6 +41,7 @@ int kei_csr_make(struct ke_buf *out, const struct kei_key *k, const char *org, c
     OPENSSL_free(der);
     X509_REQ_free(req);
     ERR_clear_error();
+    kei_crypto_leave(k->c);
     return r;
 }
 
@@ -101,6 +102,7 @@ int kei_csr_read(X509_REQ **ret, struct kei_crypto *c, struct ke_str der, struct
     else
         r = check(req, c, err);
     ERR_clear_error();
+    kei_crypto_leave(c);
     if (r < 0) {
         X509_REQ_free(req);
         return r;

@@ -356,6 +356,12 @@ static void module_free(const struct ke_alloc *a, struct kei_module *m)
     kei_free(a, m);
 }
 
+void kei_modules_leave(struct kei_crypto *c)
+{
+    for (uint32_t i = 0; i < c->n_modules; i++)
+        OPENSSL_thread_stop_ex(c->modules[i]->lib);
+}
+
 void kei_modules_free(struct kei_crypto *c)
 {
     while (c->n_modules > 0)
@@ -468,6 +474,7 @@ int kei_handle_open(EVP_PKEY **ret, struct kei_crypto *c, const char *provider, 
         r = kei_ossl_error(err, KE_EKEY, "the key at %s does not tell its public half", uri);
     EVP_PKEY_free(remote.key); /* the handle has its own reference */
     ERR_clear_error();
+    kei_crypto_leave(c);
     *ret = key;
     return r;
 }

@@ -31,6 +31,7 @@ int kei_key_new_p256(struct kei_key **ret, struct kei_crypto *c, struct ke_error
 {
     ERR_clear_error();
     EVP_PKEY *p = EVP_PKEY_Q_keygen(c->lib, NULL, "EC", "P-256");
+    kei_crypto_leave(c);
     if (!p)
         return kei_ossl_error(err, KE_EKEY, "a P-256 key could not be made");
     return wrap(ret, c, p, err);
@@ -52,6 +53,7 @@ int kei_key_from_der(struct kei_key **ret, struct kei_crypto *c, struct ke_str d
                               "the private key is neither SEC1, PKCS#1 nor PKCS#8 (DER)");
     size_t used = (size_t)(p - (const unsigned char *)der.p);
     ERR_clear_error(); /* of the forms that were tried before the right one */
+    kei_crypto_leave(c);
     if (used != der.n) {
         EVP_PKEY_free(key);
         return kei_error(err, KE_EKEY, "the private key is followed by %zu other bytes",

@@ -64,6 +64,12 @@ int kei_crypto_get(struct ke_ctx *ctx, struct kei_crypto **ret)
     return 0;
 }
 
+void kei_crypto_leave(struct kei_crypto *c)
+{
+    OPENSSL_thread_stop_ex(c->lib);
+    kei_modules_leave(c);
+}
+
 /* The reason that is worth telling: the first error of the queue, unless memory ran out. */
 static int take_reason(int code, char *text, size_t n)
 {

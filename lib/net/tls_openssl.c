@@ -31,6 +31,7 @@
 struct kei_tls_config {
     uint32_t refs;
     struct ke_ctx *ctx;
+    struct kei_crypto *crypto;
     SSL_CTX *ssl;
     BIO_METHOD *bio;
     bool server, verify_peer, own_cert;
@@ -205,8 +206,7 @@ static void set_verify(struct kei_tls_config *t, const struct kei_tls_options *o
 static int config_open(struct kei_tls_config *t, const struct kei_tls_options *o)
 {
     struct ke_error *err = kei_err(t->ctx);
-    struct kei_crypto *c;
-    int r = kei_crypto_get(t->ctx, &c);
+    int r = kei_crypto_get(t->ctx, &t->crypto);
     if (r < 0)
         return r;
     if (o->verify_name) {
@@ -216,7 +216,8 @@ static int config_open(struct kei_tls_config *t, const struct kei_tls_options *o
     }
     ERR_clear_error();
     t->bio = bio_method_new();
-    t->ssl = SSL_CTX_new_ex(c->lib, NULL, o->server ? TLS_server_method() : TLS_client_method());
+    t->ssl =
+        SSL_CTX_new_ex(t->crypto->lib, NULL, o->server ? TLS_server_method() : TLS_client_method());
     if (!t->bio || !t->ssl || !set_common(t->ssl))
         return kei_ossl_error(err, KE_ETLS, "the TLS settings could not be made");
     if (!set_identities(t->ssl, o))
@@ -243,6 +244,8 @@ int kei_tls_config_new(struct kei_tls_config **ret, struct ke_ctx *ctx,
     t->now = o->now;
     t->now_user = o->now_user;
     r = config_open(t, o);
+    if (t->crypto)
+        kei_crypto_leave(t->crypto);
     if (r < 0) {
         kei_tls_config_unref(t);
         return r;
@@ -418,6 +421,7 @@ int kei_tls_new(struct kei_tls **ret, struct kei_tls_config *t, const char *host
     s->io = *io;
     int r = engine_open(s, host, err);
     ERR_clear_error();
+    kei_crypto_leave(t->crypto);
     if (r < 0) {
         kei_tls_free(s);
         return r;
@@ -450,11 +454,11 @@ int kei_tls_handshake(struct kei_tls *s, struct ke_error *err)
         return failed_before(err);
     ERR_clear_error();
     int r = SSL_do_handshake(s->ssl);
-    if (r != 1)
-        return outcome(s, r, err);
-    s->open = true;
+    s->open = r == 1;
+    r = s->open ? 0 : outcome(s, r, err);
     ERR_clear_error();
-    return 0;
+    kei_crypto_leave(s->conf->crypto);
+    return r;
 }
 
 int kei_tls_read(struct kei_tls *s, void *p, size_t n, size_t *ret_n, struct ke_error *err)
@@ -462,11 +466,13 @@ int kei_tls_read(struct kei_tls *s, void *p, size_t n, size_t *ret_n, struct ke_
     if (s->failed || !s->open)
         return failed_before(err);
     ERR_clear_error();
-    if (n > 0 && SSL_read_ex(s->ssl, p, n, ret_n) != 1)
-        return outcome(s, 0, err);
-    if (n == 0)
+    if (n == 0) {
         *ret_n = 0;
-    return 0;
+        return 0;
+    }
+    int r = SSL_read_ex(s->ssl, p, n, ret_n) == 1 ? 0 : outcome(s, 0, err);
+    kei_crypto_leave(s->conf->crypto);
+    return r;
 }
 
 int kei_tls_write(struct kei_tls *s, const void *p, size_t n, size_t *ret_n, struct ke_error *err)
@@ -474,11 +480,13 @@ int kei_tls_write(struct kei_tls *s, const void *p, size_t n, size_t *ret_n, str
     if (s->failed || !s->open)
         return failed_before(err);
     ERR_clear_error();
-    if (n > 0 && SSL_write_ex(s->ssl, p, n, ret_n) != 1)
-        return outcome(s, 0, err);
-    if (n == 0)
+    if (n == 0) {
         *ret_n = 0;
-    return 0;
+        return 0;
+    }
+    int r = SSL_write_ex(s->ssl, p, n, ret_n) == 1 ? 0 : outcome(s, 0, err);
+    kei_crypto_leave(s->conf->crypto);
+    return r;
 }
 
 void kei_tls_shutdown(struct kei_tls *s)
@@ -488,6 +496,7 @@ void kei_tls_shutdown(struct kei_tls *s)
     ERR_clear_error();
     SSL_shutdown(s->ssl);
     ERR_clear_error();
+    kei_crypto_leave(s->conf->crypto);
 }
 
 int kei_tls_peer_cert(struct kei_tls *s, struct ke_buf *out)

@@ -4,6 +4,7 @@
 
 #include <openssl/evp.h>
 #include <openssl/provider.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include "base/codec.h"
@@ -339,6 +340,107 @@ static void test_ossl_no_memory(void **state)
     fixture_fini(&f);
 }
 
+/* ---- threads: the one that used it may end before or after the context does ---- */
+
+struct user {
+    struct fixture *f;
+    struct pki *p;
+    int what;
+    pthread_mutex_t mu;
+    pthread_cond_t cond;
+    bool used, may_end;
+};
+
+#define USES 6
+
+static void use(struct user *u)
+{
+    /* without its public half, so that this has to be computed */
+    static const uint8_t half[] = {0x30, 0x31, 2,    1,    1,    4,    0x20, 0x62, 0x1d, 0x4b, 0x31,
+                                   0x57, 0xb2, 0x6a, 0x70, 0x8f, 0x37, 0xc5, 0x0f, 0x96, 0x0f, 0x43,
+                                   0x68, 0x8c, 0xe9, 0xdc, 0x8d, 0xb1, 0xe2, 0x40, 0x70, 0xce, 0x7d,
+                                   0x27, 0x0f, 0xcd, 0xad, 0xf9, 0xcf, 0xa0, 0x0a, 0x06, 0x08, 0x2a,
+                                   0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
+    struct fixture *f = u->f;
+    struct kei_key *k = NULL;
+    struct kei_cert *x = NULL;
+    struct ke_buf csr = fixture_buf(f);
+    char cn[256], org[256];
+    switch (u->what) {
+    case 0:
+        assert_ok(f, kei_key_new_p256(&k, f->c, &f->err));
+        break;
+    case 1:
+        assert_ok(f,
+                  kei_key_from_der(&k, f->c, kei_strn((const char *)half, sizeof half), &f->err));
+        break;
+    case 2:
+        assert_ok(f, kei_csr_make(&csr, u->p->node_key, "o", "cn", &f->err));
+        break;
+    case 3:
+        assert_ok(f, kei_ca_make(&x, u->p->ca_key, NOW, &f->err));
+        break;
+    case 4:
+        assert_ok(f, kei_cert_verify(u->p->node, u->p->ca, true, NOW, &f->err));
+        break;
+    default:
+        csr = fixture_data(f, "ke-1.15-csr.der");
+        assert_ok(f, kei_csr_info(f->c, kei_buf_str(&csr), cn, org, &f->err));
+        break;
+    }
+    ke_buf_free(&csr);
+    kei_cert_free(x);
+    kei_key_free(k);
+}
+
+static void *use_then_wait(void *arg)
+{
+    struct user *u = arg;
+    use(u);
+    pthread_mutex_lock(&u->mu);
+    u->used = true;
+    pthread_cond_broadcast(&u->cond);
+    while (!u->may_end)
+        pthread_cond_wait(&u->cond, &u->mu);
+    pthread_mutex_unlock(&u->mu);
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2 * USES; i++) {
+        int last = i % 2;
+        struct fixture f;
+        struct pki p;
+        struct user u = {.f = &f,
+                         .p = &p,
+                         .what = i / 2,
+                         .mu = PTHREAD_MUTEX_INITIALIZER,
+                         .cond = PTHREAD_COND_INITIALIZER,
+                         .may_end = last == 0};
+        pthread_t t;
+        fixture_init(&f);
+        pki_make(&p, &f);
+        assert_int_equal(pthread_create(&t, NULL, use_then_wait, &u), 0);
+        pthread_mutex_lock(&u.mu);
+        while (!u.used)
+            pthread_cond_wait(&u.cond, &u.mu);
+        pthread_mutex_unlock(&u.mu);
+        if (last == 0)
+            assert_int_equal(pthread_join(t, NULL), 0);
+        pki_free(&p);
+        fixture_fini(&f);
+        if (last == 1) {
+            pthread_mutex_lock(&u.mu);
+            u.may_end = true;
+            pthread_cond_broadcast(&u.cond);
+            pthread_mutex_unlock(&u.mu);
+            assert_int_equal(pthread_join(t, NULL), 0);
+        }
+    }
+}
+
 int main(void)
 {
     char conf[] = "/tmp/ke-test-cnf-XXXXXX";
@@ -361,6 +463,7 @@ int main(void)
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_context_no_memory),
         cmocka_unit_test(test_ossl_no_memory),
+        cmocka_unit_test(test_threads),
     };
     int r = cmocka_run_group_tests_name("key", tests, NULL, NULL);
     unlink(conf);

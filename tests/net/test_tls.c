@@ -3,6 +3,7 @@
 #include "net/tls_pair.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 #include "net/tls_priv.h"
 
@@ -740,6 +741,47 @@ static void test_stranger_no_memory(void **state)
     end(&x);
 }
 
+/* The context may be freed while a thread that shook hands in it lives on. */
+struct talker {
+    struct tls_fixture *x;
+    pthread_mutex_t mu;
+    pthread_cond_t cond;
+    bool done, may_end;
+};
+
+static void *talk(void *arg)
+{
+    struct talker *k = arg;
+    assert_int_equal(each_tls(k->x), 0);
+    pthread_mutex_lock(&k->mu);
+    k->done = true;
+    pthread_cond_broadcast(&k->cond);
+    while (!k->may_end)
+        pthread_cond_wait(&k->cond, &k->mu);
+    pthread_mutex_unlock(&k->mu);
+    return NULL;
+}
+
+static void test_thread_outlives(void **state)
+{
+    (void)state;
+    struct tls_fixture x;
+    struct talker k = {.x = &x, .mu = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+    pthread_t t;
+    begin(&x);
+    assert_int_equal(pthread_create(&t, NULL, talk, &k), 0);
+    pthread_mutex_lock(&k.mu);
+    while (!k.done)
+        pthread_cond_wait(&k.cond, &k.mu);
+    pthread_mutex_unlock(&k.mu);
+    end(&x);
+    pthread_mutex_lock(&k.mu);
+    k.may_end = true;
+    pthread_cond_broadcast(&k.cond);
+    pthread_mutex_unlock(&k.mu);
+    assert_int_equal(pthread_join(t, NULL), 0);
+}
+
 /* A refusal whose text finds no memory is still a refusal. */
 static void test_refusal_no_memory(void **state)
 {
@@ -789,6 +831,7 @@ int main(void)
         cmocka_unit_test(test_ossl_no_memory),
         cmocka_unit_test(test_stranger_no_memory),
         cmocka_unit_test(test_refusal_no_memory),
+        cmocka_unit_test(test_thread_outlives),
     };
     return cmocka_run_group_tests_name("tls", tests, NULL, NULL);
 }
