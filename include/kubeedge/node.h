@@ -22,7 +22,7 @@ struct ke_node;
 #define KE_NODE_STARTING 1u /* reading the store, taking back what runs */
 #define KE_NODE_OFFLINE 2u  /* workloads run; no link to the cloud */
 #define KE_NODE_CONNECTED 3u /* linked, not registered yet */
-#define KE_NODE_READY 4u    /* the cloud has the Node with condition Ready as this node sent it */
+#define KE_NODE_READY 4u    /* the cloud confirmed a status with condition Ready True */
 
 struct ke_taint {
     const char *key;

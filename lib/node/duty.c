@@ -76,7 +76,12 @@ static void refresh_facts(struct kei_duty *d)
     d->facts.kubelet_version = kei_dialect_kubelet_version(dia);
     d->facts.kube_proxy_version = dia == KE_DIALECT_1_4 ? "" : "v1.26.15";
     d->c.runtime(d->c.user, &d->facts);
+    const struct kei_condition *ready = &d->facts.conditions[KEI_COND_READY];
+    bool was = ready->status || ready->changed_ms == 0;
     kei_node_conditions(&d->facts, ke_ctx_real_ms(d->ctx));
+    if (was && !ready->status)
+        kei_log(d->ctx, KE_LOG_WARN, "node", "node %s is not ready: %s", d->c.node->name,
+                ready->message);
 }
 
 static int64_t request_ms(const struct kei_duty *d)
@@ -194,11 +199,12 @@ static void on_reported(void *user, const struct kei_reply *r)
             note_node(d, r->object);
         d->sent_hash = d->pending_hash;
         d->sent_ms = ke_ctx_mono_ms(d->ctx);
-        if (!d->confirmed && d->c.ready)
+        if (d->facts.conditions[KEI_COND_READY].status && d->c.ready)
             d->c.ready(d->c.user);
         d->confirmed = true;
     }
-    (void)kei_timer_in(&d->timer, d->c.node->status_ms);
+    (void)kei_timer_in(&d->timer, d->again ? 0 : d->c.node->status_ms);
+    d->again = false;
 }
 
 /* Sends the status if it changed, is due, or must be sent. A 1.4 cloud wants it each period. */
@@ -265,6 +271,8 @@ void kei_duty_changed(struct kei_duty *d)
 {
     if (d->state == REGISTERED && !d->reporting)
         (void)kei_timer_in(&d->timer, 0);
+    else
+        d->again = true;
 }
 
 /* Pushed Nodes (1.23) and the link's notices. */

@@ -19,7 +19,7 @@ struct kei_duty_config {
     uint32_t (*dialect)(void *user);
     /* name, version, readiness of the runtime into f */
     void (*runtime)(void *user, struct kei_node_facts *f);
-    /* the cloud confirmed a status: the Node stands there as this node sent it */
+    /* the cloud confirmed a status whose condition Ready is True; repeats */
     void (*ready)(void *user);
     void *user;
 };

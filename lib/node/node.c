@@ -126,6 +126,8 @@ static void on_tunnel_state(void *user, const struct ke_tunnel_status *st)
 static void on_ready(void *user)
 {
     struct ke_node *n = user;
+    if (n->ready)
+        return;
     n->ready = true;
     changed(n);
 }

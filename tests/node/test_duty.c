@@ -192,7 +192,7 @@ static void gone_node_is_registered_again(void **state)
     test_settle(&r.env);
     assert_int_equal(count(&r, "insert default/node/edge-1"), 1);
     assert_true(r.node_exists);
-    assert_int_equal(r.ready, 2);
+    assert_true(r.ready >= 2);
     rig_fini(&r);
 }
 
