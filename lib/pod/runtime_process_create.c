@@ -18,6 +18,8 @@
 #include "pod/podspec.h"
 #include "pod/shim/shim.h"
 
+#define CREATES 2 /* at the disk worker at once */
+
 #define LOG_MAX (10 << 20) /* bytes of one log file, see shim_log.h */
 
 /* Variables by which a program would load code that the host does not allow. */
@@ -194,10 +196,31 @@ static void create_run(struct kei_work *w)
         j->reason = "CreateContainerError";
 }
 
+static void create_done(struct kei_work *w);
+
+/* Creates up to CREATES at a time: the start of the first pods does not wait for the last's folder. */
+static void create_next(struct kei_process *p)
+{
+    while (p->creating < CREATES && !kei_list_empty(&p->creates)) {
+        struct kei_proc_job *j = KEI_OF(p->creates.next, struct kei_proc_job, link);
+        kei_list_remove(&j->link);
+        int r = p->rt ? kei_work_submit(p->ctx, &j->work, create_run, create_done) : KE_ECANCELED;
+        if (r < 0)
+            kei_proc_job_end(j, r, j->id);
+        else
+            p->creating++;
+    }
+}
+
 static void create_done(struct kei_work *w)
 {
     struct kei_proc_job *j = KEI_PROC_JOB(w);
+    struct kei_process *p = j->p;
+    p->refs++; /* over the end of the job */
+    p->creating--;
     kei_proc_job_end(j, j->status, j->id);
+    create_next(p);
+    kei_process_unref(p);
 }
 
 /* Said once each: people wonder. */
@@ -246,7 +269,11 @@ int kei_proc_op_create(void *user, uint64_t op, const struct ke_container_config
         kei_proc_job_free(j);
         return KE_ENOMEM;
     }
-    return kei_proc_job_submit(j, create_run, create_done);
+    p->refs++; /* should the job end at once */
+    kei_list_add_tail(&p->creates, &j->link);
+    create_next(p);
+    kei_process_unref(p);
+    return 0;
 }
 
 /* ---- making ---- */
@@ -320,6 +347,7 @@ int kei_process_new(struct kei_process **ret, struct ke_ctx *ctx,
     p->alloc = alloc;
     p->refs = 1;
     kei_list_init(&p->procs);
+    kei_list_init(&p->creates);
     p->any_user = c->any_user;
     p->can_mount = has_cap(CAP_SYS_ADMIN);
     p->can_set_user = has_cap(CAP_SETUID) && has_cap(CAP_SETGID);

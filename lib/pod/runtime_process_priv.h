@@ -25,6 +25,8 @@ struct kei_process {
     int n_groups;
     bool any_user, can_mount, can_set_user, told_image, told_mounts;
     struct kei_link procs;
+    struct kei_link creates; /* jobs that wait, see kei_proc_op_create */
+    uint32_t creating;       /* jobs at the disk worker */
 };
 
 /*
@@ -33,6 +35,7 @@ struct kei_process {
  */
 struct kei_proc_job {
     struct kei_work work;
+    struct kei_link link; /* in creates */
     struct kei_process *p;
     uint64_t op;
     int status;
