@@ -62,7 +62,7 @@ if [ -z "${BIN:-}" ]; then
         { cat "$work/setup.log" >&2; fail "meson setup failed"; }
     ninja -C "$build" >"$work/build.log" 2>&1 || { tail -n 30 "$work/build.log" >&2; fail "build failed"; }
     BIN=$build/examples
-    SHIM=$build/lib/pod/shim/ke-shim
+    SHIM=$build/lib/pod/ke-shim
     echo "built $("$BIN/ke-node" --version)"
 fi
 SHIM=${SHIM:-$BIN/ke-shim}

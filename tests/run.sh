@@ -41,7 +41,7 @@ step abi sh tests/abi/check.sh "$build/gcc/lib/libkubeedge.so"
 step features sh tests/features.sh "$build/features"
 step consumer sh tests/consumer.sh "$build/gcc" "$build/consumer"
 step python env LD_LIBRARY_PATH="$build/gcc/lib" KUBEEDGE_LIB="$build/gcc/lib/libkubeedge.so.0" BIN="$build/gcc/examples" \
-    SHIM="$build/gcc/lib/pod/shim/ke-shim" /usr/bin/python3 -m pytest -q bindings/python/tests
-step quickstart env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/shim/ke-shim" sh examples/quickstart.sh
-step bad-input env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/shim/ke-shim" /usr/bin/python3 -m pytest -q tests/interop
+    SHIM="$build/gcc/lib/pod/ke-shim" /usr/bin/python3 -m pytest -q bindings/python/tests
+step quickstart env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/ke-shim" sh examples/quickstart.sh
+step bad-input env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/ke-shim" /usr/bin/python3 -m pytest -q tests/interop
 finish

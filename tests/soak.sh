@@ -21,7 +21,7 @@ export KE_POWERCUT_IMAGES=12000 KE_KILLS=200 KE_RECONNECTS=10000 KE_REAL_RECONNE
 
 step build-gcc compile gcc gcc --buildtype=debugoptimized || finish
 suite unit-gcc gcc "--timeout-multiplier 100"
-step kills env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/shim/ke-shim" /usr/bin/python3 -m pytest -q tests/interop
+step kills env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/ke-shim" /usr/bin/python3 -m pytest -q tests/interop
 step build-clang-asan compile clang-asan clang -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dfuzz=true &&
     suite unit-clang-asan clang-asan "--timeout-multiplier 200"
 [ -d "$build/clang-asan/tests/fuzz" ] &&

@@ -11,7 +11,7 @@ import subprocess
 import time
 
 BIN = pathlib.Path(os.environ.get("BIN", "build/gcc/examples"))
-SHIM = os.environ.get("SHIM", "build/gcc/lib/pod/shim/ke-shim")
+SHIM = os.environ.get("SHIM", "build/gcc/lib/pod/ke-shim")
 PATIENCE = 60.0  # a net for hangs, not a bound that a test relies on
 
 
