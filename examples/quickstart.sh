@@ -35,7 +35,7 @@ cleanup() {
 }
 shims() {
     for p in /proc/[0-9]*/cmdline; do
-        if tr '\0' ' ' <"$p" 2>/dev/null | grep -qF "$work/node"; then
+        if { tr '\0' ' ' <"$p"; } 2>/dev/null | grep -qF "$work/node"; then
             p=${p%/cmdline}
             echo "${p#/proc/}"
         fi
