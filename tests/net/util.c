@@ -260,6 +260,39 @@ const char *find_program(const char *name)
     return NULL;
 }
 
+/* Peers of tests that failed half-way: ended with the process. */
+static pid_t running[16];
+
+static void end_running(void)
+{
+    for (size_t i = 0; i < sizeof running / sizeof running[0]; i++)
+        if (running[i] > 0)
+            kill(running[i], SIGKILL);
+}
+
+/* from 0: a new one; to 0: it ended */
+static void note_running(pid_t from, pid_t to)
+{
+    static bool hooked;
+
+    if (!hooked)
+        hooked = atexit(end_running) == 0;
+    for (size_t i = 0; i < sizeof running / sizeof running[0]; i++) {
+        if (running[i] == from) {
+            running[i] = to;
+            return;
+        }
+    }
+}
+
+static void reap(struct peer *p)
+{
+    waitpid(p->pid, NULL, 0);
+    note_running(p->pid, 0);
+    close(p->out);
+    memset(p, 0, sizeof *p);
+}
+
 static bool spawn(struct peer *p, const char *const argv[])
 {
     posix_spawn_file_actions_t fa;
@@ -276,7 +309,9 @@ static bool spawn(struct peer *p, const char *const argv[])
     posix_spawn_file_actions_destroy(&fa);
     close(pipe_fd[1]);
     p->out = pipe_fd[0];
-    if (r != 0)
+    if (r == 0)
+        note_running(0, p->pid);
+    else
         close(pipe_fd[0]);
     return r == 0;
 }
@@ -328,6 +363,7 @@ void peer_python(struct peer *p, const char *script, const char *module, const c
         skip();
     }
     waitpid(probe.pid, &status, 0);
+    note_running(probe.pid, 0);
     close(probe.out);
     if (status != 0) {
         fprintf(stderr, "skipped: python3 has no module %s\n", module);
@@ -344,10 +380,7 @@ void peer_stop(struct peer *p)
     if (p->pid <= 0)
         return;
     kill(p->pid, SIGKILL);
-    kill(p->pid, SIGCONT);
-    waitpid(p->pid, NULL, 0);
-    close(p->out);
-    memset(p, 0, sizeof *p);
+    reap(p);
 }
 
 void peer_wait_output(struct test_env *e, struct peer *p, char *out, size_t size)
@@ -362,7 +395,5 @@ void peer_wait_output(struct test_env *e, struct peer *p, char *out, size_t size
         n += (size_t)r;
     }
     out[n] = '\0';
-    waitpid(p->pid, NULL, 0);
-    close(p->out);
-    memset(p, 0, sizeof *p);
+    reap(p);
 }
