@@ -45,6 +45,7 @@ struct kei_duty {
     enum state state;
     bool known;         /* registered once in this process */
     bool reporting;     /* the open request is a status */
+    bool again;         /* something changed while a request was open */
     bool confirmed;     /* a status was confirmed since the link came */
     uint64_t sent_hash; /* of the last confirmed status without its heartbeat */
     uint64_t pending_hash;
