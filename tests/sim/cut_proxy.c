@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -23,7 +24,7 @@ struct side {
 struct pair {
     struct cut_proxy *p;
     struct side client, server;
-    bool stalled;
+    bool stalled, asking; /* asking: an HTTP proxy, before its CONNECT */
     struct kei_link link;
 };
 
@@ -33,6 +34,8 @@ struct cut_proxy {
     uint16_t to_port;
     uint64_t down, up;
     uint32_t n;
+    const char *base64; /* NULL: no HTTP proxy */
+    char asked[256];
     struct kei_link pairs;
 };
 
@@ -49,11 +52,38 @@ static struct side *other(struct side *a)
     return a == &a->pair->client ? &a->pair->server : &a->pair->client;
 }
 
+/* The CONNECT of a client; bytes taken. */
+static size_t take_connect(struct pair *x, const char *p, size_t n)
+{
+    static const char ok[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+    static const char no[] = "HTTP/1.1 407 Proxy Authentication Required\r\n"
+                             "Content-Length: 0\r\n\r\n";
+    struct ke_str head = {p, n}, end = {"\r\n\r\n", 4};
+    char auth[128];
+    bool allowed;
+
+    if (!kei_str_ends(head, end))
+        return 0;
+    snprintf(auth, sizeof auth, "Proxy-Authorization: Basic %s\r\n", x->p->base64);
+    allowed = kei_str_has(head, kei_str(auth));
+    if (sscanf(p, "CONNECT %255s ", x->p->asked) != 1)
+        fail_msg("proxy: no CONNECT: %.*s", (int)n, p);
+    x->asking = false;
+    if (kei_stream_write(x->client.s, allowed ? ok : no, allowed ? sizeof ok - 1 : sizeof no - 1) <
+        0)
+        fail_msg("proxy: no answer");
+    if (!allowed)
+        kei_stream_finish(x->client.s);
+    return n;
+}
+
 static size_t on_data(void *user, const char *p, size_t n)
 {
     struct side *from = user, *to = other(from);
     size_t pass = n < to->left ? n : (size_t)to->left;
 
+    if (from->pair->asking)
+        return from == &from->pair->client ? take_connect(from->pair, p, n) : 0;
     if (from->pair->stalled)
         return 0;
     to->left -= pass;
@@ -87,6 +117,7 @@ static void on_accept(void *user, struct kei_stream *s)
     assert_non_null(x);
     p->n++;
     x->p = p;
+    x->asking = p->base64 != NULL;
     x->client = (struct side){x, s, p->down};
     x->server = (struct side){x, NULL, p->up};
     kei_list_add_tail(&p->pairs, &x->link);
@@ -150,6 +181,16 @@ void cut_proxy_limit(struct cut_proxy *p, uint64_t down, uint64_t up)
 {
     p->down = down;
     p->up = up;
+}
+
+void cut_proxy_http(struct cut_proxy *p, const char *base64)
+{
+    p->base64 = base64;
+}
+
+const char *cut_proxy_asked(const struct cut_proxy *p)
+{
+    return p->asked;
 }
 
 uint32_t cut_proxy_connections(const struct cut_proxy *p)

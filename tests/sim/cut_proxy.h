@@ -23,6 +23,10 @@ void cut_proxy_limit(struct cut_proxy *p, uint64_t down, uint64_t up);
 void cut_proxy_cut(struct cut_proxy *p);
 /* Stops passing bytes on the present connections, without closing them. */
 void cut_proxy_stall(struct cut_proxy *p, bool stalled);
+/* An HTTP proxy from now on: each connection begins with CONNECT, refused unless the base64 of
+ * "user:password" comes with it. What was asked for is the caller's to read. */
+void cut_proxy_http(struct cut_proxy *p, const char *base64);
+const char *cut_proxy_asked(const struct cut_proxy *p);    /* target of the last CONNECT */
 uint32_t cut_proxy_connections(const struct cut_proxy *p); /* so far */
 
 #endif

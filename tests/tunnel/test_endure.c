@@ -215,6 +215,40 @@ static void every_allocation_fails_once(void **state)
     }
 }
 
+/* The link at rest: keepalives, pings and what answers them need no memory of the library. */
+static void keepalives_allocate_nothing(void **state)
+{
+    struct two x;
+    struct ke_tunnel_config c;
+    struct ke_tunnel_status st = {0};
+    size_t calls = 0;
+    uint32_t beats = 0;
+
+    (void)state;
+    two_init(&x);
+    ke_tunnel_config_init(&c, sizeof c);
+    c.node_name = NODE;
+    c.host = "127.0.0.1";
+    c.token = x.fc.token.p;
+    c.folder = x.dir;
+    c.tunnel_port = x.fc.hub_port;
+    c.cert_port = x.fc.cert_port;
+    c.dialect = KE_DIALECT_1_15;
+    assert_int_equal(ke_tunnel_new(&x.t, x.env.ctx, &c, NULL, NULL), 0);
+    assert_int_equal(ke_tunnel_start(x.t), 0);
+    for (int turn = 0; turn < 40000 && beats < 30; turn++) {
+        two_turn(&x);
+        if (x.fc.keepalives >= 5 && calls == 0)
+            calls = atomic_load(&x.env.alloc.calls);
+        beats = calls ? x.fc.keepalives - 5 : 0;
+    }
+    assert_int_equal(beats, 30);
+    assert_int_equal(ke_tunnel_status(x.t, &st, sizeof st), 0);
+    assert_int_equal(st.state, KE_TUNNEL_CONNECTED);
+    assert_int_equal(atomic_load(&x.env.alloc.calls), calls);
+    two_fini(&x);
+}
+
 /* ---- freed in a callback ---- */
 
 enum when { ON_STATE, ON_MESSAGE, ON_SENT, ON_DONE, NEVER };
@@ -353,6 +387,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(reconnects_without_growth),
         cmocka_unit_test(every_allocation_fails_once),
+        cmocka_unit_test(keepalives_allocate_nothing),
         cmocka_unit_test(freed_in_each_callback),
         cmocka_unit_test(freed_at_any_turn),
     };

@@ -211,6 +211,50 @@ static void gone_at_any_byte(void **state)
     rig_fini(&r);
 }
 
+/* ---- through a proxy ---- */
+
+static void through_a_proxy(void **state)
+{
+    struct rig r;
+    struct cut_proxy *proxy;
+    char url[128], want[64];
+
+    (void)state;
+    rig_init(&r, NULL);
+    proxy = cut_proxy_new(r.env.ctx, r.fc.cert_port);
+    cut_proxy_http(proxy, "dXNlcjpwYXNz"); /* user:pass */
+    snprintf(url, sizeof url, "http://user:wrong@127.0.0.1:%u", cut_proxy_port(proxy));
+    r.conf.proxy_url = url;
+    rig_tunnel(&r);
+    rig_start(&r);
+    assert_true(rig_until_state(&r, KE_TUNNEL_WAITING));
+    assert_int_equal(r.last_error, KE_EPROXY);
+    assert_non_null(strstr(r.last_text, "407"));
+    assert_null(strstr(r.last_text, "wrong")); /* no password in a text */
+    rig_free_tunnel(&r);
+    /* what goes to the certificate port */
+    snprintf(url, sizeof url, "http://user:pass@127.0.0.1:%u", cut_proxy_port(proxy));
+    r.fc.upgrade_status = 503;
+    rig_tunnel(&r);
+    rig_start(&r);
+    assert_true(rig_until_n(&r, &r.fc.probes, 1));
+    assert_int_equal(r.fc.edge_requests, 1);
+    rig_free_tunnel(&r);
+    cut_proxy_free(proxy);
+    /* and to the tunnel port */
+    r.fc.upgrade_status = 0;
+    proxy = cut_proxy_new(r.env.ctx, r.fc.hub_port);
+    cut_proxy_http(proxy, "dXNlcjpwYXNz");
+    snprintf(url, sizeof url, "http://user:pass@127.0.0.1:%u", cut_proxy_port(proxy));
+    r.conf.dialect = KE_DIALECT_1_15;
+    rig_connect(&r);
+    snprintf(want, sizeof want, "127.0.0.1:%u", r.fc.hub_port);
+    assert_string_equal(cut_proxy_asked(proxy), want);
+    rig_free_tunnel(&r);
+    cut_proxy_free(proxy);
+    rig_fini(&r);
+}
+
 /* ---- files of the host ---- */
 
 static void write_pem(struct rig *r, const char *name, const struct kei_cert *cert,
@@ -412,6 +456,8 @@ static void wrong_clocks_do_not_strand(void **state)
         rig_start(&r);
         if (!rig_until_state(&r, KE_TUNNEL_CONNECTED))
             fail_msg("clock %lld: %s", (long long)clocks[i], r.last_text);
+        /* signed just now: it is not earlier than that */
+        assert_true(ke_ctx_real_ms(r.env.ctx) / 1000 >= 1796083200 + 365 * 86400);
         /* and after a restart */
         rig_free_tunnel(&r);
         r.conf.token = NULL;
@@ -426,6 +472,7 @@ int main(void)
         cmocka_unit_test(failures_are_told),
         cmocka_unit_test(it_goes_on_trying),
         cmocka_unit_test(gone_at_any_byte),
+        cmocka_unit_test(through_a_proxy),
         cmocka_unit_test(with_files_of_the_host),
         cmocka_unit_test(with_a_key_by_uri),
         cmocka_unit_test(missing_files_are_named),
