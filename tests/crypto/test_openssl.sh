@@ -4,7 +4,7 @@
 # What crypto and TLS make, before the openssl program: requests, certificates, and connections
 # with s_server and s_client. Argument: the program crypto_tool. Skipped (77) without openssl.
 set -u
-tool=$1
+tool=$(readlink -f "$1")
 command -v openssl >/dev/null || {
     echo "SKIP: openssl is not installed"
     exit 77

@@ -5,7 +5,7 @@
 # server with it, and that it cannot be taken out. Argument: the program crypto_tool.
 # Skipped (77) when swtpm, tpm2-tools or OpenSSL's tpm2 provider is missing.
 set -u
-tool=$1
+tool=$(readlink -f "$1")
 
 skip() {
     echo "SKIP: $*"
