@@ -319,7 +319,9 @@ static void ping_if_due(struct kei_outbox *ob)
     if (ob->ping_out || !ob->up)
         return;
     KEI_LIST_EACH(l, &ob->flying)
-    due = due || !ENTRY(l)->answered;
+    {
+        due = due || !ENTRY(l)->answered;
+    }
     if (due && ob->ops.ping(ob->user) == 0) {
         ob->ping_out = true;
         ob->ping_mark = ob->marks;
@@ -397,9 +399,13 @@ void kei_outbox_link(struct kei_outbox *ob, bool up)
     ob->ping_out = false;
     if (!up) {
         KEI_LIST_EACH_SAFE(l, next, &ob->flying)
-        place(ob, ENTRY(l), WAITING);
+        {
+            place(ob, ENTRY(l), WAITING);
+        }
         KEI_LIST_EACH_SAFE(l, next, &ob->parked)
-        place(ob, ENTRY(l), WAITING);
+        {
+            place(ob, ENTRY(l), WAITING);
+        }
         arm(ob);
     } else {
         kei_defer(ob->ctx, &ob->defer_pump, pump_later);

@@ -121,6 +121,43 @@ static void a_full_disk_acknowledges_nothing(void **state)
     powercut_free(p);
 }
 
+/* A copy of what is still being written is acknowledged after it, or not at all. */
+static void an_echo_waits_for_what_it_echoes(void **state)
+{
+    struct powercut *p = powercut_new();
+    struct meta_rig r;
+    bool failing = false;
+
+    (void)state;
+    powercut_fault(p, failing_writes, &failing);
+    meta_init_io(&r, powercut_io(p));
+    for (int fails = 1; fails >= 0; fails--) {
+        struct ke_msg *m[2] = {NULL, NULL};
+        struct ke_msg_config c;
+
+        ke_msg_config_init(&c, sizeof c);
+        c.group = "resource";
+        c.operation = "insert";
+        c.resource = "default/pod/web";
+        c.content = POD("u1", "7");
+        c.content_len = strlen(c.content);
+        failing = fails;
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(ke_msg_new(&m[i], r.env.ctx, &c, NULL), 0);
+            assert_int_equal(ke_router_send(r.router, "metamanager", m[i], NULL), 0);
+        }
+        meta_settle(&r);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(meta_acks(&r, ke_msg_id(m[i])), fails ? 0 : 1);
+            ke_msg_unref(m[i]);
+        }
+        assert_int_equal(r.edged.n, fails ? 0 : 1);
+        atomic_store(&r.env.log_errors, 0);
+    }
+    meta_fini(&r);
+    powercut_free(p);
+}
+
 /* After a power cut at any write, all that was acknowledged is there. */
 static void power_cuts(void **state)
 {
@@ -440,6 +477,7 @@ int main(void)
         cmocka_unit_test(insert_update_delete),
         cmocka_unit_test(acknowledged_before_told_after_stored),
         cmocka_unit_test(a_full_disk_acknowledges_nothing),
+        cmocka_unit_test(an_echo_waits_for_what_it_echoes),
         cmocka_unit_test(power_cuts),
         cmocka_unit_test(lists_are_acknowledged_only),
         cmocka_unit_test(useless_ones_are_acknowledged),
