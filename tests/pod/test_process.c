@@ -400,6 +400,34 @@ static void volumes_reach_the_process(void **state)
     rig_fini(&r);
 }
 
+static void runs_as_the_configured_user(void **state)
+{
+    (void)state;
+    struct rig r;
+    char pod[2048], path[400], log[1000];
+    if (geteuid() != 0)
+        skip();
+    init(&r);
+    r.conf.process_user = "65534";
+    rig_start(&r);
+    rig_pod(pod, "job", "u-1", "",
+            "\"restartPolicy\":\"Never\",\"securityContext\":{\"runAsUser\":65534,\"runAsNonRoot\":"
+            "true},"
+            "\"volumes\":[{\"name\":\"tmp\",\"emptyDir\":{}}],\"containers\":[{\"name\":\"main\","
+            "\"image\":\"img\","
+            "\"command\":[\"/bin/sh\",\"-c\"],\"args\":[\"id -u; echo x > $KE_VOLUME_TMP/f && echo "
+            "wrote\"],"
+            "\"volumeMounts\":[{\"name\":\"tmp\",\"mountPath\":\"/ke-tmp\"}]}]");
+    rig_send(&r, "insert", "default/pod/job", pod);
+    expect(&r, "default/job", "\"phase\":\"Succeeded\"");
+    snprintf(path, sizeof path, "%s/logs/default_job_u-1/main/0.log", r.data);
+    read_file(path, log, sizeof log);
+    if (!strstr(log, "stdout F 65534\n") || !strstr(log, "stdout F wrote\n"))
+        fail_msg("%s", log);
+    end_pod(&r, "default/pod/job", pod);
+    rig_fini(&r);
+}
+
 static void a_missing_shim_is_told(void **state)
 {
     (void)state;
@@ -734,6 +762,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_host_that_ignores_sigchld),
         cmocka_unit_test(is_stopped_with_grace),
         cmocka_unit_test(volumes_reach_the_process),
+        cmocka_unit_test(runs_as_the_configured_user),
         cmocka_unit_test(a_missing_shim_is_told),
         cmocka_unit_test(an_unwritable_log_does_not_matter),
         cmocka_unit_test(outlives_the_node),
