@@ -356,6 +356,7 @@ static void with_a_key_by_uri(void **state)
     r.conf.key_file = uri;
     rig_connect(&r);
     assert_int_equal(r.fc.edge_requests, 1);
+    rig_drive(&r, 100); /* written besides */
     unit = rig_read(&r, "identity/current.pem");
     assert_non_null(unit);
     assert_null(strstr(unit, "PRIVATE KEY"));
