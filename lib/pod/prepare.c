@@ -85,7 +85,9 @@ static void fail(struct kei_prep *r, const char *text)
 {
     struct kei_pod *p = r->p;
     struct kei_pods *ps = r->ps;
-    kei_log(ps->ctx, KE_LOG_INFO, "pod", "pod %s is not prepared: %s", p->key, text);
+    bool fresh = strncmp(p->st.cts[0].message, text, KEI_MESSAGE_MAX / 2) != 0;
+    kei_log(ps->ctx, fresh ? KE_LOG_INFO : KE_LOG_DEBUG, "pod", "pod %s is not prepared: %s",
+            p->key, text);
     kei_pod_wait(p, "ContainerCreating", text);
     kei_pod_pause(p);
     if (p->prepared)

@@ -198,7 +198,8 @@ static void create_run(struct kei_work *w)
 
 static void create_done(struct kei_work *w);
 
-/* Creates up to CREATES at a time: the start of the first pods does not wait for the last's folder. */
+/* Creates up to CREATES at a time: the start of the first pods does not wait for the last's folder.
+ */
 static void create_next(struct kei_process *p)
 {
     while (p->creating < CREATES && !kei_list_empty(&p->creates)) {

@@ -25,7 +25,8 @@ static int failed(struct ke_error *err, int r, const struct kei_vplan *p, const 
 }
 
 /* Makes path and what is missing above it, down from DATA. Not synced, see volume.h. */
-static int make_folders(const struct ke_io *io, const char *path, size_t from, uint32_t last_mode)
+static int make_folders(const struct ke_io *io, const char *path, size_t from, uint32_t first_mode,
+                        uint32_t last_mode)
 {
     char part[PATH_MAX];
     size_t n = strlen(path);
@@ -37,9 +38,10 @@ static int make_folders(const struct ke_io *io, const char *path, size_t from, u
             continue;
         memcpy(part, path, i);
         part[i] = '\0';
-        r = io->mkdir(io->user, part, i == n ? last_mode : 0755);
+        r = io->mkdir(io->user, part, i == n ? last_mode : first_mode);
         if (r < 0 && r != KE_EEXIST)
             return r;
+        first_mode = 0755;
     }
     return 0;
 }
@@ -166,7 +168,7 @@ static int write_file(const struct ke_io *io, const char *folder, const struct k
         size_t n = strlen(folder) + 1 + (size_t)(slash - f->path);
         char keep = path[n];
         path[n] = '\0';
-        int r = make_folders(io, path, strlen(folder) + 1, 0755);
+        int r = make_folders(io, path, strlen(folder) + 1, 0755, 0755);
         path[n] = keep;
         if (r < 0)
             return r;
@@ -268,7 +270,7 @@ static int apply_files(const struct ke_io *io, struct kei_vplan *p, int64_t stam
                        bool *ret_changed, struct ke_error *err)
 {
     char name[32];
-    int r = make_folders(io, p->path, strlen(p->conf->data) + 1, 0755);
+    int r = make_folders(io, p->path, strlen(p->conf->data) + 1, 0700, 0755);
     if (r < 0)
         return failed(err, r, p, "its folder");
     for (size_t i = 0; i < p->n_files; i++) {
@@ -407,7 +409,7 @@ int kei_volume_apply(const struct ke_io *io, struct kei_vplan *p, int64_t stamp,
     if (p->kind == KEI_VOL_HOST_PATH)
         r = apply_host_path(p, err);
     else if (p->kind == KEI_VOL_EMPTY_DIR)
-        r = make_folders(io, p->path, strlen(p->conf->data) + 1, 0777);
+        r = make_folders(io, p->path, strlen(p->conf->data) + 1, 0700, 0777);
     else
         r = apply_files(io, p, stamp, &changed, err);
     if (r < 0 && p->kind == KEI_VOL_EMPTY_DIR)

@@ -195,6 +195,32 @@ static void a_list_that_fails_starts_nothing(void **state)
     rig_fini(&r);
 }
 
+/* Nor may anything be taken down: what runs is not known. */
+static void a_deletion_waits_for_the_list(void **state)
+{
+    (void)state;
+    struct rig r;
+    char pod[2048];
+    rig_init(&r, 0);
+    rig_store_pod(
+        &r, "default/a",
+        rig_pod(pod, "a", "u-1",
+                ",\"deletionTimestamp\":\"2026-12-01T00:00:30Z\",\"deletionGracePeriodSeconds\":5",
+                RIG_MAIN));
+    put_container(&r, "c0", "u-1", 0, KE_CONTAINER_RUNNING, 0);
+    r.fake.fail_list = KE_EIO;
+    rig_start(&r);
+    test_drive_ms(&r.env, 5000);
+    assert_int_equal(rig_count(&r, "delete", "default/pod/a"), 0);
+    assert_int_equal(fake_live(&r.fake), 1);
+    r.fake.fail_list = 0;
+    test_drive_ms(&r.env, 10000);
+    assert_int_equal(fake_live(&r.fake), 0);
+    assert_int_equal(rig_count(&r, "delete", "default/pod/a"), 1);
+    assert_true(rig_has(&r, "default/a", "\"exitCode\":143"));
+    rig_fini(&r);
+}
+
 /* An end that is told while the list is on its way counts, whatever the list says. */
 static void an_end_beside_the_list(void **state)
 {
@@ -363,6 +389,7 @@ int main(void)
         cmocka_unit_test(created_only_is_started),
         cmocka_unit_test(ends_of_earlier_instances_are_kept),
         cmocka_unit_test(a_list_that_fails_starts_nothing),
+        cmocka_unit_test(a_deletion_waits_for_the_list),
         cmocka_unit_test(an_end_beside_the_list),
         cmocka_unit_test(messages_during_the_start),
         cmocka_unit_test(the_image_changed_meanwhile),

@@ -577,6 +577,48 @@ static void free_at_any_moment(void **state)
     }
 }
 
+static void free_now(void *user, const struct ke_pod_info *p)
+{
+    struct rig *r = user;
+    (void)p;
+    kei_pods_free(r->pods);
+    r->pods = NULL;
+}
+
+static void free_settled(void *user)
+{
+    free_now(user, NULL);
+}
+
+/* The host lets go of the engine inside what it is told. */
+static void free_in_a_callback(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct rig r;
+        char pod[2048];
+        rig_init(&r, 0);
+        rig_store_pod(&r, "default/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+        rig_store_pod(&r, "default/b", rig_pod(pod, "b", "u-2", "", RIG_MAIN));
+        if (i == 0)
+            r.conf.ops.pod = free_now;
+        if (i == 1)
+            r.conf.ops.settled = free_settled;
+        if (i == 2)
+            r.conf.ops.runtime = free_settled;
+        rig_start(&r);
+        if (i == 3) {
+            r.conf.ops.pod = NULL;
+            rig_stop(&r);
+            rig_start(&r);
+            rig_send(&r, "delete", "default/pod/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+            rig_stop(&r);
+        }
+        assert_null(r.pods);
+        rig_fini(&r);
+    }
+}
+
 static void memory_can_run_out(void **state)
 {
     (void)state;
@@ -636,6 +678,7 @@ int main(void)
         cmocka_unit_test(pods_that_are_no_pods),
         cmocka_unit_test(a_full_queue_delays_the_status),
         cmocka_unit_test(free_at_any_moment),
+        cmocka_unit_test(free_in_a_callback),
         cmocka_unit_test(memory_can_run_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
