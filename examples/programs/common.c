@@ -50,13 +50,13 @@ void *must(void *p)
     return p;
 }
 
-const char **split_list(const char *s, uint32_t *n)
+char **split_list(const char *s, uint32_t *n)
 {
     char *copy = must(strdup(s));
     size_t room = 2;
     for (const char *p = s; *p; p++)
         room += *p == ',';
-    const char **list = must(calloc(room, sizeof *list));
+    char **list = must(calloc(room, sizeof *list));
     char *save = NULL;
     *n = 0;
     for (char *item = strtok_r(copy, ",", &save); item; item = strtok_r(NULL, ",", &save))

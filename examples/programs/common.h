@@ -17,7 +17,7 @@ uint32_t log_level(const char *word);
 /* Whole decimal number up to max; -1: not one. */
 long parse_number(const char *s, long max);
 /* Splits a copy of "a,b,c"; *n items, NULL-terminated. Exits when memory is out. */
-const char **split_list(const char *s, uint32_t *n);
+char **split_list(const char *s, uint32_t *n);
 void *must(void *p); /* ends the program when p is NULL */
 
 /* Runs the context until SIGTERM or SIGINT, or until stop(user) is not 0. Returns 0, or KE_E*. */

@@ -78,7 +78,9 @@ static int take_flag(struct flags *f, int opt, const char *arg)
     case OPT_DATA: c->data = arg; return 0;
     case OPT_MANIFESTS: c->manifests = arg; return 0;
     case OPT_LISTEN: c->listen = arg; return 0;
-    case OPT_ADVERTISE: c->advertise = split_list(arg, &c->n_advertise); return 0;
+    case OPT_ADVERTISE:
+        c->advertise = (const char *const *)split_list(arg, &c->n_advertise);
+        return 0;
     case OPT_TUNNEL_PORT: return parse_port("--tunnel-port", arg, &c->tunnel_port);
     case OPT_CERT_PORT: return parse_port("--cert-port", arg, &c->cert_port);
     case OPT_CERT_DAYS: return parse_uint("--cert-days", arg, 1, 36500, &c->cert_days);
@@ -170,7 +172,8 @@ static int exit_code(int r)
 {
     switch (r) {
     case KE_EINVAL: return EXIT_USAGE;
-    case KE_EACCES: case KE_EROFS: case KE_EBUSY: case KE_ENOSPC: case KE_ENEWER: case KE_ECORRUPT:
+    case KE_EEXIST: case KE_EACCES: case KE_EROFS: case KE_EBUSY: case KE_ENOSPC: case KE_ENEWER:
+    case KE_ECORRUPT:
     case KE_ENOTFOUND: case KE_EKEY: return EXIT_FILE;
     default: return 1;
     }
@@ -230,7 +233,7 @@ static int run(struct flags *f)
 
 int main(int argc, char **argv)
 {
-    struct flags f = {0};
+    static struct flags f; /* keeps the lists that flags made */
     const char *command = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
     block_signals();
     if (command) {

@@ -76,21 +76,37 @@ static const char *read_token(const char *path)
     if (!f)
         return NULL;
     size_t n = fread(token, 1, sizeof token - 1, f);
+    int e = ferror(f) ? errno : 0;
     fclose(f);
-    while (n > 0 && (token[n - 1] == '\n' || token[n - 1] == ' '))
+    if (e) {
+        errno = e;
+        return NULL;
+    }
+    while (n > 0 && strchr("\r\n\t ", token[n - 1]))
         n--;
     token[n] = 0;
     return token;
+}
+
+/* A relative folder means one below the working folder of the start, whatever that is later. */
+static const char *absolute(const char *path)
+{
+    static char full[4096];
+    char here[4096];
+    if (!path[0] || path[0] == '/' || !getcwd(here, sizeof here))
+        return path;
+    int n = snprintf(full, sizeof full, "%s/%s", here, path);
+    return n < 0 || (size_t)n >= sizeof full ? path : full;
 }
 
 /* "K=V,K=V" */
 static int parse_pairs(const char *text, const struct ke_env **ret, uint32_t *ret_n)
 {
     uint32_t n;
-    const char **items = split_list(text, &n);
+    char **items = split_list(text, &n);
     struct ke_env *list = must(calloc((size_t)n + 1, sizeof *list));
     for (uint32_t i = 0; i < n; i++) {
-        char *pair = must(strdup(items[i]));
+        char *pair = items[i]; /* cut in place: the pieces live as long as the program */
         char *eq = strchr(pair, '=');
         if (!eq || eq == pair)
             return -1;
@@ -107,10 +123,10 @@ static int parse_pairs(const char *text, const struct ke_env **ret, uint32_t *re
 static int parse_taints(const char *text, const struct ke_taint **ret, uint32_t *ret_n)
 {
     uint32_t n;
-    const char **items = split_list(text, &n);
+    char **items = split_list(text, &n);
     struct ke_taint *list = must(calloc((size_t)n + 1, sizeof *list));
     for (uint32_t i = 0; i < n; i++) {
-        char *item = must(strdup(items[i]));
+        char *item = items[i];
         char *colon = strrchr(item, ':');
         if (!colon || colon == item)
             return -1;
@@ -183,7 +199,9 @@ static int take_flag(struct flags *f, int opt, const char *arg)
         c->runtime = arg;
         return strcmp(arg, "none") == 0 || strcmp(arg, "process") == 0
                    ? 0 : usage_error("--runtime", arg, "is not none or process");
-    case OPT_PROCESS_ALLOW: c->process_allow = split_list(arg, &c->n_process_allow); return 0;
+    case OPT_PROCESS_ALLOW:
+        c->process_allow = (const char *const *)split_list(arg, &c->n_process_allow);
+        return 0;
     case OPT_PROCESS_USER: c->process_user = arg; return 0;
     case OPT_SHIM: c->shim = arg; return 0;
     case OPT_LOG_LEVEL:
@@ -338,8 +356,8 @@ static int exit_code(int r)
 {
     switch (r) {
     case KE_EINVAL: return EXIT_USAGE;
-    case KE_EPARSE: case KE_ENOTFOUND: case KE_EACCES: case KE_EROFS: case KE_EBUSY: case KE_ENOSPC:
-    case KE_ENEWER: case KE_ECORRUPT: return EXIT_FILE;
+    case KE_EPARSE: case KE_ENOTFOUND: case KE_EEXIST: case KE_EACCES: case KE_EROFS: case KE_EBUSY:
+    case KE_ENOSPC: case KE_ENEWER: case KE_ECORRUPT: return EXIT_FILE;
     default: return 1;
     }
 }
@@ -397,6 +415,7 @@ static int run(struct flags *f)
     }
     if (!c->data)
         c->data = DEFAULT_DATA;
+    c->data = absolute(c->data);
     app.name = c->name;
     if (r < 0)
         code = complain(ctx, "configuration", r == KE_EINVAL ? KE_EPARSE : r);
@@ -489,6 +508,7 @@ static int reset(const char *data)
 {
     static const char *const parts[] = {"store", "identity"};
     char folder[4096], path[5000];
+    int found = 0;
     if (control_ask(data, "status", stderr) == 0) {
         fprintf(stderr, "ke-node: a node runs in %s: stop it first\n", data);
         return 1;
@@ -496,6 +516,11 @@ static int reset(const char *data)
     for (size_t i = 0; i < 2; i++) {
         snprintf(folder, sizeof folder, "%.4000s/%s", data, parts[i]);
         DIR *d = opendir(folder);
+        if (!d && errno != ENOENT) {
+            fprintf(stderr, "ke-node: %s: %s\n", folder, strerror(errno));
+            return EXIT_FILE;
+        }
+        found += d != NULL;
         for (struct dirent *e; d && (e = readdir(d));) {
             snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
             if (e->d_name[0] != '.' && unlink(path) < 0) {
@@ -507,13 +532,17 @@ static int reset(const char *data)
         if (d)
             closedir(d);
     }
+    if (!found) {
+        fprintf(stderr, "ke-node: no node was ever in %s (is --data right?)\n", data);
+        return EXIT_FILE;
+    }
     printf("forgot the identity and the objects in %s; workloads were not touched\n", data);
     return 0;
 }
 
 int main(int argc, char **argv)
 {
-    struct flags f = {0};
+    static struct flags f; /* keeps the lists that flags made */
     const char *command = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
     block_signals();
     if (command) {
@@ -534,5 +563,11 @@ int main(int argc, char **argv)
         return reset(data);
     if (command && (rest == 1 || rest == 2) && strcmp(command, "logs") == 0)
         return logs(data, argv[optind], rest == 2 ? argv[optind + 1] : NULL);
-    return usage_error("argument", command ? command : argv[optind], "is not understood");
+    if (command && strcmp(command, "logs") == 0)
+        return usage_error("command", command, rest == 0 ? "needs the name of a pod"
+                                                          : "takes a pod and a container only");
+    if (command && strcmp(command, "status") != 0 && strcmp(command, "pods") != 0 &&
+        strcmp(command, "reset") != 0)
+        return usage_error("command", command, "is not status, pods, logs or reset");
+    return usage_error("argument", argv[optind], "is not understood");
 }

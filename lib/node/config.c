@@ -4,6 +4,9 @@
 
 #include <string.h>
 
+#include "message/k8s.h"
+#include "net/addr.h"
+
 #define LIST_MAX 1000
 #define DEFAULT_MAX_PODS 110
 #define DEFAULT_STATUS_MS 10000
@@ -74,6 +77,13 @@ static int check_lists(const struct ke_node_config *c, struct ke_error *err)
                 "ke_node_config.resources: \"%s\" is no extended resource: it needs the "
                 "form domain/name",
                 c->resources[i].name ? c->resources[i].name : "");
+    for (uint32_t i = 0; i < c->n_resources; i++) {
+        int64_t n;
+        if (!kei_quantity_value(kei_str(c->resources[i].value), &n) || n < 0)
+            return kei_error(err, KE_EINVAL,
+                             "ke_node_config.resources: %s: \"%s\" is no number of 0 or more",
+                             c->resources[i].name, c->resources[i].value);
+    }
     for (uint32_t i = 0; i < c->n_process_allow; i++)
         if (!c->process_allow[i] || c->process_allow[i][0] != '/')
             return kei_error(err, KE_EINVAL,
@@ -97,6 +107,10 @@ static int check(const struct ke_node_config *c, struct ke_error *err)
                          "ke_node_config.runtime \"%s\" is not known: none, process", c->runtime);
     if (c->tunnel_port > 65535 || c->cert_port > 65535)
         return kei_error(err, KE_EINVAL, "ke_node_config: a port is above 65535");
+    struct kei_addr ip;
+    if (c->node_ip && !kei_addr_literal(&ip, c->node_ip, 0))
+        return kei_error(err, KE_EINVAL, "ke_node_config.node_ip \"%s\" is no IP address",
+                         c->node_ip);
     return check_lists(c, err);
 }
 
