@@ -124,6 +124,7 @@ say "5. the cable is pulled, the node killed, one workload killed too"
 kill -9 "$relay"
 kept=$(node logs reader | wc -l)
 kill -9 "$node_pid"
+wait "$node_pid" 2>/dev/null || true # gone, and its lock with it
 for f in "$work"/node/run/*/shim.pid; do
     case $f in *clock*) read -r shim _ <"$f"; kill -9 "$shim" ;; esac
 done
