@@ -59,6 +59,7 @@ void kei_proc_job_free(struct kei_proc_job *j)
     kei_fd_remove(&j->in);
     if (j->fd >= 0)
         close(j->fd);
+    kei_proc_reap(j->first); /* gone by now, but where the node leaves in between */
     for (size_t i = 0; i < j->n; i++) {
         if (j->look[i].pidfd >= 0)
             close(j->look[i].pidfd);
@@ -261,6 +262,8 @@ static struct proc *proc_watch(struct kei_process *p, const char *id, int pidfd)
 static void look_run(struct kei_work *w)
 {
     struct kei_proc_job *j = KEI_PROC_JOB(w);
+    kei_proc_reap(j->first);
+    j->first = 0;
     j->look = kei_arena_array(&j->arena, 1, sizeof *j->look);
     j->status = j->look ? kei_proc_look(j->look, j->folder, true, &j->arena, &j->err)
                         : kei_error(&j->err, KE_ENOMEM, "out of memory for container %s", j->id);
@@ -324,7 +327,7 @@ static void on_said(struct kei_fd *f, uint32_t events)
 static void start_run(struct kei_work *w)
 {
     struct kei_proc_job *j = KEI_PROC_JOB(w);
-    j->status = kei_proc_spawn(j->p->shim, j->folder, &j->fd, &j->err);
+    j->status = kei_proc_spawn(j->p->shim, j->folder, &j->fd, &j->first, &j->err);
 }
 
 static void start_done(struct kei_work *w)

@@ -448,7 +448,8 @@ static int move_up(int fd)
     return up;
 }
 
-int kei_proc_spawn(const char *shim, const char *folder, int *ret_fd, struct ke_error *err)
+int kei_proc_spawn(const char *shim, const char *folder, int *ret_fd, pid_t *ret_first,
+                   struct ke_error *err)
 {
     int p[2];
     pid_t first = 0;
@@ -467,11 +468,16 @@ int kei_proc_spawn(const char *shim, const char *folder, int *ret_fd, struct ke_
         close(p[0]);
         return kei_error_errno(err, e, "could not start %s for %s", shim, folder);
     }
-    /* it forks at once and goes; the host may have taken its status, which does not matter */
-    while (waitpid(first, NULL, 0) < 0 && errno == EINTR)
-        ;
     *ret_fd = p[0];
+    *ret_first = first;
     return 0;
+}
+
+void kei_proc_reap(pid_t first)
+{
+    /* the host may have taken its status, which does not matter */
+    while (first > 0 && waitpid(first, NULL, 0) < 0 && errno == EINTR)
+        ;
 }
 
 int kei_proc_stop(const char *folder, int64_t grace_ms, struct ke_error *err)

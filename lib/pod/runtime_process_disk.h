@@ -25,8 +25,13 @@ struct kei_proc_state {
  */
 int kei_proc_create(const char *run, const char *id, struct ke_str config, const char *log_path,
                     struct ke_error *err);
-/* Starts a shim on folder. *ret_fd is readable when it has told how it went. */
-int kei_proc_spawn(const char *shim, const char *folder, int *ret_fd, struct ke_error *err);
+/*
+ * Starts a shim on folder. *ret_fd is readable when it has told how it went. *ret_first is a child
+ * that forks the shim and goes at once; it is to be reaped, best when the shim has spoken.
+ */
+int kei_proc_spawn(const char *shim, const char *folder, int *ret_fd, pid_t *ret_first,
+                   struct ke_error *err);
+void kei_proc_reap(pid_t first); /* 0 is fine */
 /*
  * Reads folder's state. pidfd: open one of the shim if it lives. KE_ENOTFOUND if there is no
  * folder; KE_EPARSE if it was left half made and nothing lives in it.
