@@ -25,9 +25,14 @@ bool kei_equal_ct(const void *a, const void *b, size_t n); /* constant time */
 
 /* ---- keys ---- */
 int kei_key_new_p256(struct kei_key **ret, struct kei_crypto *c, struct ke_error *err);
-/* PEM: SEC1 "EC PRIVATE KEY" or PKCS#8 */
+/*
+ * The first key in the text, which may hold other blocks: SEC1 "EC PRIVATE KEY", PKCS#8 "PRIVATE
+ * KEY", or "RSA PRIVATE KEY". KE_EKEY, KE_EPARSE, KE_ELIMIT (1 MiB); KE_ENOTSUP for encrypted ones:
+ * nobody is ever asked for a pass phrase.
+ */
 int kei_key_from_pem(struct kei_key **ret, struct kei_crypto *c, struct ke_str pem,
                      struct ke_error *err);
+/* The same forms, DER; nothing may follow. KE_EKEY, KE_ELIMIT (64 KiB) */
 int kei_key_from_der(struct kei_key **ret, struct kei_crypto *c, struct ke_str der,
                      struct ke_error *err);
 /*
@@ -39,24 +44,30 @@ int kei_key_from_der(struct kei_key **ret, struct kei_crypto *c, struct ke_str d
  */
 int kei_key_from_uri(struct kei_key **ret, struct kei_crypto *c, const char *uri,
                      struct ke_error *err);
-int kei_key_pem(const struct kei_key *k, struct ke_buf *out, struct ke_error *err); /* SEC1 */
-int kei_key_der(const struct kei_key *k, struct ke_buf *out, struct ke_error *err); /* SEC1 */
+/* SEC1, with curve and public key as Go writes it; appended to out. KE_ENOTSUP if it is no EC key,
+ * KE_EKEY if it stays in a TPM or token */
+int kei_key_pem(const struct kei_key *k, struct ke_buf *out, struct ke_error *err);
+int kei_key_der(const struct kei_key *k, struct ke_buf *out, struct ke_error *err);
 void kei_key_free(struct kei_key *k);
 
 /* ---- certificates ---- */
 struct kei_cert_info {
-    char cn[256], org[256]; /* of the subject; "" if absent */
+    char cn[256], org[256]; /* of the subject, UTF-8; "" if absent */
     char issuer_cn[256];
     int64_t not_before, not_after; /* Unix seconds */
     uint8_t sha256[32];            /* of the DER */
     bool is_ca;
 };
+/* The first block CERTIFICATE of the text; DER with nothing behind it. KE_ECERT, KE_EPARSE,
+ * KE_ELIMIT (1 MiB of text, 64 KiB of DER) */
 int kei_cert_from_pem(struct kei_cert **ret, struct kei_crypto *c, struct ke_str pem,
                       struct ke_error *err);
 int kei_cert_from_der(struct kei_cert **ret, struct kei_crypto *c, struct ke_str der,
                       struct ke_error *err);
 int kei_cert_pem(const struct kei_cert *x, struct ke_buf *out, struct ke_error *err);
 int kei_cert_der(const struct kei_cert *x, struct ke_buf *out, struct ke_error *err);
+/* Of several the last CN and the first O. KE_ECERT if one has over 255 bytes, a NUL, or is no text
+ */
 int kei_cert_info(const struct kei_cert *x, struct kei_cert_info *ret, struct ke_error *err);
 bool kei_cert_matches(const struct kei_cert *x, const struct kei_key *k);
 /* chain to ca, right purpose (client: clientAuth, else serverAuth), valid at now. KE_ECERT,
@@ -104,6 +115,8 @@ int kei_jwt_verify(struct ke_str jwt, struct ke_str secret, int64_t now, struct 
 /* ---- password hashes: PBKDF2-HMAC-SHA512, mosquitto's "$7$iterations$salt$hash" text form ---- */
 int kei_password_hash(struct ke_buf *out, struct ke_str password, const uint8_t *salt,
                       size_t salt_n, uint32_t iterations, struct ke_error *err);
+/* False also for another form, over 256 bytes of salt or over 1,000,000 iterations (KE_EINVAL
+ * above) */
 bool kei_password_check(struct ke_str password, struct ke_str hash);
 
 #endif

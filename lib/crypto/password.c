@@ -10,7 +10,8 @@
 
 #define PREFIX "$7$"
 #define SALT_MAX 256
-#define ITERATIONS_MAX 10000000u /* a line in a file may not stop the loop for minutes */
+#define ITERATIONS_MAX                                                                             \
+    1000000u /* about a second: a line in a file may not stop the loop for long */
 
 int kei_password_hash(struct ke_buf *out, struct ke_str password, const uint8_t *salt,
                       size_t salt_n, uint32_t iterations, struct ke_error *err)

@@ -15,13 +15,13 @@ struct kei_tls_config;
 
 struct kei_tls_options {
     bool server;
-    bool verify_peer;      /* client: chain and name; server: client certificate required */
-    bool request_peer;     /* server: ask for a client certificate, accept any or none; the
-                              application verifies it (kei_cert_verify) */
+    bool verify_peer;            /* client: chain and name; server: client certificate required */
+    bool request_peer;           /* server: ask for a client certificate, accept any or none; the
+                                    application verifies it (kei_cert_verify) */
     const struct kei_cert *ca;   /* needed with verify_peer */
     const struct kei_cert *cert; /* own; with key */
     const struct kei_key *key;
-    const char *verify_name; /* client: instead of the host dialled; NULL: the host */
+    const char *verify_name;    /* client: instead of the host dialled; NULL: the host */
     int64_t (*now)(void *user); /* Unix seconds for validity checks (time floor); NULL: system */
     void *now_user;
 };
@@ -45,13 +45,21 @@ int kei_tls_new(struct kei_tls **ret, struct kei_tls_config *t, const char *host
 void kei_tls_free(struct kei_tls *s);
 #define KEI_TLS_WANT_READ 1
 #define KEI_TLS_WANT_WRITE 2
-/* 0 done; KEI_TLS_WANT_*; negative: failed, text names the peer's or our reason (alert, expired
- * certificate, wrong name with both names, unknown CA) */
+/*
+ * 0 done; KEI_TLS_WANT_*; negative: failed for good, the text names the peer's or our reason:
+ * KE_ECERT (unknown CA, wrong name with the names there are, wrong use, not valid yet),
+ * KE_EEXPIRED, KE_EREFUSED (the peer does not accept our certificate), KE_ECONN and others for the
+ * transport, KE_ETLS. With TLS 1.3 a client learns that it is refused from its first read or write.
+ */
 int kei_tls_handshake(struct kei_tls *s, struct ke_error *err);
-/* *ret_n bytes moved; 0, KEI_TLS_WANT_*, KE_ECLOSED at the peer's close_notify, or KE_ETLS */
+/*
+ * 0 with *ret_n bytes moved (maybe fewer than n); KEI_TLS_WANT_*; KE_ECLOSED at the peer's
+ * close_notify; KE_ETLS when the stream ended without it; or as the handshake; KE_ESTATE after
+ * that. A write that wanted something is repeated with the same bytes first; they may have moved.
+ */
 int kei_tls_read(struct kei_tls *s, void *p, size_t n, size_t *ret_n, struct ke_error *err);
 int kei_tls_write(struct kei_tls *s, const void *p, size_t n, size_t *ret_n, struct ke_error *err);
-void kei_tls_shutdown(struct kei_tls *s); /* sends close_notify if it can */
+void kei_tls_shutdown(struct kei_tls *s);                     /* sends close_notify if it can */
 int kei_tls_peer_cert(struct kei_tls *s, struct ke_buf *out); /* DER; KE_ENOTFOUND */
 
 #endif

@@ -147,6 +147,13 @@ static void test_verify(void **state)
                  "another cloud");
     assert_error(&f, kei_jwt_verify(KEI_STR(JWT256), kei_strn(s.p, 0), 0, &f.err), KE_EINVAL,
                  "no key");
+    /* the beginning of a good signature is none */
+    static const size_t cuts[] = {2, 4, 22, 40, 42};
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+        size_t n = sizeof HEAD256 "." CLAIMS "." - 1 + cuts[i];
+        if (kei_jwt_verify(kei_strn(JWT256, n), s, EXP - 1, &f.err) != KE_ETOKEN)
+            fail_msg("accepted with %zu characters of its signature", cuts[i]);
+    }
     /* an expired token with a wrong signature is a forgery, not an old one */
     assert_error(&f, kei_jwt_verify(KEI_STR(HEAD256 "." CLAIMS ".AAAA"), s, EXP + 1, &f.err),
                  KE_ETOKEN, "another cloud");

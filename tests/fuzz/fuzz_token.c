@@ -40,7 +40,7 @@ static void jwt(struct ke_str text)
 
 static void password(struct ke_str text)
 {
-    /* 10 million iterations are allowed, and not what is looked for here */
+    /* a million iterations are allowed, and not what is looked for here */
     struct ke_str rest, number = text.n > 3 ? kei_strn(text.p + 3, text.n - 3) : text;
     if (kei_str_cut(number, '$', &rest).n <= 3)
         MUST(!kei_password_check(KEI_STR("not the password"), text));

@@ -396,6 +396,25 @@ static void test_names(void **state)
     end(&x);
 }
 
+/* A certificate without alternative names is nobody's, also if a CN would fit. */
+static void test_no_names(void **state)
+{
+    (void)state;
+    struct tls_fixture x;
+    struct tls_pair t;
+    struct kei_cert *nameless;
+    begin(&x);
+    assert_ok(&x.f, kei_ca_sign_server(&nameless, x.p.ca, x.p.ca_key, x.p.server_key, NULL, 0,
+                                       NOW - 1000, 100000, &x.f.err));
+    struct kei_tls_options s = cloud_options(&x);
+    s.cert = nameless;
+    assert_false(connect_pair(&t, &x, node_options(&x), "KubeEdge", s));
+    end_is(&t.client, KE_ECERT, "is for no host name or address, not for KubeEdge");
+    pair_fini(&t);
+    kei_cert_free(nameless);
+    end(&x);
+}
+
 static void test_server_times(void **state)
 {
     (void)state;
@@ -817,6 +836,7 @@ int main(void)
         cmocka_unit_test(test_handshake_cut),
         cmocka_unit_test(test_peer_cert),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_no_names),
         cmocka_unit_test(test_server_times),
         cmocka_unit_test(test_node_times),
         cmocka_unit_test(test_unknown_ca),
