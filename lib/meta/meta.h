@@ -29,7 +29,7 @@ struct kei_meta_config {
  */
 int kei_meta_new(struct kei_meta_manager **ret, struct ke_ctx *ctx, struct ke_router *router,
                  struct ke_store *store, const struct kei_meta_config *c);
-/* Open requests end with KE_ECANCELED. NULL is fine. Not from within a delivery of it. */
+/* Requests under way are answered with an error. NULL is fine. Not from within a delivery of it. */
 void kei_meta_free(struct kei_meta_manager *m);
 
 #endif

@@ -301,6 +301,7 @@ void kei_link_event(struct ke_tunnel *t, enum kei_event ev, int status)
             return;
         (void)kei_outbox_load(t->outbox);
         kei_backoff_reset(&t->backoff);
+        kei_rotate_plan(t);
         attempt(t);
         return;
     case KEI_EV_STOP:

@@ -62,6 +62,25 @@ static void renewed_before_it_expires(void **state)
     rig_fini(&r);
 }
 
+/* A tunnel that was stopped and started again renews as well. */
+static void renewed_after_stop_and_start(void **state)
+{
+    struct rig r;
+
+    (void)state;
+    rig_init(&r, NULL);
+    slow(&r);
+    rig_connect(&r);
+    ke_tunnel_stop(r.t);
+    assert_true(rig_until_state(&r, KE_TUNNEL_STOPPED));
+    rig_drive(&r, LIFE * INT64_C(920)); /* past the point: nothing is asked while stopped */
+    assert_int_equal(r.fc.edge_requests, 1);
+    rig_start(&r);
+    assert_true(rig_until_n(&r, &r.fc.edge_requests, 2));
+    assert_true(r.fc.edge_had_cert);
+    rig_fini(&r);
+}
+
 /* The point differs from node to node: a fleet that was set up in one day does not come in one. */
 static void the_point_is_drawn(void **state)
 {
@@ -339,6 +358,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(renewed_before_it_expires),
+        cmocka_unit_test(renewed_after_stop_and_start),
         cmocka_unit_test(the_point_is_drawn),
         cmocka_unit_test(refused_renewals_are_repeated),
         cmocka_unit_test(goes_back_to_the_one_before),
