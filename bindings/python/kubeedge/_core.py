@@ -128,6 +128,7 @@ class Core:
         self.depth = 0  # of user callbacks on the stack
         self.stopped = False
         self.ending = False  # somebody closes it
+        self.abandoned = False  # nobody closed it, its thread does
         self.closing = False  # from here on, only who closes it may post
         self.sealed = False  # no more messages
         self.failures: Deque[BaseException] = deque()
@@ -175,6 +176,8 @@ class Core:
         self.raise_failure()
 
     def _thread_main(self, ready: threading.Event) -> None:
+        """The context's whole life from here on, its end too: what OpenSSL keeps for each thread that used a
+        context must be gone before the context is, and Python's join() returns before a thread is quite over."""
         self.in_turn = True  # as seen by all that runs on this thread
         try:
             self.take_loop()
@@ -183,11 +186,11 @@ class Core:
             return
         finally:
             ready.set()
-        ffi.ke_ctx_run(self.ptr)
-        with self.lock:
-            self.in_turn = False
-            self.loop_thread = 0  # the number of an ended thread may be given to another
-            self.changed.notify_all()
+        while not self.ending:
+            ffi.ke_ctx_run(self.ptr)
+        self._finish()
+        if self.abandoned:
+            self.report_failures()
 
     def on_loop(self) -> bool:
         return threading.get_ident() == self.loop_thread
@@ -196,6 +199,7 @@ class Core:
         """fn() on the loop's thread: here, or over there and waited for."""
         if self.on_loop():
             return fn()
+        self.pointer()
         if self.thread is None:
             raise WrongThread(
                 c.KE_ETHREAD,
@@ -338,42 +342,41 @@ class Core:
             raise WrongThread(c.KE_ETHREAD, "the thread that drives a context closes it; fileno() takes it over")
 
     def shutdown(self, take: bool = False) -> None:
-        """Frees everything. take: whoever drove the loop is gone; nothing here makes Python believe that the
-        caller is a thread of its threading module."""
+        """Frees everything; it is done when this returns. take: whoever drove the loop is gone."""
         with self.lock:
             self.may_close(take)
-            if self.ending:
+            mine = not self.ending and self.thread is None
+            self.ending = True
+            if not mine:
+                if self.ptr is not None:
+                    ffi.ke_ctx_stop(self.ptr)
                 self.changed.wait_for(lambda: self.ptr is None)
                 return
-            self.ending = True
-            self.closing = self.thread is None
-        if self.thread is not None:
-            self._end_thread()
         self.take_loop()
-        self._free_states()
+        self._finish()
+
+    def _finish(self) -> None:
+        """On the loop's thread, between turns."""
+        with self.lock:
+            self.closing = True
         self.in_turn = True
+        try:
+            self._free_states()
+        except BaseException as e:
+            self.fail(e)
         self._settle()
         with self.lock:
             self.sealed = True
             for key in list(self.messages):
                 self.release(key)
         ffi.ke_ctx_free(self.ptr)
-        self.in_turn = False
-        with self.lock:
-            self.ptr = None
-            self.changed.notify_all()
         drop(self.log_key)
         _cores.discard(self)
-
-    def _end_thread(self) -> None:
-        assert self.thread is not None
-        self.call(self._free_states)
-        self.call(lambda: None)  # what was freed inside that turn is gone after the next
         with self.lock:
-            self.closing = True
-        ffi.ke_ctx_stop(self.ptr)
-        with self.lock:
-            self.changed.wait_for(lambda: not self.in_turn)
+            self.ptr = None
+            self.in_turn = False
+            self.loop_thread = 0  # the number of an ended thread may be given to another
+            self.changed.notify_all()
 
     def _settle(self) -> None:
         """Runs what is due, so that no message is made any more once they are let go."""
@@ -391,7 +394,7 @@ class Core:
             logger.error("a callback of libkubeedge raised", exc_info=(type(e), e, e.__traceback__))
 
     def abandon(self) -> None:
-        """The end of a context that was dropped without close(); any thread, none of whose locks are known."""
+        """The end of a context that nobody closed."""
         try:
             self.shutdown(take=True)
         except KubeEdgeError as e:
@@ -409,10 +412,16 @@ def _close_all() -> None:
 
 
 def lost_context(core: Core) -> None:
-    if core.ptr is not None and not core.ending:
-        # Garbage is collected on any thread, the context's own among them: its end is waited for elsewhere.
-        start_new_thread(core.abandon, ())
-        warnings.warn("a Context was dropped without close()", ResourceWarning, stacklevel=2)
+    """A Context was collected as garbage: on any thread, the context's own among them, inside of anything."""
+    with core.lock:
+        if core.ptr is None or core.ending:
+            return
+        if core.thread is not None:
+            core.ending = core.abandoned = True
+            ffi.ke_ctx_stop(core.ptr)
+        else:
+            start_new_thread(core.abandon, ())
+    warnings.warn("a Context was dropped without close()", ResourceWarning, stacklevel=2)
 
 
 @s.callback(s.LogFn)

@@ -56,3 +56,12 @@ def refused_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         yield s.getsockname()[1]
+
+
+@pytest.fixture
+def hub(tmp_path):
+    from support import Hub
+
+    h = Hub(tmp_path)
+    yield h
+    h.close()

@@ -4,6 +4,8 @@ import gc
 import threading
 import time
 
+import kubeedge
+
 PATIENCE = 60.0
 
 
@@ -14,25 +16,93 @@ class Collector(list):
     def __init__(self):
         super().__init__()
         self.changed = threading.Condition()
+        self.waker = None
 
     def __call__(self, *args):
         gc.collect()
         with self.changed:
             self.append(args[0] if len(args) == 1 else args)
             self.changed.notify_all()
+            if self.waker:
+                self.waker()
 
     def until(self, ctx, condition):
-        """Until condition(self): drives ctx, or waits beside its thread."""
-        if ctx is None or ctx.threaded:
+        """Until condition(self): drives ctx, or waits beside its thread. What another context's thread adds ends
+        the wait as well."""
+        if ctx.threaded:
             with self.changed:
                 assert self.changed.wait_for(lambda: condition(self), PATIENCE), f"only got {list(self)}"
             return
         end = time.monotonic() + PATIENCE
+        with self.changed:
+            self.waker = lambda: ctx.post(lambda: None)
         while not condition(self):
             assert time.monotonic() < end, f"only got {list(self)}"
-            ctx.wait(1000)
+            ctx.wait(int(PATIENCE * 1000))
             ctx.dispatch()
+        with self.changed:
+            self.waker = None
 
 
 def has(n):
     return lambda collected: len(collected) >= n
+
+
+def pod(name, *, node="edge-1", image="test/web:1", more="", spec=""):
+    return f"""apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+spec:
+  nodeName: {node}
+  hostNetwork: true
+  terminationGracePeriodSeconds: 1
+{spec}  containers:
+  - name: main
+    image: {image}
+{more}"""
+
+
+class Hub:
+    """A Cloud with a context and a thread of its own, and its folder of manifests."""
+
+    def __init__(self, folder, **more):
+        self.folder = folder
+        self.manifests = folder / "manifests"
+        self.manifests.mkdir(exist_ok=True)
+        self.nodes, self.pods, self.errors = Collector(), Collector(), Collector()
+        self.context = kubeedge.Context(thread=True)
+        try:
+            self.cloud = kubeedge.Cloud(
+                self.context,
+                data=folder / "cloud",
+                manifests=self.manifests,
+                listen="127.0.0.1",
+                tunnel_port=kubeedge.PORT_ANY,
+                cert_port=kubeedge.PORT_ANY,
+                node=self.nodes,
+                pod=self.pods,
+                manifest_error=self.errors,
+                **more,
+            )
+            self.cloud.start()
+        except BaseException:
+            self.context.close()
+            raise
+
+    def address(self):
+        """The parameters a Node or a Tunnel needs to join."""
+        tunnel, cert = self.cloud.ports()
+        return {"tunnel_port": tunnel, "cert_port": cert, "token": self.cloud.token()}
+
+    def apply(self, name, text):
+        """Replaces a manifest the way an editor does: never half a file."""
+        new = self.manifests / ("." + name)
+        new.write_text(text)
+        new.rename(self.manifests / name)
+
+    def remove(self, name):
+        (self.manifests / name).unlink()
+
+    def close(self):
+        self.context.close()
