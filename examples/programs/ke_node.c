@@ -536,6 +536,11 @@ static int reset(const char *data)
         fprintf(stderr, "ke-node: no node was ever in %s (is --data right?)\n", data);
         return EXIT_FILE;
     }
+    snprintf(path, sizeof path, "%.4000s/node", data); /* whose folder it was */
+    if (unlink(path) < 0 && errno != ENOENT) {
+        fprintf(stderr, "ke-node: %s: %s\n", path, strerror(errno));
+        return EXIT_FILE;
+    }
     printf("forgot the identity and the objects in %s; workloads were not touched\n", data);
     return 0;
 }

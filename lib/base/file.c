@@ -201,6 +201,9 @@ int kei_folder_make(const struct ke_io *io, const char *path, uint32_t mode, str
     if (r == KE_EEXIST) {
         if (is_folder(io, path))
             return 0;
+        struct ke_io_stat st = {.size = sizeof st};
+        if (io->stat(io->user, path, &st) == 0 && st.is_dir)
+            return io_error(err, KE_EACCES, "could not enter folder", path);
         return kei_error(err, KE_EEXIST, "could not make folder %s: a file of that name exists",
                          path);
     }

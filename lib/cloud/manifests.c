@@ -319,6 +319,7 @@ static void on_timer(struct kei_timer *t)
     }
     w->owner = m;
     kei_look_init(&w->look, kei_ctx_alloc(ctx), kei_ctx_io(ctx), m->cloud->config.manifests);
+    w->look.err = (struct ke_error)KE_ERROR_INIT;
     m->look = w;
     m->look_n++;
     submit(m);

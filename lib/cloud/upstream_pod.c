@@ -98,6 +98,26 @@ static void write_pod(struct kei_peer *p, struct ke_msg *m, struct kei_object *o
     }
 }
 
+/* The same for a patch, whose answer says it already. */
+static void stray_patch(struct kei_peer *p, struct ke_msg *m, const struct where *w)
+{
+    struct ke_buf patch = {0};
+    struct ke_str uid;
+    char text[KEI_UID_MAX + 2] = "";
+    const struct kei_object *going = kei_objects_any(p->cloud->objects, "pod", w->ns, w->name);
+    kei_buf_init(&patch, kei_ctx_alloc(p->cloud->ctx));
+    if (kei_patch_text(p->cloud, m, &patch) == 0 &&
+        kei_json_path(kei_buf_str(&patch), "metadata.uid", &uid)) {
+        size_t n = kei_json_copy(text, sizeof text, uid);
+        bool named = n > 0 && n <= KEI_UID_MAX && kei_dns_subdomain(kei_str(text)) &&
+                     kei_dns_label(kei_str(w->ns)) && kei_dns_subdomain(kei_str(w->name));
+        if (named && (!going || strcmp(going->uid, text) != 0) &&
+            kei_deliver_stray(p, w->ns, w->name, text) < 0)
+            kei_log(p->cloud->ctx, KE_LOG_WARN, "cloud", "%s", ke_ctx_error(p->cloud->ctx));
+    }
+    ke_buf_free(&patch);
+}
+
 /* A pod that the node has and should not have. */
 static void stray(struct kei_peer *p, struct ke_msg *m, const char *ns, const char *name,
                   struct ke_str uid)
@@ -187,6 +207,7 @@ static void pod_patch(struct kei_peer *p, struct ke_msg *m, const struct where *
     struct ke_str uid, status = {0};
     if (!o) {
         pod_error(p, m, false, w->name, "NotFound", 404, "not found");
+        stray_patch(p, m, w);
         return;
     }
     kei_buf_init(&patch, kei_ctx_alloc(ctx));

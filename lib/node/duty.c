@@ -164,6 +164,8 @@ static void on_inserted(void *user, const struct kei_reply *r)
     if (r->kind == KEI_REPLY_OBJECT)
         note_node(d, r->object);
     kei_log(d->ctx, KE_LOG_INFO, "node", "node %s is registered", d->c.node->name);
+    if (d->c.created)
+        d->c.created(d->c.user);
     registered(d);
 }
 

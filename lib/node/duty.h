@@ -21,6 +21,8 @@ struct kei_duty_config {
     void (*runtime)(void *user, struct kei_node_facts *f);
     /* the cloud confirmed a status whose condition Ready is True; repeats */
     void (*ready)(void *user);
+    /* the cloud made the Node anew: it may know nothing of this node's pods */
+    void (*created)(void *user);
     void *user;
 };
 

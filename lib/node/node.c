@@ -132,6 +132,12 @@ static void on_ready(void *user)
     changed(n);
 }
 
+static void on_created(void *user)
+{
+    struct ke_node *n = user;
+    kei_pods_retell(n->pods);
+}
+
 static void on_pod(void *user, const struct ke_pod_info *p)
 {
     struct ke_node *n = user;
@@ -181,6 +187,28 @@ static int open_store(struct ke_node *n)
     sc.folder = folder;
     sc.first = first;
     return ke_store_open(&n->store, n->ctx, &sc);
+}
+
+/* A data folder belongs to one node: under another name its workloads would be ended as unknown. */
+static int check_owner(struct ke_node *n)
+{
+    const struct ke_io *io = kei_ctx_io(n->ctx);
+    struct ke_buf owner = {0};
+    char path[4096];
+    if (!kei_path_join(path, sizeof path, n->config.data, "node"))
+        return kei_fail(n->ctx, KE_ELIMIT, "path of the data folder is too long");
+    kei_buf_init(&owner, kei_ctx_alloc(n->ctx));
+    int r = kei_file_read(io, path, 1024, &owner, kei_err(n->ctx));
+    if (r == KE_ENOTFOUND)
+        r = kei_file_replace(io, path, n->config.name, strlen(n->config.name), 0600,
+                             kei_err(n->ctx));
+    else if (r == 0 && !kei_str_is(kei_buf_str(&owner), n->config.name))
+        r = kei_fail(n->ctx, KE_EBUSY,
+                     "data folder %s belongs to node %.*s, not to %s: use that name, another folder, "
+                     "or reset this one",
+                     n->config.data, KEI_FMT(kei_buf_str(&owner)), n->config.name);
+    ke_buf_free(&owner);
+    return r;
 }
 
 static int make_tunnel(struct ke_node *n)
@@ -244,7 +272,7 @@ static int make_parts(struct ke_node *n)
                                  .address = n->address,
                                  .dialect = dialect_of,
                                  .runtime = runtime_facts,
-                                 .ready = on_ready,
+                                 .ready = on_ready, .created = on_created,
                                  .user = n};
     int r = ke_router_new(&n->router, n->ctx, NULL);
     if (r == 0)
@@ -283,6 +311,8 @@ static void start(void *user)
 {
     struct ke_node *n = user;
     int r = open_store(n);
+    if (r == 0)
+        r = check_owner(n);
     if (r == 0)
         r = make_parts(n);
     n->running = r == 0;

@@ -78,6 +78,8 @@ int kei_pods_start(struct kei_pods *p);
 void kei_pods_stop(struct kei_pods *p);
 void kei_pods_free(struct kei_pods *p); /* stops first; NULL is fine; also from a callback */
 
+/* The cloud does not know this node's pods (any more): tells every status again. */
+void kei_pods_retell(struct kei_pods *p);
 void kei_pods_set_node_ip(struct kei_pods *p, const char *ip);
 void kei_pods_runtime(struct kei_pods *p, struct kei_runtime_state *ret);
 /* Calls fn for each pod, in no order. fn must not change the engine. */

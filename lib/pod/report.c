@@ -159,6 +159,18 @@ void kei_pod_report(struct kei_pod *p)
     }
 }
 
+void kei_pods_retell(struct kei_pods *ps)
+{
+    KEI_LIST_EACH(l, &ps->pods)
+    {
+        struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
+        kei_free(ps->alloc, p->sent);
+        p->sent = NULL;
+        p->sent_n = 0;
+        kei_pod_dirty(p);
+    }
+}
+
 void kei_report_invalid(struct kei_pods *ps, struct ke_str json, const char *text)
 {
     struct kei_podspec s = {0};

@@ -21,7 +21,7 @@ def run(program, *args):
     (["--labels", "novalue"], "KEY=VALUE"),
     (["--taints", "a=b"], "EFFECT"),
     (["--nonsense"], "nonsense"),
-    (["frobnicate"], "not understood"),
+    (["frobnicate"], "is not status, pods, logs or reset"),
     (["--name", "UPPER_case", "--data", "/tmp/never-made"], "no node name"),
 ])
 def test_bad_flags_of_the_node(args, words):
@@ -86,6 +86,16 @@ def test_two_on_one_folder(cloud, node):
     r = run("ke-cloud", "--data", str(cloud.folder), "--tunnel-port", "0", "--cert-port", "0")
     assert r.returncode == 3 and str(cloud.folder) in r.stderr, r.stderr
     assert cloud.node_ready("edge-1")
+
+
+def test_data_folder_of_another_node(cloud, node):
+    node.start()
+    cloud.apply("a.yaml", pod("a", SLEEP))
+    wait_for("Running", lambda: cloud.running("a"))
+    node.kill()
+    r = run("ke-node", "--name", "edge-9", "--data", str(node.folder), "--runtime", "process")
+    assert r.returncode == 3 and "belongs to node edge-1" in r.stderr, r.stderr
+    assert len(node.shims()) == 1, "the workloads are not the other node's to end"
 
 
 def test_read_only_data_folder(tmp_path):

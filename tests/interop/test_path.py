@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole path with our own programs: join, run, change, end; offline; several nodes."""
+import shutil
 import signal
 
 from harness import Node, configmap, pod, wait_for
@@ -72,6 +73,19 @@ def test_change_while_away_arrives(cloud, node):
     wait_for("the new pod", lambda: cloud.running("c"))
     wait_for("the deletion", lambda: "a" not in cloud.pods())
     wait_for("one process", lambda: len(node.shims()) == 1)
+
+
+def test_cloud_that_lost_its_store(cloud, node):
+    """A pod that the cloud knows nothing of any more is ended, once the cloud said so."""
+    node.start()
+    cloud.apply("a.yaml", pod("a", SLEEP))
+    wait_for("Running", lambda: cloud.running("a"))
+    cloud.kill()
+    shutil.rmtree(cloud.folder / "store")
+    cloud.remove("a.yaml")
+    cloud.start()
+    ready(cloud, node)
+    wait_for("the end of the pod", lambda: node.pods() == {} and not node.shims())
 
 
 def test_two_nodes_and_selector(tmp_path, cloud, node):
