@@ -23,6 +23,11 @@
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:"   \
     "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305:"         \
     "ECDHE-RSA-AES128-SHA256"
+#define SUITES_1_3 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+#define GROUPS "X25519:P-256:P-384:P-521"
+#define SIGNATURES                                                                                 \
+    "ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512:ed25519:RSA-PSS+SHA256:RSA-PSS+SHA384:RSA-PSS+SHA512:" \
+    "RSA+SHA256:RSA+SHA384:RSA+SHA512"
 #define SECURITY_LEVEL 2 /* 112 bits: RSA from 2048, no SHA-1 */
 #define CHAIN_DEPTH 8
 
@@ -166,11 +171,17 @@ static int check_options(struct ke_ctx *ctx, const struct kei_tls_options *o)
     return 0;
 }
 
+/*
+ * Everything is said here, and nothing left as it came: OpenSSL gives each SSL_CTX what the section
+ * system_default of the host's openssl.cnf says.
+ */
 static bool set_common(SSL_CTX *x)
 {
+    char groups[] = GROUPS, signatures[] = SIGNATURES; /* the macros below cast const away */
     SSL_CTX_set_security_level(x, SECURITY_LEVEL);
+    SSL_CTX_clear_options(x, SSL_CTX_get_options(x));
     SSL_CTX_set_options(x, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-                               SSL_OP_CIPHER_SERVER_PREFERENCE);
+                               SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_ENABLE_MIDDLEBOX_COMPAT);
     SSL_CTX_set_mode(x, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                             SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_session_cache_mode(x, SSL_SESS_CACHE_OFF);
@@ -178,7 +189,10 @@ static bool set_common(SSL_CTX *x)
     SSL_CTX_set_verify_depth(x, CHAIN_DEPTH);
     kei_verify_param(SSL_CTX_get0_param(x));
     return SSL_CTX_set_min_proto_version(x, TLS1_2_VERSION) &&
-           SSL_CTX_set_cipher_list(x, CIPHERS) && SSL_CTX_set_num_tickets(x, 0);
+           SSL_CTX_set_max_proto_version(x, 0) && SSL_CTX_set_cipher_list(x, CIPHERS) &&
+           SSL_CTX_set_ciphersuites(x, SUITES_1_3) && SSL_CTX_set1_groups_list(x, groups) &&
+           SSL_CTX_set1_sigalgs_list(x, signatures) &&
+           SSL_CTX_set1_client_sigalgs_list(x, signatures) && SSL_CTX_set_num_tickets(x, 0);
 }
 
 static bool set_identities(SSL_CTX *x, const struct kei_tls_options *o)
