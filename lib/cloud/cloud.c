@@ -93,8 +93,13 @@ static int copy_config(struct ke_cloud *c, const struct ke_cloud_config *from)
 static void on_health(struct kei_timer *t)
 {
     struct ke_cloud *c = KEI_OF(t, struct ke_cloud, health);
-    if (c->state == KEI_CLOUD_LOADED)
+    if (c->state == KEI_CLOUD_LOADED) {
         kei_health_check(c);
+        if (c->missed) {
+            c->missed = false;
+            kei_push_all(c);
+        }
+    }
     (void)kei_timer_in(t, HEALTH_MS);
 }
 
@@ -145,6 +150,14 @@ static void load_failed(struct ke_cloud *c)
     (void)kei_timer_in(&c->reload, RELOAD_MS);
 }
 
+static void open_manifests(struct ke_cloud *c)
+{
+    if (!c->config.manifests || kei_manifests_new(&c->manifests, c) == 0)
+        return;
+    kei_tell_manifest_error(c, ke_ctx_error(c->ctx));
+    (void)kei_timer_in(&c->reload, RELOAD_MS);
+}
+
 static void on_peers(struct ke_cloud *c, int status)
 {
     struct kei_object *o;
@@ -162,8 +175,7 @@ static void on_peers(struct ke_cloud *c, int status)
     }
     c->state = KEI_CLOUD_LOADED;
     kei_bind_soon(c);
-    if (c->config.manifests && kei_manifests_new(&c->manifests, c) < 0)
-        kei_tell_manifest_error(c, ke_ctx_error(c->ctx));
+    open_manifests(c);
 }
 
 static void on_objects(void *user, int status)
@@ -197,6 +209,10 @@ static void drop_loaded(struct ke_cloud *c)
 static void on_reload(struct kei_timer *t)
 {
     struct ke_cloud *c = KEI_OF(t, struct ke_cloud, reload);
+    if (c->state == KEI_CLOUD_LOADED) {
+        open_manifests(c);
+        return;
+    }
     c->state = KEI_CLOUD_CLOSING; /* what goes now concerns nobody */
     drop_loaded(c);
     c->state = KEI_CLOUD_LOADING;

@@ -66,6 +66,7 @@ struct ke_cloud {
     int64_t started_ms;      /* monotonic */
     enum kei_cloud_state state;
     int start_status;
+    bool missed;    /* for want of memory a delivery was not noted: all are gone through again */
     uint32_t depth; /* callbacks of the host on the stack */
     bool ending;    /* one of them stopped the cloud: it is closed when they are over */
     bool freed;     /* ... or freed it */
@@ -194,6 +195,8 @@ struct kei_request_ctx {
 enum { KEI_FORM_OBJECT, KEI_FORM_OBJECT_RESP, KEI_FORM_OK, KEI_FORM_SILENT };
 struct kei_request_ctx *kei_request_new(struct kei_peer *p, struct ke_msg *m, int form,
                                         bool version);
+/* It could not even be answered: the session ends, so that the node asks again. */
+void kei_request_lost(struct kei_peer *p);
 /* kei_object_fn: answers and frees */
 void kei_request_done(void *user, int status, struct kei_object *o);
 void kei_request_free(struct kei_request_ctx *q);
@@ -261,8 +264,10 @@ int kei_cloud_pod_delete(struct ke_cloud *c, struct kei_object *o);
 int kei_cloud_node_delete(struct ke_cloud *c, const char *name);
 /* An object changed: whom it concerns (deliver), and the host's callbacks. */
 void kei_cloud_changed(void *user, struct kei_object *o, bool removed);
-/* What the pods of this node refer to is wanted there. */
+/* What the pods of this node refer to is wanted there, if it is one of ours. */
 void kei_push_references(struct kei_peer *p);
+/* Everything that is wanted anywhere, for what was missed. */
+void kei_push_all(struct ke_cloud *c);
 
 /* ---- what the host sees (info.c) ---- */
 void kei_host_enter(struct ke_cloud *c); /* around each call of the host's functions */

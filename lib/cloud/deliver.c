@@ -392,10 +392,9 @@ static bool sendable(struct kei_delivery *d, enum step step)
     const struct kei_object *o = object_of(d);
     if (!o || o->durable != o->version)
         return false;
-    if (!d->held.uid[0]) {
+    if (!d->held.uid[0])
         set_uid(&d->held, d->want.uid, 0); /* from now on the node may have it */
-        write_row(d);
-    }
+    write_row(d);
     return is_uid(&d->row, d->held.uid);
 }
 
@@ -504,6 +503,7 @@ int kei_deliver(struct kei_peer *p, const struct kei_object *o)
     if (!d) {
         kei_log(p->cloud->ctx, KE_LOG_ERROR, "cloud", "out of memory: %s %s/%s waits for node %s",
                 o->type, o->ns, o->name, p->name);
+        p->cloud->missed = true;
         return KE_ENOMEM;
     }
     if (is_uid(&d->want, o->uid) && d->want.version >= o->version)
@@ -659,7 +659,7 @@ void kei_deliver_disconnected(struct kei_peer *p)
 {
     struct ke_str key;
     void *value;
-    kei_timer_stop(&p->resend);
+    (void)kei_timer_in(&p->resend, RESEND_MS); /* for rows that could not be written */
     kei_defer_cancel(&p->kick);
     /* back to the head of the queue, in the order they had */
     while (!kei_list_empty(&p->flying)) {

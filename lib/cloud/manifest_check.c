@@ -247,6 +247,8 @@ int kei_check_metadata(struct kei_field *f, struct ke_str object, struct ke_erro
         return r;
     if (!get(meta, "name", &name))
         return kei_field_bad(f, err, meta, "metadata.name", "is missing");
+    if (kei_json_type(name) != '"')
+        return kei_field_bad(f, err, name, "metadata.name", "is not a string; put it in quotes");
     if (!kei_dns_subdomain(inner(name)))
         return kei_field_bad(f, err, name, "metadata.name",
                              "is not a DNS name (a-z, 0-9, '-' and '.'; 253 characters at most)");

@@ -116,6 +116,27 @@ void kei_push_references(struct kei_peer *p)
     }
 }
 
+static void push_node(struct kei_peer *p)
+{
+    if (p->node && p->dialect == KE_DIALECT_1_23 && !p->ours)
+        (void)kei_deliver(p, p->node); /* these edges know their Node from the cloud alone */
+}
+
+void kei_push_all(struct ke_cloud *c)
+{
+    struct ke_str key;
+    void *value;
+    for (size_t it = 0; kei_map_next(&c->peers, &it, &key, &value);) {
+        struct kei_peer *p = value;
+        kei_push_references(p);
+        KEI_LIST_EACH(l, &p->pods)
+        {
+            (void)kei_deliver(p, KEI_OF(l, struct kei_pod_note, link)->pod);
+        }
+        push_node(p);
+    }
+}
+
 static void pod_changed(struct ke_cloud *c, struct kei_object *o, bool removed)
 {
     const struct kei_pod_note *note = o->note;
@@ -163,8 +184,8 @@ static void node_changed(struct ke_cloud *c, struct kei_object *o, bool removed)
         kei_deliver_forget(p, "node", "", o->name);
         if (p->session) /* all that upstream's cloud does, and no message of it */
             kei_session_fail(p->session, "its Node was deleted");
-    } else if (p && p->dialect == KE_DIALECT_1_23 && !p->ours) {
-        (void)kei_deliver(p, o); /* these edges know their Node from the cloud alone */
+    } else if (p) {
+        push_node(p);
     }
     kei_tell_node(c, o, removed);
 }

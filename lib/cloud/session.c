@@ -117,9 +117,12 @@ static void held_free(struct kei_peer *p, struct held *h)
 
 static void held_send(struct kei_peer *p, struct held *h)
 {
-    if (send_reply(p, h->msg) < 0)
+    int r = send_reply(p, h->msg);
+    if (r < 0)
         kei_log(p->cloud->ctx, KE_LOG_WARN, "cloud", "a reply to node %s was not sent: %s", p->name,
                 ke_ctx_error(p->cloud->ctx));
+    if (r == KE_ENOMEM)
+        kei_request_lost(p);
     held_free(p, h);
 }
 
@@ -309,8 +312,7 @@ static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http
     (void)kei_timer_in(&s->keepalive, KEEPALIVE_MS);
     kei_log(c->ctx, KE_LOG_INFO, "cloud", "node %s connected from %s", p->name,
             kei_stream_peer_name(kei_ws_stream(s->ws)));
-    if (ours)
-        kei_push_references(p);
+    kei_push_references(p);
     kei_deliver_kick(p);
     if (p->node)
         kei_tell_node(c, p->node, false);

@@ -12,6 +12,12 @@
 
 /* ---- answers ---- */
 
+void kei_request_lost(struct kei_peer *p)
+{
+    if (p->session)
+        kei_session_fail(p->session, "out of memory: what it asked for last is lost");
+}
+
 /* The reply, sent; *ret_id (37 bytes, may be NULL) gets its id. */
 static int answer(struct kei_peer *p, const struct ke_msg *m, const char *resource,
                   struct ke_str content, int64_t version, char *ret_id)
@@ -41,6 +47,8 @@ static int answer(struct kei_peer *p, const struct ke_msg *m, const char *resour
     if (r < 0)
         kei_log(ctx, KE_LOG_WARN, "cloud", "no answer to %s of node %s: %s", c.resource, p->name,
                 ke_ctx_error(ctx));
+    if (r == KE_ENOMEM)
+        kei_request_lost(p);
     return r;
 }
 
@@ -66,6 +74,8 @@ void kei_answer_object(struct kei_peer *p, const struct ke_msg *m, const struct 
     kei_buf_adds(&out, ",\"Err\":null}");
     if (kei_buf_ok(&out))
         kei_answer(p, m, NULL, kei_buf_str(&out), version);
+    else
+        kei_request_lost(p);
     ke_buf_free(&out);
 }
 
@@ -85,6 +95,8 @@ void kei_answer_error(struct kei_peer *p, const struct ke_msg *m, bool bare, con
         kei_buf_addc(&out, '}');
     if (kei_buf_ok(&out))
         kei_answer(p, m, NULL, kei_buf_str(&out), 0);
+    else
+        kei_request_lost(p);
     ke_buf_free(&out);
 }
 
@@ -227,7 +239,10 @@ static bool query_init(struct query *q, struct kei_peer *p, const struct ke_msg 
     q->type = kei_arena_strdup(&q->arena, r.type);
     q->ns = kei_arena_strdup(&q->arena, r.ns);
     q->name = kei_arena_strdup(&q->arena, r.name);
-    return q->type && q->ns && q->name;
+    if (q->type && q->ns && q->name)
+        return true;
+    kei_request_lost(p);
+    return false;
 }
 
 /* An error at once is better than the node's time-out; but a 1.4 edge takes any answer for the

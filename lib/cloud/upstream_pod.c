@@ -24,7 +24,10 @@ static bool where_init(struct where *w, struct kei_peer *p, const struct kei_res
     kei_arena_init(&w->arena, kei_ctx_alloc(p->cloud->ctx), 0);
     w->ns = kei_arena_strdup(&w->arena, r->ns);
     w->name = kei_arena_strdup(&w->arena, r->name);
-    return w->ns && w->name;
+    if (w->ns && w->name)
+        return true;
+    kei_request_lost(p);
+    return false;
 }
 
 /* The pod, if it is bound to this node. */

@@ -432,9 +432,17 @@ void edge_sign(struct edge *e, const struct kei_cert *ca, const struct kei_key *
         must(e, kei_key_new_p256(&e->key, crypto, kei_err(r->edges)), "key");
     must(e, kei_csr_make(&csr, e->key, e->org, e->cn ? e->cn : cn, kei_err(r->edges)), "request");
     int64_t now = ke_ctx_real_ms(r->edges) / 1000;
-    if (kei_ca_sign_csr(&cert, ca ? ca : r->c->pki.ca, ca_key ? ca_key : r->c->pki.ca_key,
-                        kei_buf_str(&csr), eku, 1, now, 365 * 86400, &err) < 0 ||
-        kei_cert_der(cert, &der, &err) < 0)
+    int done = -1;
+    /* the cloud's authority uses the cloud's memory, one allocation of which may be made to fail */
+    for (int i = 0; i < 2 && done < 0; i++) {
+        kei_cert_free(cert);
+        cert = NULL;
+        done = kei_ca_sign_csr(&cert, ca ? ca : r->c->pki.ca, ca_key ? ca_key : r->c->pki.ca_key,
+                               kei_buf_str(&csr), eku, 1, now, 365 * 86400, &err);
+        if (done == 0)
+            done = kei_cert_der(cert, &der, &err);
+    }
+    if (done < 0)
         fail_msg("certificate: %s", err.text);
     must(e, kei_cert_from_der(&e->cert, crypto, kei_buf_str(&der), kei_err(r->edges)), "DER");
     kei_cert_free(cert);
@@ -718,7 +726,7 @@ void edge_pod_status(struct edge *e, const char *ns, const char *name, const cha
     struct kei_object *o = rig_object(e->rig, "pod", ns, name);
     assert_non_null(o);
     snprintf(resource, sizeof resource, "%s/podpatch/%s", ns, name);
-    snprintf(content, sizeof content, "\"{\\\"metadata\\\":{\\\"uid\\\":\\\"%s\\\"},\\\"status\\\":%s}\"",
-             o->uid, status);
+    snprintf(content, sizeof content,
+             "\"{\\\"metadata\\\":{\\\"uid\\\":\\\"%s\\\"},\\\"status\\\":%s}\"", o->uid, status);
     (void)edge_ask(e, "patch", resource, content);
 }

@@ -4,13 +4,9 @@
  * in a context of their own with plain memory, so that failing allocations hit the cloud alone.
  *
  *     struct rig r;
- *     rig_init(&r, NULL);              folders r.data and r.manifests; change r.conf before the start
- *     rig_manifest(&r, "a.yaml", "...");
- *     rig_start(&r);
- *     struct edge e;
- *     edge_init(&e, &r, "edge-1");
- *     edge_connect(&e);
- *     struct ke_msg *m = edge_wait(&e, "insert", "default/pod/p");
+ *     rig_init(&r, NULL);              folders r.data and r.manifests; change r.conf before the
+ * start rig_manifest(&r, "a.yaml", "..."); rig_start(&r); struct edge e; edge_init(&e, &r,
+ * "edge-1"); edge_connect(&e); struct ke_msg *m = edge_wait(&e, "insert", "default/pod/p");
  *     ...
  *     edge_fini(&e);
  *     rig_fini(&r);                    checks memory, descriptors and error lines of the cloud
@@ -54,8 +50,8 @@ struct edge {
     int close_status;
     uint32_t http_status;
     char close_text[300];
-    bool no_ack;    /* acknowledges nothing by itself */
-    bool beats;     /* sends keepalives */
+    bool no_ack; /* acknowledges nothing by itself */
+    bool beats;  /* sends keepalives */
     struct kei_timer beat;
     struct ke_msg *messages[EDGE_MESSAGES];
     uint32_t n_messages, connects;
@@ -64,9 +60,9 @@ struct edge {
 };
 
 void rig_init(struct rig *r, const struct ke_io *io);
-void rig_start(struct rig *r); /* waits until the store is read */
+void rig_start(struct rig *r);    /* waits until the store is read */
 int rig_try_start(struct rig *r); /* does not */
-bool rig_loaded(struct rig *r); /* waits for it */
+bool rig_loaded(struct rig *r);   /* waits for it */
 void rig_stop(struct rig *r);
 void rig_fini(struct rig *r);
 void rig_restart(struct rig *r);
@@ -79,7 +75,7 @@ void rig_turn(struct rig *r);           /* a turn of each loop, if it has one */
 
 /* Replaces a manifest as careful people do; text NULL removes it. */
 void rig_manifest(struct rig *r, const char *name, const char *text);
-void rig_write_file(const char *path, const char *text); /* in place */
+void rig_write_file(const char *path, const char *text);              /* in place */
 const char *rig_line(struct rig *r, const char *start, uint32_t nth); /* NULL: none yet */
 const char *rig_wait_line(struct rig *r, const char *start);          /* and waits for one */
 uint32_t rig_count(const struct rig *r, const char *start);

@@ -39,7 +39,8 @@ static void pod_comes_with_what_it_needs(void **state)
     (void)state;
     struct rig r;
     struct edge e;
-    start(&r, &e, NULL, POD("p", "edge-1", REFERS("c")) "---\n" CONFIG("c", "1") "---\n" CONFIG("d", "1"));
+    start(&r, &e, NULL,
+          POD("p", "edge-1", REFERS("c")) "---\n" CONFIG("c", "1") "---\n" CONFIG("d", "1"));
     rig_wait_object(&r, "pod", "default", "p");
     assert_true(edge_connect(&e));
     struct ke_msg *m = edge_wait(&e, "insert", "default/pod/p");
@@ -321,7 +322,8 @@ static void a_report_does_not_come_back_nor_hide_a_change(void **state)
                  "  nodeName: edge-1\n  containers: [{name: c, image: \"i:1\"}]\n");
     struct ke_msg *m = edge_wait(&e, "update", "default/pod/p");
     assert_string_equal(msg_text(m, "metadata.labels.a"), "b");
-    edge_pod_status(&e, "default", "p", "{\\\"phase\\\":\\\"Running\\\",\\\"podIP\\\":\\\"1.2.3.4\\\"}");
+    edge_pod_status(&e, "default", "p",
+                    "{\\\"phase\\\":\\\"Running\\\",\\\"podIP\\\":\\\"1.2.3.4\\\"}");
     edge_drop(&e);
     edge_forget(&e);
     assert_true(edge_connect(&e));
@@ -366,7 +368,8 @@ static void upstream_gets_its_report_back(void **state)
 static struct ke_msg *report(struct edge *e, const char *resource, const char *content)
 {
     /* source edged would say that this node speaks 1.4, which is not answered */
-    return edge_reply_to(e, edge_send_as(e, "metaManager", "resource", "update", resource, content));
+    return edge_reply_to(e,
+                         edge_send_as(e, "metaManager", "resource", "update", resource, content));
 }
 
 static void pods_unknown_here_are_ended(void **state)
@@ -379,7 +382,8 @@ static void pods_unknown_here_are_ended(void **state)
     e.no_ack = true;
     assert_true(edge_connect(&e));
     edge_register(&e, "default", NULL);
-    const char *one = "{\"UID\":\"11111111-1111-4111-8111-111111111111\",\"Name\":\"x\",\"Status\":{}}";
+    const char *one =
+        "{\"UID\":\"11111111-1111-4111-8111-111111111111\",\"Name\":\"x\",\"Status\":{}}";
     struct ke_msg *m = report(&e, "default/podstatus/x", one);
     assert_string_equal(msg_content(m), "\"OK\"");
     m = edge_wait(&e, "delete", "default/pod/x");
@@ -391,8 +395,9 @@ static void pods_unknown_here_are_ended(void **state)
         {"default/podstatus/x", "{\"UID\":\"\",\"Name\":\"x\",\"Status\":{}}"},
         {"default/podstatus/x", "{\"UID\":\"../x\",\"Name\":\"x\",\"Status\":{}}"},
         {"default/podstatus/X_", "{\"UID\":\"1\",\"Name\":\"X_\",\"Status\":{}}"},
-        {"default/podstatus/x", "{\"UID\":\"0123456789012345678901234567890123456789012345678901234567890123\","
-                                "\"Name\":\"x\",\"Status\":{}}"},
+        {"default/podstatus/x",
+         "{\"UID\":\"0123456789012345678901234567890123456789012345678901234567890123\","
+         "\"Name\":\"x\",\"Status\":{}}"},
         {"default/podstatus/x", "{\"UID\":\"1\",\"Name\":\"x\"}"},
         {"default/podstatus/x", "null"},
         {"default/podstatus/x", "\"x\""}};
@@ -426,10 +431,11 @@ static void acks_of_nothing_cost_nothing(void **state)
     wait_delivered(&e);
     size_t before = test_alloc_live(&r.env.alloc);
     for (int i = 0; i < 10000; i++) {
-        int n = snprintf(text, sizeof text,
-                         "{\"header\":{\"msg_id\":\"%d\",\"parent_msg_id\":\"unknown-%d\",\"timestamp\":1},"
-                         "\"route\":{\"operation\":\"response\",\"resource\":\"a/b\"},\"content\":\"OK\"}",
-                         i, i % 3 ? i : 0);
+        int n = snprintf(
+            text, sizeof text,
+            "{\"header\":{\"msg_id\":\"%d\",\"parent_msg_id\":\"unknown-%d\",\"timestamp\":1},"
+            "\"route\":{\"operation\":\"response\",\"resource\":\"a/b\"},\"content\":\"OK\"}",
+            i, i % 3 ? i : 0);
         edge_text(&e, text, (size_t)n);
         if (i % 100 == 0)
             rig_settle(&r);
@@ -505,7 +511,8 @@ static void pod_of_a_node_deletes_only_its_own(void **state)
     snprintf(options, sizeof options, "{\"preconditions\":{\"uid\":\"%s\"}}", o->uid);
     struct ke_msg *m = edge_ask(&e, "delete", "default/pod/p", options);
     assert_string_equal(msg_content(m), "\"OK\"");
-    m = edge_ask(&e, "patch", "default/podpatch/p", "\"{\\\"status\\\":{\\\"phase\\\":\\\"Failed\\\"}}\"");
+    m = edge_ask(&e, "patch", "default/podpatch/p",
+                 "\"{\\\"status\\\":{\\\"phase\\\":\\\"Failed\\\"}}\"");
     assert_string_equal(msg_text(m, "Err.ErrStatus.reason"), "NotFound");
     m = edge_ask(&e, "query", "default/configmap/c", NULL);
     assert_string_equal(msg_text(m, "ErrStatus.reason"), "Forbidden");

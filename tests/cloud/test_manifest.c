@@ -36,8 +36,10 @@ static void refuses_with_field_and_line(void **state)
         {"apiVersion: v1\nkind: Gadget\n", "kind", 2},
         {"apiVersion: v1\nkind: Pod\nspec: {}\n", "metadata", 1},
         {"apiVersion: v1\nkind: Pod\nmetadata:\n  name: Bad_Name\n", "metadata.name", 4},
-        {"apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  labels:\n    a: 1\n", "metadata.labels.a", 6},
-        {"apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers: []\n", "spec.nodeName", 5},
+        {"apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  labels:\n    a: 1\n",
+         "metadata.labels.a", 6},
+        {"apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers: []\n",
+         "spec.nodeName", 5},
         {POD "  containers: []\n", "spec.containers", 7},
         {POD "  conteiners: []\n", "spec.conteiners", 7},
         {POD "  restartPolicy: Sometimes\n" CONTAINERS, "spec.restartPolicy", 7},
@@ -47,10 +49,12 @@ static void refuses_with_field_and_line(void **state)
         {POD CONTAINERS "    args: [1]\n", "spec.containers[0].args", 10},
         {POD CONTAINERS "    env: [{name: A, value: 1}]\n", "spec.containers[0].env", 10},
         {POD CONTAINERS "  - name: d\n", "spec.containers[1].image", 10},
-        {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  on: yes\n", "data.true", 5},
+        {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  on: yes\n", "data.true",
+         5},
         {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  a: 1\n", "data.a", 5},
         {"apiVersion: v1\nkind: Secret\nmetadata: {name: c}\ndata:\n  a: '%%'\n", "data.a", 5},
-        {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: a.b}\n", "metadata.namespace", 3},
+        {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: a.b}\n",
+         "metadata.namespace", 3},
     };
     (void)state;
     struct test_env env;
@@ -78,19 +82,24 @@ static void fills_defaults(void **state)
         {POD CONTAINERS, "metadata.namespace", "\"default\""},
         {POD CONTAINERS, "spec.restartPolicy", "\"Always\""},
         {POD CONTAINERS, "spec.terminationGracePeriodSeconds", "30"},
-        {POD "  terminationGracePeriodSeconds: 5\n" CONTAINERS, "spec.terminationGracePeriodSeconds", "5"},
+        {POD "  terminationGracePeriodSeconds: 5\n" CONTAINERS,
+         "spec.terminationGracePeriodSeconds", "5"},
         {POD CONTAINERS, "spec.enableServiceLinks", "true"},
         {POD CONTAINERS, "status.phase", "\"Pending\""},
         {POD CONTAINERS, "status.qosClass", "\"BestEffort\""},
-        {POD CONTAINERS "    resources: {requests: {cpu: 1}}\n", "status.qosClass", "\"Burstable\""},
+        {POD CONTAINERS "    resources: {requests: {cpu: 1}}\n", "status.qosClass",
+         "\"Burstable\""},
         {POD CONTAINERS "    resources: {limits: {cpu: 1, memory: 1Gi}}\n", "status.qosClass",
          "\"Guaranteed\""},
-        {"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: x}\n", "data.a", "\"eA==\""},
+        {"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: x}\n", "data.a",
+         "\"eA==\""},
         {"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: eQ==}\nstringData: {a: x}\n",
          "data.a", "\"eA==\""},
-        {"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {b: eQ==}\n", "data.b", "\"eQ==\""},
+        {"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {b: eQ==}\n", "data.b",
+         "\"eQ==\""},
         {"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n", "type", "\"Opaque\""},
-        {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: s}\ndata: {a: \"yes\"}\n", "data.a", "\"yes\""},
+        {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: s}\ndata: {a: \"yes\"}\n", "data.a",
+         "\"yes\""},
     };
     (void)state;
     struct test_env env;
@@ -135,7 +144,8 @@ static void pull_policy_by_tag(void **state)
         char yaml[512];
         uint32_t line = 0;
         size_t it = 0;
-        snprintf(yaml, sizeof yaml, POD "  containers: [{name: c, image: \"%s\"}]\n", cases[i].image);
+        snprintf(yaml, sizeof yaml, POD "  containers: [{name: c, image: \"%s\"}]\n",
+                 cases[i].image);
         assert_int_equal(make(&env, yaml, &out, &type, &field, &line, &err), 0);
         assert_true(kei_json_path(kei_buf_str(&out), "spec.containers", &list));
         assert_true(kei_json_next(list, &it, &key, &c));
@@ -161,15 +171,21 @@ static void finds_references(void **state)
     struct ke_buf out = {0};
     kei_buf_init(&out, kei_ctx_alloc(env.ctx));
     const char *pod =
-        "{\"spec\":{\"containers\":[{\"env\":[{\"valueFrom\":{\"configMapKeyRef\":{\"name\":\"a\"}}},"
-        "{\"valueFrom\":{\"secretKeyRef\":{\"name\":\"b\"}}}],\"envFrom\":[{\"configMapRef\":{\"name\":"
-        "\"c\"}},{\"secretRef\":{\"name\":\"d\"}}]}],\"initContainers\":[{\"envFrom\":[{\"secretRef\":{"
-        "\"name\":\"e\"}}]}],\"imagePullSecrets\":[{\"name\":\"f\"}],\"volumes\":[{\"configMap\":{\"name\":"
-        "\"g\"}},{\"secret\":{\"secretName\":\"h\"}},{\"projected\":{\"sources\":[{\"configMap\":{\"name\":"
+        "{\"spec\":{\"containers\":[{\"env\":[{\"valueFrom\":{\"configMapKeyRef\":{\"name\":\"a\"}}"
+        "},"
+        "{\"valueFrom\":{\"secretKeyRef\":{\"name\":\"b\"}}}],\"envFrom\":[{\"configMapRef\":{"
+        "\"name\":"
+        "\"c\"}},{\"secretRef\":{\"name\":\"d\"}}]}],\"initContainers\":[{\"envFrom\":[{"
+        "\"secretRef\":{"
+        "\"name\":\"e\"}}]}],\"imagePullSecrets\":[{\"name\":\"f\"}],\"volumes\":[{\"configMap\":{"
+        "\"name\":"
+        "\"g\"}},{\"secret\":{\"secretName\":\"h\"}},{\"projected\":{\"sources\":[{\"configMap\":{"
+        "\"name\":"
         "\"i\"}},{\"secret\":{\"name\":\"j\"}},{\"configMap\":{\"name\":\"../k\"}}]}}]}}";
     kei_pod_references(kei_str(pod), collect, &out);
-    assert_string_equal(out.p, "configmap/a secret/b configmap/c secret/d secret/e secret/f configmap/g "
-                               "secret/h configmap/i secret/j ");
+    assert_string_equal(out.p,
+                        "configmap/a secret/b configmap/c secret/d secret/e secret/f configmap/g "
+                        "secret/h configmap/i secret/j ");
     ke_buf_free(&out);
     test_env_fini(&env);
 }

@@ -199,8 +199,9 @@ static void over_the_cap_is_skipped(void **state)
     edge_init(&e, &r, "edge-1");
     assert_true(edge_connect(&e));
     char *big = malloc(100100);
-    strcpy(big, "{\"header\":{\"msg_id\":\"big-1\",\"timestamp\":0},\"route\":{\"source\":\"edged\","
-                "\"operation\":\"insert\",\"resource\":\"default/node/edge-1\"},\"content\":\"");
+    strcpy(big,
+           "{\"header\":{\"msg_id\":\"big-1\",\"timestamp\":0},\"route\":{\"source\":\"edged\","
+           "\"operation\":\"insert\",\"resource\":\"default/node/edge-1\"},\"content\":\"");
     size_t n = strlen(big);
     memset(big + n, 'x', 100000 - n);
     memcpy(big + 100000, "\"}", 3);
@@ -227,7 +228,8 @@ static void objects_have_a_limit(void **state)
     memcpy(big + 1600000, "\"}}}", 5);
     struct ke_msg *m = edge_ask(&e, "insert", "default/node/edge-1", big);
     assert_string_equal(msg_text(m, "Err.ErrStatus.reason"), "RequestEntityTooLarge");
-    assert_non_null(strstr(msg_text(m, "Err.ErrStatus.message"), "the limit of an object is 1572864"));
+    assert_non_null(
+        strstr(msg_text(m, "Err.ErrStatus.message"), "the limit of an object is 1572864"));
     free(big);
     assert_null(rig_object(&r, "node", "", "edge-1"));
     finish(&r, &e);
@@ -331,9 +333,8 @@ static void a_flood_of_writes_waits(void **state)
     rig_ms(&r, 1000);
     assert_true(e.open);
     assert_int_equal(edge_count(&e, "response", "default/nodepatch/edge-1"), 2000);
-    assert_string_equal(json_text(kei_buf_str(&rig_object(&r, "node", "", "edge-1")->json),
-                                  "status.n"),
-                        "1999");
+    assert_string_equal(
+        json_text(kei_buf_str(&rig_object(&r, "node", "", "edge-1")->json), "status.n"), "1999");
     assert_in_range(most, 1, 64 + 400); /* the chunk that was read already is worked off */
     assert_int_equal(rig_peer(&r, "edge-1")->session->waiting, 0);
     finish(&r, &e);
@@ -342,7 +343,7 @@ static void a_flood_of_writes_waits(void **state)
 /* ---- health ---- */
 
 #define LEASE                                                                                      \
-    "{\"metadata\":{\"name\":\"edge-1\",\"namespace\":\"kube-node-lease\"},\"spec\":{"              \
+    "{\"metadata\":{\"name\":\"edge-1\",\"namespace\":\"kube-node-lease\"},\"spec\":{"             \
     "\"renewTime\":\"2026-12-01T00:00:00.000000Z\"}}"
 
 struct seen {

@@ -72,15 +72,18 @@ static void nodes_of_1_15(void **state)
         {"insert", "default/node/edge-1", "[]", "Err.ErrStatus.reason", "BadRequest"},
         /* what only the server says is not taken over */
         {"insert", "default/node/edge-1",
-         "{\"metadata\":{\"name\":\"liar\",\"uid\":\"me\",\"resourceVersion\":\"99\",\"labels\":{\"a\":"
-         "\"b\"},\"creationTimestamp\":\"1999-01-01T00:00:00Z\",\"deletionTimestamp\":\"1999-01-01T00:00:"
+         "{\"metadata\":{\"name\":\"liar\",\"uid\":\"me\",\"resourceVersion\":\"99\",\"labels\":{"
+         "\"a\":"
+         "\"b\"},\"creationTimestamp\":\"1999-01-01T00:00:00Z\",\"deletionTimestamp\":\"1999-01-"
+         "01T00:00:"
          "00Z\",\"managedFields\":[1],\"namespace\":\"x\"},\"spec\":{\"podCIDR\":\"10.0.0.0/8\"}}",
          "Object.metadata.name", "edge-1"},
         {"query", "default/node/edge-1", NULL, "metadata.labels.a", "b"},
         {"query", "default/node/edge-1", NULL, "metadata.deletionTimestamp", ""},
         {"query", "default/node/edge-1", NULL, "metadata.managedFields", ""},
         {"query", "default/node/edge-1", NULL, "metadata.namespace", ""},
-        {"query", "default/node/edge-1", NULL, "metadata.creationTimestamp", "2026-12-01T00:00:00Z"},
+        {"query", "default/node/edge-1", NULL, "metadata.creationTimestamp",
+         "2026-12-01T00:00:00Z"},
         {"query", "default/node/edge-1", NULL, "kind", "Node"},
         {"query", "default/node/edge-1", NULL, "apiVersion", "v1"},
         {"query", "default/node/edge-1", NULL, "spec.podCIDR", "10.0.0.0/8"},
@@ -148,8 +151,9 @@ static void nodes_of_1_4(void **state)
     assert_string_equal(ke_msg_resource_version(m), "");
     m = edge_ask(&e, "insert", "default/nodestatus/edge-1", "{\"metadata\":{}}");
     assert_string_equal(msg_content(m), "\"OK\""); /* there already: the same */
-    m = edge_ask(&e, "update", "default/nodestatus/edge-1",
-                 STATUS("\"phase\":\"Running\",\"daemonEndpoints\":{\"kubeletEndpoint\":{\"Port\":10350}}"));
+    m = edge_ask(
+        &e, "update", "default/nodestatus/edge-1",
+        STATUS("\"phase\":\"Running\",\"daemonEndpoints\":{\"kubeletEndpoint\":{\"Port\":10350}}"));
     assert_string_equal(msg_content(m), "\"OK\"");
     assert_string_equal(ke_msg_resource(m), "default/node/edge-1");
     m = edge_ask(&e, "query", "default/node/edge-1", NULL);
@@ -193,11 +197,12 @@ static void leases(void **state)
         {"query", LEASES, NULL, "Object.metadata.namespace", "kube-node-lease"},
         {"update", LEASES, LEASE(",\"resourceVersion\":\"1\""), "Err", "null"},
         {"update", LEASES, LEASE(",\"resourceVersion\":\"1\""), "Err.ErrStatus.reason", "Conflict"},
-        {"update", LEASES, LEASE(",\"resourceVersion\":\"2\""), "Object.metadata.resourceVersion", "3"},
+        {"update", LEASES, LEASE(",\"resourceVersion\":\"2\""), "Object.metadata.resourceVersion",
+         "3"},
         {"update", LEASES, LEASE(""), "Object.metadata.resourceVersion", "4"},
         /* an edge that lost its lease to a misread answer: it is told, not left waiting */
-        {"update", "kube-node-lease/lease/", "{\"metadata\":{},\"spec\":{}}", "Err.ErrStatus.reason",
-         "Forbidden"},
+        {"update", "kube-node-lease/lease/", "{\"metadata\":{},\"spec\":{}}",
+         "Err.ErrStatus.reason", "Forbidden"},
     };
     (void)state;
     struct rig r;
@@ -220,7 +225,8 @@ static void pods(void **state)
         {"patch", "default/podpatch/p", "\"{\\\"status\\\":null}\"", "Err.ErrStatus.reason",
          "BadRequest"},
         {"patch", "default/podpatch/p",
-         "\"{\\\"metadata\\\":{\\\"labels\\\":{\\\"x\\\":\\\"y\\\"}},\\\"spec\\\":{\\\"nodeName\\\":"
+         "\"{\\\"metadata\\\":{\\\"labels\\\":{\\\"x\\\":\\\"y\\\"}},\\\"spec\\\":{"
+         "\\\"nodeName\\\":"
          "\\\"other\\\"},\\\"status\\\":{\\\"phase\\\":\\\"Running\\\"}}\"",
          "Object.status.phase", "Running"},
         {"patch", "default/podpatch/p", "\"{}\"", "Object.spec.nodeName", "edge-1"},
@@ -229,8 +235,8 @@ static void pods(void **state)
          "AlreadyExists"},
         {"insert", "default/pod/m", "{\"spec\":{\"nodeName\":\"other\"}}", "Err.ErrStatus.reason",
          "Forbidden"},
-        {"insert", "default/pod/m_m", "{\"spec\":{\"nodeName\":\"edge-1\"}}", "Err.ErrStatus.reason",
-         "Forbidden"},
+        {"insert", "default/pod/m_m", "{\"spec\":{\"nodeName\":\"edge-1\"}}",
+         "Err.ErrStatus.reason", "Forbidden"},
         {"insert", "default/pod/m", "null", "Err.ErrStatus.reason", "Forbidden"},
         {"insert", "default/pod/m",
          "{\"metadata\":{\"name\":\"q\",\"namespace\":\"kube-system\",\"deletionTimestamp\":\"x\"},"
@@ -315,14 +321,16 @@ static void pods_of_1_4(void **state)
     rig_manifest(&r, "a.yaml", POD("q", "edge-1", ""));
     rig_wait_line(&r, "pod default/p edge-1 Failed deleting");
     snprintf(content, sizeof content,
-             "{\"UID\":\"%s\",\"Name\":\"p\",\"Status\":{\"phase\":\"Succeeded\",\"containerStatuses\":[{"
+             "{\"UID\":\"%s\",\"Name\":\"p\",\"Status\":{\"phase\":\"Succeeded\","
+             "\"containerStatuses\":[{"
              "\"state\":{\"running\":{}}}]}}",
              p->uid);
     (void)edge_send(&e, "update", "default/podstatus/p", content);
     rig_ms(&r, 1000);
     assert_non_null(rig_object(&r, "pod", "default", "p")); /* something runs still */
     snprintf(content, sizeof content,
-             "{\"UID\":\"%s\",\"Name\":\"p\",\"Status\":{\"phase\":\"Succeeded\",\"containerStatuses\":[{"
+             "{\"UID\":\"%s\",\"Name\":\"p\",\"Status\":{\"phase\":\"Succeeded\","
+             "\"containerStatuses\":[{"
              "\"name\":\"\",\"state\":{\"terminated\":{\"reason\":\"Completed\"}}}]}}",
              p->uid);
     (void)edge_send(&e, "update", "default/podstatus/p", content);
