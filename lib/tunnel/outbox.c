@@ -20,6 +20,11 @@
 #define UNORDERED (UINT64_C(1) << 62)
 #define EVENT_ROW "e/%016" PRIx64
 #define STALL_MS 1000
+/*
+ * Clouds work on requests side by side: a state that is sent while its predecessor is still being
+ * worked on may be overtaken by it. So it waits for the predecessor's reply, but not for ever.
+ */
+#define HOLD_MS 10000
 
 enum place { NOWHERE, WAITING, PARKED, FLYING };
 
@@ -34,6 +39,7 @@ struct entry {
     uint32_t retries;
     enum place place;
     bool is_state, answered;
+    char after[37];         /* PARKED: id of the replaced message whose reply is awaited; or "" */
     int status;             /* of a leaving one */
     struct waiter *waiters; /* while the store is being read: who waits for the row */
 };
@@ -382,8 +388,10 @@ static void on_timer(struct kei_timer *t)
 
     KEI_LIST_EACH_SAFE(l, next, &ob->parked)
     {
-        if (ENTRY(l)->due_ms <= now)
+        if (ENTRY(l)->due_ms <= now) {
+            ENTRY(l)->after[0] = '\0';
             place(ob, ENTRY(l), WAITING);
+        }
     }
     KEI_LIST_EACH_SAFE(l, next, &ob->flying)
     {
@@ -404,6 +412,7 @@ void kei_outbox_link(struct kei_outbox *ob, bool up)
         }
         KEI_LIST_EACH_SAFE(l, next, &ob->parked)
         {
+            ENTRY(l)->after[0] = '\0';
             place(ob, ENTRY(l), WAITING);
         }
         arm(ob);
@@ -439,6 +448,33 @@ static bool is_final(const struct kei_reply *r)
     return r->code == 400 || r->code == 404 || r->code == 409 || r->code == 410 || r->code == 422;
 }
 
+/* A state whose predecessor this was may go now. */
+static void release(struct kei_outbox *ob, const char *id)
+{
+    KEI_LIST_EACH_SAFE(l, next, &ob->parked)
+    {
+        if (ENTRY(l)->after[0] && strcmp(ENTRY(l)->after, id) == 0) {
+            ENTRY(l)->after[0] = '\0';
+            place(ob, ENTRY(l), WAITING);
+            kei_defer(ob->ctx, &ob->defer_pump, pump_later);
+        }
+    }
+}
+
+/* e replaces old: how soon may it go? */
+static void place_new(struct kei_outbox *ob, struct entry *e, const struct entry *old)
+{
+    bool flies = old && old->place == FLYING && old->answered;
+
+    if (!flies && !(old && old->after[0])) {
+        place(ob, e, WAITING);
+        return;
+    }
+    snprintf(e->after, sizeof e->after, "%s", flies ? ke_msg_id(old->m) : old->after);
+    e->due_ms = flies ? ke_ctx_mono_ms(ob->ctx) + HOLD_MS : old->due_ms;
+    place(ob, e, PARKED);
+}
+
 bool kei_outbox_reply(struct kei_outbox *ob, const struct ke_msg *reply)
 {
     struct entry *e = kei_map_get(&ob->ids, kei_str(ke_msg_parent_id(reply)));
@@ -446,8 +482,10 @@ bool kei_outbox_reply(struct kei_outbox *ob, const struct ke_msg *reply)
     struct ke_str content;
     int64_t pause;
 
-    if (!e)
+    if (!e) {
+        release(ob, ke_msg_parent_id(reply));
         return false;
+    }
     content.p = ke_msg_content(reply, &content.n);
     kei_reply_read(&got, content);
     if (got.kind != KEI_REPLY_ERROR || is_final(&got)) {
@@ -664,9 +702,9 @@ int kei_outbox_add(struct kei_outbox *ob, struct ke_msg *m, uint32_t how, const 
         ob->next_order++;
     else
         ob->unordered++;
+    place_new(ob, e, old);
     if (old)
         leave(ob, old, KE_ECANCELED);
-    place(ob, e, WAITING);
     kei_defer(ob->ctx, &ob->defer_pump, pump_later);
     return 0;
 }
