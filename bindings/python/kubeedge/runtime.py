@@ -101,6 +101,11 @@ def _fill(to: Any, info: ContainerInfo) -> None:
         setattr(to, name, cstr(value) if isinstance(value, str) else int(value))
 
 
+def _clean(text: str) -> str:
+    """Text of an exception, which may be anything, as C can take it."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "?")
+
+
 def _strings(pointer: Any, n: int) -> Tuple[str, ...]:
     return tuple(pystr(pointer[i]) for i in range(n))
 
@@ -322,11 +327,12 @@ class Link:
             call(op)
             return 0
         except KubeEdgeError as e:
-            op.fail(e.code, e.text or e.name)
+            op.fail(e.code, _clean(e.text or e.name))
             return 0
         except BaseException as e:
+            op.fail(c.KE_ECALLBACK, _clean(f"{type(e).__name__} in {name}: {e}"))  # before anybody hears of it
             self.core.fail(e)
-            return c.KE_ECALLBACK
+            return 0
         finally:
             self.core.depth -= 1
 

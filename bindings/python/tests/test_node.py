@@ -212,7 +212,7 @@ def test_refusal_by_the_runtime(ctx, hub):
     class Refusing(Fake):
         def container_create(self, op, config):
             self.calls(op)
-            raise KubeEdgeError(c.KE_ENOTSUP, "this board has no lamp")
+            raise KubeEdgeError(c.KE_ENOTSUP, "this board\0has no lamp")
 
     runtime = Refusing()
     e = edge(ctx, hub, runtime)
@@ -243,7 +243,7 @@ def test_mistake_in_the_runtime_is_raised(ctx, hub):
     class Broken(Fake):
         def container_create(self, op, config):
             self.calls(op)
-            raise ZeroDivisionError("a mistake")
+            raise ZeroDivisionError("a mistake\0\udcff")
 
     runtime = Broken()
     e = edge(ctx, hub, runtime)
@@ -252,9 +252,8 @@ def test_mistake_in_the_runtime_is_raised(ctx, hub):
     with pytest.raises(ZeroDivisionError, match="a mistake"):
         ctx.run()
     assert runtime.calls[0].complete(id="late") is False
+    hub.pods.until(ctx, lambda p: p and p[-1][0].reason)  # the cloud is told too
     e.node.close()
-    with Context() as other:
-        other.dispatch()
     while ctx._core.failures:  # it was tried again meanwhile
         with pytest.raises(ZeroDivisionError):
             ctx.run()
