@@ -36,7 +36,9 @@ struct ke_tunnel_config {
     const char *proxy_url;    /* http://[user:password@]host:port for HTTP CONNECT; default none */
     uint32_t tunnel_port;     /* default 10000 */
     uint32_t cert_port;       /* default 10002 */
-    uint32_t dialect;         /* KE_DIALECT_*; default auto */
+    uint32_t dialect;         /* KE_DIALECT_*; default auto: asked of the certificate port before
+                                 the first link, kept, asked again on each link (at most once a
+                                 minute); a change makes a new link */
     uint32_t heartbeat_ms;    /* keepalive; default 15000 */
     uint32_t dead_ms;         /* a link silent for so long is dead; default 30000 */
     uint32_t retry_min_ms;    /* first pause after a failure; default 1000 */

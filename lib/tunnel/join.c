@@ -233,10 +233,11 @@ static int take_ca(struct kei_join *j, uint32_t status, struct ke_str body)
 
         kei_hex_encode(got, digest, sizeof digest);
         kei_hex_encode(want, j->token.ca_sha256, sizeof digest);
-        return kei_error(&j->err, KE_EPIN,
-                         "the CA of the cloud %s:%u has the SHA-256 hash %.16s..., the join token names "
-                         "%.16s...: the token is of another cloud, or somebody is in between",
-                         j->conf.host, j->conf.port, got, want);
+        return kei_error(
+            &j->err, KE_EPIN,
+            "the CA of the cloud %s:%u has the SHA-256 hash %.16s..., the join token names "
+            "%.16s...: the token is of another cloud, or somebody is in between",
+            j->conf.host, j->conf.port, got, want);
     }
     return kei_cert_from_der(&j->got.ca, j->crypto, body, &j->err);
 }

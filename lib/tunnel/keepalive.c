@@ -5,7 +5,8 @@
 #include <kubeedge/msg.h>
 
 #define ID_LEN 36u
-#define TIME_LEN 19u /* every int64_t that is not negative */
+#define TIME_LEN 13u /* until the year 2286 */
+#define TIME_MAX UINT64_C(9999999999999)
 
 static void add(struct kei_keepalive *k, const char *s)
 {
@@ -46,6 +47,8 @@ struct ke_str kei_keepalive_make(struct kei_keepalive *k, const char *uuid, int6
     uint32_t n = 0;
     uint64_t v = unix_ms > 0 ? (uint64_t)unix_ms : 0;
 
+    if (v > TIME_MAX)
+        v = TIME_MAX; /* a clock that is wrong; nobody computes with this time */
     memcpy(k->text + k->id_at, uuid, ID_LEN);
     do {
         digits[n++] = (char)('0' + v % 10);

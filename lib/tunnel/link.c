@@ -61,7 +61,7 @@ static int ask(struct ke_tunnel *t, const struct kei_tls_options *o, bool dialec
 static int ask_verified(struct ke_tunnel *t, bool dialect, kei_probe_fn fn)
 {
     struct kei_tls_options o = {
-        .verify_peer = true, .ca = t->id.ca, .now = kei_tunnel_now, .now_user = t};
+        .verify_peer = true, .ca = kei_tunnel_ca(t), .now = kei_tunnel_now, .now_user = t};
 
     return ask(t, &o, dialect, fn);
 }
@@ -174,7 +174,7 @@ static void on_reprobe(struct kei_timer *timer)
 /* The next step of the attempt, by what it still lacks. */
 static enum kei_step next_step(struct ke_tunnel *t)
 {
-    if (!t->tried_load && (!kei_identity_whole(&t->id) || t->conf.cert_file))
+    if (!t->tried_load && (!kei_identity_whole(&t->id) || t->conf.ca_file))
         return KEI_STEP_LOAD;
     if (!t->tried_clock && !t->true_time && kei_tunnel_clock_wrong(t))
         return KEI_STEP_CLOCK;

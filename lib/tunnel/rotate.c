@@ -41,6 +41,11 @@ int64_t kei_tunnel_now(void *tunnel)
 
 /* ---- what is due ---- */
 
+const struct kei_cert *kei_tunnel_ca(const struct ke_tunnel *t)
+{
+    return t->host_ca ? t->host_ca : t->id.ca;
+}
+
 static bool expired(struct ke_tunnel *t)
 {
     return kei_tunnel_now(t) >= t->id.info.not_after;

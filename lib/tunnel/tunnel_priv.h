@@ -148,6 +148,8 @@ void kei_files_save_notes(struct ke_tunnel *t);
 int64_t kei_tunnel_now(void *tunnel);
 /* The clock shows what it cannot be: before the floor, or decades after it. */
 bool kei_tunnel_clock_wrong(const struct ke_tunnel *t);
+/* Whose signature a cloud must show: the host's CA, or the one of the unit. NULL: none yet. */
+const struct kei_cert *kei_tunnel_ca(const struct ke_tunnel *t);
 bool kei_identity_due(struct ke_tunnel *t);   /* join before connecting, with a token if possible */
 int kei_identity_ask(struct ke_tunnel *t);    /* begins it; KE_ESTATE with text: not possible */
 void kei_identity_taken(struct ke_tunnel *t); /* id changed: floor, rotation, status */

@@ -333,7 +333,7 @@ static const struct kei_ws_ops ws_ops = {
 int kei_wire_dial(struct ke_tunnel *t)
 {
     struct kei_tls_options o = {.verify_peer = true,
-                                .ca = t->id.ca,
+                                .ca = kei_tunnel_ca(t),
                                 .cert = t->id.cert,
                                 .key = t->id.key ? t->id.key : t->host_key,
                                 .now = kei_tunnel_now,

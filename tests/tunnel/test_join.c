@@ -339,6 +339,33 @@ static void with_files_of_the_host(void **state)
     rig_fini(&r);
 }
 
+/* Only the CA is the host's: it is what the cloud must show, also after the host replaced it. */
+static void with_the_ca_of_the_host(void **state)
+{
+    struct rig r;
+    char ca_path[256];
+
+    (void)state;
+    rig_init(&r, NULL);
+    write_pem(&r, "ca.pem", r.fc.ca, NULL, ca_path);
+    r.conf.ca_file = ca_path;
+    rig_connect(&r);
+    assert_int_equal(r.fc.ca_requests, 0);
+    assert_int_equal(r.fc.edge_requests, 1);
+    rig_drive(&r, 1000);
+    rig_free_tunnel(&r);
+    fake_cloud_new_ca(&r.fc);
+    r.conf.token = r.fc.token.p;
+    rig_tunnel(&r);
+    rig_start(&r);
+    assert_true(rig_until_state(&r, KE_TUNNEL_WAITING)); /* not the one the host trusts */
+    assert_int_equal(r.fc.edge_requests, 1);
+    write_pem(&r, "ca.pem", r.fc.ca, NULL, ca_path);
+    assert_true(rig_until_state(&r, KE_TUNNEL_CONNECTED)); /* by the token, after refusals */
+    assert_int_equal(r.fc.edge_requests, 2);
+    rig_fini(&r);
+}
+
 /* The key stays where it is, by URI; only certificate and CA are kept by the tunnel. */
 static void with_a_key_by_uri(void **state)
 {
@@ -475,6 +502,7 @@ int main(void)
         cmocka_unit_test(gone_at_any_byte),
         cmocka_unit_test(through_a_proxy),
         cmocka_unit_test(with_files_of_the_host),
+        cmocka_unit_test(with_the_ca_of_the_host),
         cmocka_unit_test(with_a_key_by_uri),
         cmocka_unit_test(missing_files_are_named),
         cmocka_unit_test(a_damaged_identity_is_replaced),
