@@ -195,7 +195,8 @@ static void on_created(void *user, int status, const struct ke_runtime_result *r
             forget(ps, ct->last.id); /* one ended instance is kept, the newest */
         kei_ct_created(ct, c->attempt, r->id);
         ct->outdated = outdated;
-        kei_text_copy(ct->image_id, sizeof ct->image_id, p->spec->containers[c->i].image);
+        if (!kei_runtime_ops(ps->rt)->image_pull || !*ct->image_id) /* else the pull told it */
+            kei_text_copy(ct->image_id, sizeof ct->image_id, p->spec->containers[c->i].image);
         if (!outdated)
             ct->image_hash = kei_image_hash(p->spec->containers[c->i].image);
         if (p->st.desire == KEI_WANT_RUN && !outdated && !p->st.final)
@@ -237,6 +238,8 @@ static void on_pulled(void *user, int status, const struct ke_runtime_result *r)
     if (status != KE_ECANCELED) {
         ct->busy = false;
         p->pulled[c->i] = status == 0;
+        if (status == 0 && *r->id)
+            kei_text_copy(ct->image_id, sizeof ct->image_id, r->id);
         if (status < 0)
             kei_ct_failed(ct, reason_or(r, ct->retry_ms ? "ImagePullBackOff" : "ErrImagePull"),
                           r->text, mono_of(p->ps), &p->ps->sconf);

@@ -66,7 +66,6 @@ struct fake_container *fake_find(struct fake_runtime *f, const char *uid, const 
 static void fill(struct fake_runtime *f, const struct fake_container *c,
                  struct ke_container_info *i)
 {
-    (void)f;
     *i = (struct ke_container_info){
         .size = sizeof *i,
         .id = c->id,
@@ -75,7 +74,7 @@ static void fill(struct fake_runtime *f, const struct fake_container *c,
         .pod_uid = c->uid,
         .name = c->name,
         .image = c->image,
-        .image_id = "sha256:fake",
+        .image_id = f->ops.image_pull ? "" : "sha256:fake", /* told by the pull */
         .attempt = c->attempt,
         .state = c->state,
         .exit_code = c->exit_code,
@@ -241,7 +240,7 @@ static int op_pull(void *user, uint64_t op, const char *image, const char *polic
     (void)n;
     f->pulls++;
     note(f, "pull", image, policy, 0);
-    done(f, op, f->fail_pull, "sha256:fake");
+    done(f, op, f->fail_pull, "sha256:pulled");
     return 0;
 }
 

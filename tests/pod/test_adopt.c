@@ -4,6 +4,8 @@
 
 #include <time.h>
 
+#include "base/file.h"
+
 static void put_container(struct rig *r, const char *id, const char *uid, uint32_t attempt,
                           uint32_t state, int code)
 {
@@ -301,6 +303,32 @@ static void the_image_changed_meanwhile(void **state)
     rig_fini(&r);
 }
 
+/* An object changed just before the node went: its file is made new at the start, without a
+ * restart. */
+static void files_are_brought_up_to_date(void **state)
+{
+    (void)state;
+    struct rig r;
+    char pod[2048], path[500];
+    struct ke_buf b;
+    rig_init(&r, 0);
+    rig_object(&r, "default/configmap/app", "{\"data\":{\"k\":\"old\"}}");
+    rig_start(&r);
+    rig_send(&r, "insert", "default/pod/a",
+             rig_pod(pod, "a", "u-1", "",
+                     "\"volumes\":[{\"name\":\"c\",\"configMap\":{\"name\":\"app\"}}]," RIG_MAIN));
+    rig_stop(&r);
+    rig_object(&r, "default/configmap/app", "{\"data\":{\"k\":\"new\"}}");
+    rig_start(&r);
+    kei_buf_init(&b, kei_alloc_malloc());
+    snprintf(path, sizeof path, "%s/pods/u-1/volumes/kubernetes.io~configmap/c/k", r.data);
+    assert_int_equal(kei_file_read(ke_io_posix(), path, 100, &b, NULL), 0);
+    assert_string_equal(b.p, "new");
+    ke_buf_free(&b);
+    assert_int_equal(r.fake.creates, 1);
+    rig_fini(&r);
+}
+
 static void the_back_off_survives(void **state)
 {
     (void)state;
@@ -393,6 +421,7 @@ int main(void)
         cmocka_unit_test(an_end_beside_the_list),
         cmocka_unit_test(messages_during_the_start),
         cmocka_unit_test(the_image_changed_meanwhile),
+        cmocka_unit_test(files_are_brought_up_to_date),
         cmocka_unit_test(the_back_off_survives),
         cmocka_unit_test(the_start_time_and_conditions_survive),
         cmocka_unit_test(a_hundred_pods_start_without_waiting),

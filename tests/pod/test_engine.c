@@ -389,6 +389,7 @@ static void sandboxes_and_pulls(void **state)
     test_drive_ms(&r.env, 5000);
     assert_true(rig_has(&r, "default/web", "\"phase\":\"Running\""));
     assert_true(rig_has(&r, "default/web", "\"podIP\":\"10.1.2.3\""));
+    assert_true(rig_has(&r, "default/web", "\"imageID\":\"sha256:pulled\""));
     assert_non_null(strstr(r.fake.calls, "sandbox u-1//0\npull img:1/Always/0\n"));
     assert_int_equal(r.fake.sandboxes, 1);
     rig_send(&r, "delete", "default/pod/web", rig_pod(pod, "web", "u-1", "", RIG_MAIN));

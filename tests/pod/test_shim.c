@@ -556,8 +556,14 @@ static void a_full_disk(void **state)
     assert_non_null(strstr(log, "stdout F first\n"));
     assert_non_null(strstr(log, "lines before this one were lost\n"));
     assert_non_null(strstr(log, "stdout F last\n"));
-    for (char *p = log; *p; p = strchr(p, '\n') + 1) /* no half line */
+    for (char *p = log, *nl; *p; p = nl + 1) { /* no half line, nor one that goes on as another */
+        nl = strchr(p, '\n');
         assert_int_equal(p[4], '-');
+        *nl = '\0';
+        char *tag = strstr(p, "Z std");
+        if (!tag || strstr(tag + 1, "Z std"))
+            fail_msg("%s", p);
+    }
     free(log);
     assert_int_equal(umount2(full, MNT_DETACH), 0);
     rig_fini(&r);
