@@ -29,6 +29,8 @@ struct look_work {
     bool listed, claimed;
     bool read; /* all is read, the loop applies it */
     size_t it;
+    bool ended; /* the worker's word for read */
+    bool busy;  /* at the worker, or done is due */
 };
 
 static void on_timer(struct kei_timer *t);
@@ -269,13 +271,15 @@ static void run(struct kei_work *work)
     if (!w->listed)
         kei_look_list(&w->look);
     else
-        w->read = kei_look_read(&w->look);
+        w->ended = kei_look_read(&w->look);
 }
 
 static void done(struct kei_work *work)
 {
     struct look_work *w = KEI_OF(work, struct look_work, work);
     struct kei_manifests *m = w->owner;
+    w->busy = false;
+    w->read = w->ended;
     if (m->closing) {
         look_free(m);
         return;
@@ -295,6 +299,7 @@ static void submit(struct kei_manifests *m)
 {
     struct look_work *w = m->look;
     int r = kei_work_submit(m->cloud->ctx, &w->work, run, done);
+    w->busy = r == 0;
     if (r == 0)
         return;
     w->look.status = kei_error(&w->look.err, r, "%s", ke_ctx_error(m->cloud->ctx));
@@ -373,7 +378,7 @@ void kei_manifests_free(struct kei_manifests *m)
     if (!m)
         return;
     m->closing = true;
-    if (m->look && !m->look->read)
+    if (m->look && m->look->busy)
         kei_work_drain(m->cloud->ctx);
     if (m->look)
         look_free(m);
