@@ -304,6 +304,41 @@ static void states_replace_states(void **state)
     box_fini(&b);
 }
 
+/* The cloud works on requests side by side: a newer state must not overtake, nor be overtaken. */
+static void a_state_waits_for_its_predecessors_reply(void **state)
+{
+    struct box b;
+
+    (void)state;
+    box_init(&b, false);
+    b.answered = true;
+    up(&b);
+    assert_int_equal(add(&b, "p1", KE_SEND_STATE, "ns/podstatus/p"), 0);
+    test_settle(&b.env);
+    assert_int_equal(add(&b, "p2", KE_SEND_STATE, "ns/podstatus/p"), 0);
+    assert_int_equal(add(&b, "q1", KE_SEND_STATE, "ns/podstatus/q"), 0);
+    test_settle(&b.env);
+    assert_sent(&b, "p1 q1");
+    assert_int_equal(add(&b, "p3", KE_SEND_STATE, "ns/podstatus/p"), 0);
+    test_settle(&b.env);
+    assert_sent(&b, "p1 q1");
+    reply(&b, "p1", "\"OK\"", false);
+    assert_sent(&b, "p1 q1 p3");
+    /* a reply that is lost holds it back for a while only */
+    assert_int_equal(add(&b, "p4", KE_SEND_STATE, "ns/podstatus/p"), 0);
+    test_drive_ms(&b.env, 9000);
+    assert_sent(&b, "p1 q1 p3");
+    test_drive_ms(&b.env, 2000);
+    assert_sent(&b, "p1 q1 p3 p4");
+    /* a new link starts anew */
+    assert_int_equal(add(&b, "p5", KE_SEND_STATE, "ns/podstatus/p"), 0);
+    test_settle(&b.env);
+    down(&b);
+    up(&b);
+    assert_sent(&b, "p1 q1 p3 p4 q1 p5");
+    box_fini(&b);
+}
+
 static void errors_of_the_cloud(void **state)
 {
     static const struct {
@@ -797,6 +832,7 @@ int main(void)
         cmocka_unit_test(replies_confirm),
         cmocka_unit_test(round_trips_confirm_what_is_never_answered),
         cmocka_unit_test(states_replace_states),
+        cmocka_unit_test(a_state_waits_for_its_predecessors_reply),
         cmocka_unit_test(errors_of_the_cloud),
         cmocka_unit_test(a_reply_that_never_comes),
         cmocka_unit_test(sends_as_there_is_room),
