@@ -78,8 +78,8 @@ bool kei_place_of(struct kei_place *p, const struct kei_resource *res, struct ke
 }
 
 /* "serviceaccounttoken" and the like are keyed otherwise; they are never pushed. */
-static int read_object(struct kei_meta_manager *mm, struct object *o, struct ke_str type,
-                       struct ke_str content, struct ke_error *err)
+static int read_object(struct object *o, struct ke_str type, struct ke_str content,
+                       struct ke_error *err)
 {
     struct kei_meta meta = {.uid = ""};
 
@@ -95,7 +95,6 @@ static int read_object(struct kei_meta_manager *mm, struct object *o, struct ke_
     } else if (!o->is_delete) {
         return kei_error(err, KE_EPARSE, "its content is no object");
     }
-    (void)mm;
     o->told.name = kei_str(o->place.name);
     o->told.uid = kei_str(meta.uid);
     o->told.version = meta.version;
@@ -103,8 +102,7 @@ static int read_object(struct kei_meta_manager *mm, struct object *o, struct ke_
     return 0;
 }
 
-static int read_message(struct kei_meta_manager *mm, struct object *o, struct ke_msg *m,
-                        struct ke_error *err)
+static int read_message(struct object *o, struct ke_msg *m, struct ke_error *err)
 {
     struct ke_str content;
     int64_t version = 0;
@@ -112,7 +110,7 @@ static int read_message(struct kei_meta_manager *mm, struct object *o, struct ke
 
     content.p = ke_msg_content(m, &content.n);
     o->is_delete = strcmp(ke_msg_operation(m), "delete") == 0;
-    r = read_object(mm, o, o->res.type, content, err);
+    r = read_object(o, o->res.type, content, err);
     if (r < 0)
         return r;
     o->told.at_ms = ke_msg_timestamp_ms(m);
@@ -270,12 +268,10 @@ static int write_put(struct kei_meta_manager *mm, const struct object *o, struct
     return r;
 }
 
-static int delete_rows(struct kei_meta_manager *mm, struct ke_store_tx *tx, const struct object *o,
-                       const char *uid)
+static int delete_rows(struct ke_store_tx *tx, const struct object *o, const char *uid)
 {
     int r = ke_store_delete(tx, o->place.bucket, o->place.key, uid);
 
-    (void)mm;
     if (r == 0 && kei_str_is(o->res.type, "pod")) {
         r = ke_store_delete(tx, "o/podstatus", o->place.key, uid);
         if (r == 0 && *uid)
@@ -293,7 +289,7 @@ static int write_delete(struct kei_meta_manager *mm, const struct object *o, str
 
     w->version_before = e->version;
     if (r == 0)
-        r = delete_rows(mm, tx, o, e->uid);
+        r = delete_rows(tx, o, e->uid);
     if (r < 0) {
         ke_store_abort(tx);
         return r;
@@ -428,7 +424,7 @@ static void take(struct kei_meta_manager *mm, struct ke_msg *m, bool settled)
         return;
     }
     kei_arena_init(&o.arena, mm->alloc, ARENA_MAX);
-    r = read_message(mm, &o, m, &err);
+    r = read_message(&o, m, &err);
     if (r == KE_ENOMEM) {
         kei_log(mm->ctx, KE_LOG_ERROR, "meta", "out of memory for %s", ke_msg_resource(m));
     } else if (r < 0) {
@@ -464,7 +460,7 @@ int kei_objects_keep(struct kei_meta_manager *mm, const struct kei_resource *res
     memset(&o, 0, sizeof o);
     o.res = *res;
     kei_arena_init(&o.arena, mm->alloc, ARENA_MAX);
-    r = read_object(mm, &o, type, object, kei_err(mm->ctx));
+    r = read_object(&o, type, object, kei_err(mm->ctx));
     if (r == 0) {
         o.told.at_ms = at_ms;
         *ret_verdict = kei_index_judge(&mm->index, &o.told);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Things that only show in numbers: many reconnects without growth (KE_RECONNECTS), every
- * allocation that fails once, a tunnel freed in each of its callbacks.
+ * allocation that fails once (each KE_ALLOC_STEPth), a tunnel freed in each of its callbacks.
  */
 #include "rig.h"
 
@@ -17,7 +17,7 @@ static bool linked_again(void *rig)
 static void reconnects_without_growth(void **state)
 {
     const char *wanted = getenv("KE_RECONNECTS");
-    int n = wanted ? atoi(wanted) : 300, fds = 0;
+    int n = wanted ? atoi(wanted) : 150, fds = 0;
     size_t blocks = 0, bytes = 0;
     struct rig r;
 
@@ -77,6 +77,7 @@ struct two {
     struct ke_store *store;
     char dir[128];
     uint32_t n_messages;
+    int64_t step_ms; /* of time that passes when nothing happens */
 };
 
 static void two_message(void *user, struct ke_msg *m)
@@ -93,6 +94,7 @@ static void two_init(struct two *x)
     struct ke_ctx_config cc;
 
     memset(x, 0, sizeof *x);
+    x->step_ms = 50;
     test_env_init(&x->env, 0);
     ke_ctx_config_init(&cc, sizeof cc);
     cc.clock = &x->env.clock.table;
@@ -132,7 +134,7 @@ static void two_turn(struct two *x)
     /* nothing happened: time passes, and the disk worker gets the processor */
     if ((int64_t)atomic_load(&x->env.alloc.calls) == before) {
         assert_int_equal(ke_ctx_wait(x->env.ctx, 1), 0);
-        test_clock_advance(&x->env.clock, 20);
+        test_clock_advance(&x->env.clock, x->step_ms);
     }
 }
 
@@ -205,12 +207,15 @@ static bool play_failing(size_t n, bool with_store)
  * and the tunnel gets there all the same. */
 static void every_allocation_fails_once(void **state)
 {
+    const char *step = getenv("KE_ALLOC_STEP");
+    size_t by = step ? strtoul(step, NULL, 10) : 3;
+
     (void)state;
     for (int with_store = 0; with_store < 2; with_store++) {
         size_t n = 1;
 
         while (play_failing(n, with_store))
-            n++;
+            n += by;
         assert_true(n > 80);
     }
 }
@@ -226,6 +231,7 @@ static void keepalives_allocate_nothing(void **state)
 
     (void)state;
     two_init(&x);
+    x.step_ms = 500;
     ke_tunnel_config_init(&c, sizeof c);
     c.node_name = NODE;
     c.host = "127.0.0.1";
