@@ -264,7 +264,7 @@ int kei_cloud_pod_delete(struct ke_cloud *c, struct kei_object *o);
 int kei_cloud_node_delete(struct ke_cloud *c, const char *name);
 /* An object changed: whom it concerns (deliver), and the host's callbacks. */
 void kei_cloud_changed(void *user, struct kei_object *o, bool removed);
-/* What the pods of this node refer to is wanted there, if it is one of ours. */
+/* What the pods of this node refer to is wanted there, as far as it does not ask for it itself. */
 void kei_push_references(struct kei_peer *p);
 /* Everything that is wanted anywhere, for what was missed. */
 void kei_push_all(struct ke_cloud *c);

@@ -95,17 +95,19 @@ static void push_reference(void *user, const char *type, const char *name)
 {
     const struct push *p = user;
     const struct kei_object *o = kei_objects_get(p->peer->cloud->objects, type, p->ns, name);
-    if (o)
+    if (o && (p->peer->ours || kei_deliver_holds(p->peer, o)))
         (void)kei_deliver(p->peer, o);
 }
 
-/* Our own node gets what a pod refers to before the pod: so it can start it whatever the link does.
- * Upstream's edges ask for it by themselves. */
+/*
+ * Our own node gets what a pod refers to before the pod: so it can start it whatever the link does.
+ * Upstream's edges ask for it by themselves, but not for what they have from an earlier pod: that
+ * may be old by now.
+ */
 static void push_references(struct kei_peer *p, const struct kei_object *pod)
 {
     struct push push = {p, pod->ns};
-    if (p->ours)
-        kei_pod_references(kei_buf_str(&pod->json), push_reference, &push);
+    kei_pod_references(kei_buf_str(&pod->json), push_reference, &push);
 }
 
 void kei_push_references(struct kei_peer *p)

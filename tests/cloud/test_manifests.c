@@ -301,6 +301,8 @@ static void sizes(void **state)
     wait_value(&r, "a", "1");
     path_in(&r, path, sizeof path, "a.yaml");
     char *big = malloc(9 << 20);
+    if (!big)
+        fail_msg("no memory");
     memset(big, '#', 9 << 20);
     big[(9 << 20) - 1] = 0;
     rig_write_file(path, big);
