@@ -506,8 +506,10 @@ int kei_deliver(struct kei_peer *p, const struct kei_object *o)
         p->cloud->missed = true;
         return KE_ENOMEM;
     }
-    if (is_uid(&d->want, o->uid) && d->want.version >= o->version)
+    if (is_uid(&d->want, o->uid) && d->want.version >= o->version) {
+        kei_deliver_kick(p); /* wanted before it was durable: now it may go */
         return 0;
+    }
     set_uid(&d->want, o->uid, o->version);
     evaluate(d);
     kei_deliver_kick(p);
