@@ -286,11 +286,6 @@ static void bad_configurations(void **state)
 
 /* ---- running ---- */
 
-static bool is_gone(void *path)
-{
-    return access(path, F_OK) != 0;
-}
-
 static void runs_and_ends(void **state)
 {
     (void)state;
@@ -313,10 +308,6 @@ static void runs_and_ends(void **state)
     kei_pods_runtime(r.pods, &rs);
     assert_true(rs.ready);
     end_pod(&r, "default/pod/job", pod);
-    snprintf(path, sizeof path, "%s/run/u-1_main_0", r.data);
-    assert_true(test_drive(&r.env, is_gone, path));
-    snprintf(path, sizeof path, "%s/logs/default_job_u-1", r.data);
-    assert_true(test_drive(&r.env, is_gone, path));
     rig_fini(&r);
 }
 
