@@ -221,16 +221,19 @@ static void on_row(void *user, int status)
     struct kei_delivery *d = user;
     struct kei_peer *p = d->peer;
     d->busy = false;
-    if (status == 0)
-        d->row = d->writing;
-    else
-        retry_later(p);
     if (p->cloud->state == KEI_CLOUD_CLOSING)
         return;
+    if (status < 0) {
+        kei_log(p->cloud->ctx, KE_LOG_ERROR, "cloud",
+                "what node %s holds was not stored: %s; trying again", p->name,
+                ke_ctx_error(p->cloud->ctx));
+        retry_later(p);
+        return;
+    }
+    d->row = d->writing;
     if (d->held.uid[0] && is_uid(&d->row, d->held.uid))
         answer_lends(d);
-    if (status == 0)
-        kei_deliver_kick(p);
+    kei_deliver_kick(p);
     evaluate(d);
 }
 

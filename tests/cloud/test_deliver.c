@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Delivery: what is sent when, resent, forgotten and remembered. */
 #include "cloud/cloud_rig.h"
+#include "sim/powercut_io.h"
 
 #define UPSTREAM "Go-http-client/1.1"
 
@@ -170,6 +171,161 @@ static void a_change_never_hides_behind_an_old_id(void **state)
     finish(&r, &e);
 }
 
+/* The ack of a version is not one of what changed since. */
+static void an_ack_counts_for_what_was_sent(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    start(&r, &e, NULL, POD("p", "edge-1", REFERS("c")) "---\n" CONFIG("c", "1"));
+    rig_wait_object(&r, "pod", "default", "p");
+    assert_true(edge_connect(&e));
+    wait_delivered(&e);
+    edge_forget(&e);
+    e.no_ack = true;
+    rig_manifest(&r, "a.yaml", POD("p", "edge-1", REFERS("c")) "---\n" CONFIG("c", "2"));
+    struct ke_msg *two = edge_wait(&e, "update", "default/configmap/c");
+    rig_manifest(&r, "a.yaml", POD("p", "edge-1", REFERS("c")) "---\n" CONFIG("c", "3"));
+    rig_ms(&r, 1000);
+    assert_int_equal(edge_count(&e, "update", NULL), 1); /* one of a name in flight */
+    edge_ack(&e, two);
+    struct ke_msg *three = edge_wait_nth(&e, "update", "default/configmap/c", 1);
+    assert_string_equal(msg_text(three, "data.k"), "3");
+    edge_drop(&e);
+    edge_forget(&e);
+    rig_restart(&r);
+    assert_true(edge_connect(&e));
+    three = edge_wait(&e, "update", "default/configmap/c");
+    assert_string_equal(msg_text(three, "data.k"), "3");
+    finish(&r, &e);
+}
+
+/* An upstream node keeps what it asked for once; when a later pod refers to it, it must not be old.
+ */
+static void what_a_node_kept_is_refreshed(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    start(&r, &e, UPSTREAM, POD("p", "edge-1", REFERS("c")) "---\n" CONFIG("c", "1"));
+    rig_wait_object(&r, "pod", "default", "p");
+    assert_true(edge_connect(&e));
+    struct ke_msg *m = edge_wait(&e, "insert", "default/pod/p");
+    char options[200];
+    snprintf(options, sizeof options, "{\"preconditions\":{\"uid\":\"%s\"}}",
+             msg_text(m, "metadata.uid"));
+    edge_ask(&e, "query", "default/configmap/c", NULL);
+    wait_delivered(&e);
+    rig_manifest(&r, "a.yaml", CONFIG("c", "1"));
+    edge_wait(&e, "update", "default/pod/p");
+    edge_ask(&e, "delete", "default/pod/p", options);
+    edge_wait(&e, "delete", "default/pod/p");
+    rig_manifest(&r, "a.yaml", CONFIG("c", "2"));
+    rig_ms(&r, 5000);
+    edge_forget(&e);
+    rig_manifest(&r, "b.yaml", POD("q", "edge-1", REFERS("c")));
+    edge_wait(&e, "insert", "default/pod/q");
+    assert_string_equal(ke_msg_resource(e.messages[0]), "default/configmap/c");
+    assert_string_equal(msg_text(e.messages[0], "data.k"), "2");
+    finish(&r, &e);
+}
+
+static int fail_writes(void *user, const struct powercut_op *op)
+{
+    const bool *full = user;
+    return *full && (op->kind == POWERCUT_WRITE || op->kind == POWERCUT_SYNC) ? KE_ENOSPC : 0;
+}
+
+static void rig_manifest_in(struct powercut *disk, const char *text)
+{
+    powercut_put(disk, "/m/a.yaml", text, strlen(text));
+}
+
+static void nothing_is_told_that_is_not_on_disk(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    bool full = false;
+    struct powercut *disk = powercut_new();
+    const struct ke_io *io = powercut_io(disk);
+    assert_int_equal(io->mkdir(io->user, "/m", 0700), 0);
+    const char *text = POD("p", "edge-1", REFERS("c")) "---\n" CONFIG("c", "1");
+    powercut_put(disk, "/m/a.yaml", text, strlen(text));
+    rig_init(&r, io);
+    r.conf.manifests = "/m";
+    rig_start(&r);
+    edge_init(&e, &r, "edge-1");
+    rig_wait_object(&r, "pod", "default", "p");
+    assert_true(edge_connect(&e));
+    edge_register(&e, "default", NULL);
+    edge_drop(&e);
+    edge_forget(&e);
+    rig_manifest_in(disk, POD("p", "edge-1",
+                              REFERS("c")) "---\n" CONFIG("c", "1") "---\n" POD("q", "edge-1", ""));
+    rig_wait_object(&r, "pod", "default", "q");
+    powercut_fault(disk, fail_writes, &full);
+    full = true;
+    e.no_ack = true;
+    assert_true(edge_connect(&e));
+    (void)edge_send(&e, "patch", "default/nodepatch/edge-1", "\"{\\\"status\\\":{\\\"n\\\":1}}\"");
+    (void)edge_send(&e, "query", "default/node/edge-1", NULL);
+    (void)edge_send(&e, "insert", "kube-node-lease/lease/edge-1",
+                    "{\"metadata\":{\"name\":\"edge-1\"}}");
+    (void)edge_send(&e, "query", "kube-node-lease/lease/edge-1", NULL);
+    (void)edge_send(&e, "query", "default/configmap/c", NULL);
+    rig_ms(&r, 20000);
+    for (uint32_t i = 0; i < e.n_messages; i++)
+        if (!strstr(msg_content(e.messages[i]), "ErrStatus") && /* p and c were there before */
+            !strstr(ke_msg_resource(e.messages[i]), "/configmap/c"))
+            fail_msg("%s %s was told", ke_msg_operation(e.messages[i]),
+                     ke_msg_resource(e.messages[i]));
+    full = false;
+    edge_wait(&e, "insert", "default/pod/q");
+    struct ke_msg *m = edge_ask(&e, "query", "default/node/edge-1", NULL);
+    assert_string_equal(msg_text(m, "status.n"), "1");
+    atomic_store(&r.env.log_errors, 0);
+    finish(&r, &e);
+    powercut_free(disk);
+}
+
+/* The store was salvaged and lost its newest objects: versions that nodes saw are not given again.
+ */
+static void versions_never_go_back(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    struct ke_store *store = NULL;
+    struct ke_store_tx *tx = NULL;
+    struct ke_store_config c;
+    char folder[300];
+    start(&r, &e, NULL, CONFIG("c", "1"));
+    rig_wait_object(&r, "configmap", "default", "c");
+    rig_stop(&r);
+    snprintf(folder, sizeof folder, "%s/store", r.data);
+    ke_store_config_init(&c, sizeof c);
+    c.folder = folder;
+    assert_int_equal(ke_store_open(&store, r.env.ctx, &c), 0);
+    assert_int_equal(ke_store_begin(&tx, store), 0);
+    static const char *const rows[] = {"edge-1/configmap/default/x", "edge-1/odd", "", "a/b/c/d/e"};
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(ke_store_put(tx, "ack", rows[i][0] ? rows[i] : "/",
+                                      i == 3 ? NULL : "some-uid", 1000, "", 0),
+                         0);
+    assert_int_equal(ke_store_commit(tx, NULL, NULL), 0);
+    ke_store_close(store);
+    rig_start(&r);
+    rig_manifest(&r, "a.yaml", CONFIG("c", "2"));
+    rig_ms(&r, 2000);
+    assert_int_equal(rig_object(&r, "configmap", "default", "c")->version, 1001);
+    /* and what nobody knows any more is taken from the node */
+    assert_true(edge_connect(&e));
+    struct ke_msg *m = edge_wait(&e, "delete", "default/configmap/x");
+    assert_string_equal(msg_text(m, "metadata.uid"), "some-uid");
+    finish(&r, &e);
+}
+
 static void lost_ack_is_resent_after_reconnect(void **state)
 {
     (void)state;
@@ -184,8 +340,10 @@ static void lost_ack_is_resent_after_reconnect(void **state)
     edge_drop(&e);
     edge_forget(&e);
     rig_ms(&r, 1000);
+    int64_t before = ke_ctx_mono_ms(r.env.ctx);
     assert_true(edge_connect(&e));
     struct ke_msg *m = edge_wait(&e, "insert", "default/pod/p");
+    assert_in_range(ke_ctx_mono_ms(r.env.ctx) - before, 0, 1000); /* at once */
     assert_string_equal(ke_msg_id(m), id); /* a node that did it recognises it */
     edge_ack(&e, m);
     wait_delivered(&e);
@@ -614,6 +772,10 @@ int main(void)
         cmocka_unit_test(resends_five_times_then_others_go),
         cmocka_unit_test(several_fly_to_our_own_node),
         cmocka_unit_test(a_change_never_hides_behind_an_old_id),
+        cmocka_unit_test(an_ack_counts_for_what_was_sent),
+        cmocka_unit_test(what_a_node_kept_is_refreshed),
+        cmocka_unit_test(nothing_is_told_that_is_not_on_disk),
+        cmocka_unit_test(versions_never_go_back),
         cmocka_unit_test(lost_ack_is_resent_after_reconnect),
         cmocka_unit_test(remembers_over_restarts),
         cmocka_unit_test(stub_for_what_is_gone),
