@@ -112,11 +112,33 @@ int kei_token_make(struct ke_buf *out, struct ke_str ca_der, struct ke_str secre
 /* HS256/384/512 signature and exp > now; KE_ETOKEN, KE_EEXPIRED */
 int kei_jwt_verify(struct ke_str jwt, struct ke_str secret, int64_t now, struct ke_error *err);
 
-/* ---- password hashes: PBKDF2-HMAC-SHA512, mosquitto's "$7$iterations$salt$hash" text form ---- */
+/*
+ * ---- password hashes: the text forms of mosquitto_passwd ----
+ * "$7$iterations$salt$hash": PBKDF2-HMAC-SHA512; "$6$salt$hash": SHA-512 of password and salt (the
+ * older form, which iterations of 0 stand for).
+ */
 int kei_password_hash(struct ke_buf *out, struct ke_str password, const uint8_t *salt,
                       size_t salt_n, uint32_t iterations, struct ke_error *err);
 /* False also for another form, over 256 bytes of salt or over 1,000,000 iterations (KE_EINVAL
  * above) */
 bool kei_password_check(struct ke_str password, struct ke_str hash);
+/* Has one of the forms; *ret_iterations is its cost, 0 for the older one. */
+bool kei_password_form(struct ke_str hash, uint32_t *ret_iterations);
+
+/*
+ * The same in steps, for whoever may not compute for long. begin copies what it needs: with salt it
+ * makes a hash (KE_EINVAL as above), with the text of one it checks against it (KE_EPARSE). A step
+ * does n iterations, on any one thread at a time; true: it is over, and same or text may be asked.
+ */
+struct kei_password;
+int kei_password_begin_hash(struct kei_password **ret, const struct ke_alloc *a,
+                            struct ke_str password, const uint8_t *salt, size_t salt_n,
+                            uint32_t iterations, struct ke_error *err);
+int kei_password_begin_check(struct kei_password **ret, const struct ke_alloc *a,
+                             struct ke_str password, struct ke_str hash, struct ke_error *err);
+bool kei_password_step(struct kei_password *p, uint32_t n);
+bool kei_password_same(const struct kei_password *p);
+int kei_password_text(const struct kei_password *p, struct ke_buf *out, struct ke_error *err);
+void kei_password_free(struct kei_password *p); /* cleanses it; NULL is fine */
 
 #endif

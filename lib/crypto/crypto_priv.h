@@ -8,6 +8,7 @@
 
 #include <openssl/evp.h>
 #include <openssl/provider.h>
+#include <openssl/sha.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
@@ -73,8 +74,28 @@ enum kei_hash { KEI_HASH_SHA256, KEI_HASH_SHA384, KEI_HASH_SHA512 };
 size_t kei_hash_len(enum kei_hash h);
 /* out has kei_hash_len(h) bytes */
 void kei_hmac(enum kei_hash h, struct ke_str key, struct ke_str text, uint8_t *out);
+void kei_sha512_two(struct ke_str a, struct ke_str b, uint8_t out[64]); /* of both in a row */
 void kei_pbkdf2_sha512(struct ke_str password, struct ke_str salt, uint32_t iterations,
                        uint8_t out[64]);
+
+union kei_hash_state {
+    SHA256_CTX s256;
+    SHA512_CTX s512; /* and SHA-384 */
+};
+struct kei_hash_type;
+struct kei_hmac_state {
+    const struct kei_hash_type *t;
+    union kei_hash_state inner, outer;
+};
+/* The same in steps. iterations: at least 1. To be cleansed by its owner. */
+struct kei_pbkdf2 {
+    struct kei_hmac_state mac;
+    uint32_t left;
+    uint8_t u[64], out[64];
+};
+void kei_pbkdf2_begin(struct kei_pbkdf2 *p, struct ke_str password, struct ke_str salt,
+                      uint32_t iterations);
+bool kei_pbkdf2_step(struct kei_pbkdf2 *p, uint32_t n); /* n iterations; true: out is complete */
 
 /* ---- pem.c ---- */
 /*

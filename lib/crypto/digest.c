@@ -6,65 +6,59 @@
  */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/crypto.h>
-#include <openssl/sha.h>
 
 #include "crypto/crypto_priv.h"
 
 #define BLOCK_MAX 128
 
-union state {
-    SHA256_CTX s256;
-    SHA512_CTX s512; /* and SHA-384 */
-};
-
-struct hash_type {
+struct kei_hash_type {
     size_t len, block;
-    void (*init)(union state *s);
-    void (*update)(union state *s, const void *p, size_t n);
-    void (*final)(union state *s, uint8_t *out);
+    void (*init)(union kei_hash_state *s);
+    void (*update)(union kei_hash_state *s, const void *p, size_t n);
+    void (*final)(union kei_hash_state *s, uint8_t *out);
 };
 
-static void init256(union state *s)
+static void init256(union kei_hash_state *s)
 {
     SHA256_Init(&s->s256);
 }
 
-static void update256(union state *s, const void *p, size_t n)
+static void update256(union kei_hash_state *s, const void *p, size_t n)
 {
     SHA256_Update(&s->s256, p, n);
 }
 
-static void final256(union state *s, uint8_t *out)
+static void final256(union kei_hash_state *s, uint8_t *out)
 {
     SHA256_Final(out, &s->s256);
 }
 
-static void init384(union state *s)
+static void init384(union kei_hash_state *s)
 {
     SHA384_Init(&s->s512);
 }
 
-static void final384(union state *s, uint8_t *out)
+static void final384(union kei_hash_state *s, uint8_t *out)
 {
     SHA384_Final(out, &s->s512);
 }
 
-static void init512(union state *s)
+static void init512(union kei_hash_state *s)
 {
     SHA512_Init(&s->s512);
 }
 
-static void update512(union state *s, const void *p, size_t n)
+static void update512(union kei_hash_state *s, const void *p, size_t n)
 {
     SHA512_Update(&s->s512, p, n);
 }
 
-static void final512(union state *s, uint8_t *out)
+static void final512(union kei_hash_state *s, uint8_t *out)
 {
     SHA512_Final(out, &s->s512);
 }
 
-static const struct hash_type hash_types[] = {
+static const struct kei_hash_type hash_types[] = {
     [KEI_HASH_SHA256] = {32, 64, init256, update256, final256},
     [KEI_HASH_SHA384] = {48, 128, init384, update512, final384},
     [KEI_HASH_SHA512] = {64, 128, init512, update512, final512},
@@ -98,12 +92,7 @@ size_t kei_hash_len(enum kei_hash h)
 
 /* ---- HMAC (RFC 2104): the two states after the padded key, copied for each text ---- */
 
-struct hmac {
-    const struct hash_type *t;
-    union state inner, outer;
-};
-
-static void hmac_init(struct hmac *m, enum kei_hash h, struct ke_str key)
+static void hmac_init(struct kei_hmac_state *m, enum kei_hash h, struct ke_str key)
 {
     uint8_t block[BLOCK_MAX] = {0};
     m->t = &hash_types[h];
@@ -126,9 +115,10 @@ static void hmac_init(struct hmac *m, enum kei_hash h, struct ke_str key)
 }
 
 /* text is followed by tail, which may be empty */
-static void hmac_once(const struct hmac *m, struct ke_str text, struct ke_str tail, uint8_t *out)
+static void hmac_once(const struct kei_hmac_state *m, struct ke_str text, struct ke_str tail,
+                      uint8_t *out)
 {
-    union state s = m->inner;
+    union kei_hash_state s = m->inner;
     m->t->update(&s, text.p, text.n);
     m->t->update(&s, tail.p, tail.n);
     m->t->final(&s, out);
@@ -140,7 +130,7 @@ static void hmac_once(const struct hmac *m, struct ke_str text, struct ke_str ta
 
 void kei_hmac(enum kei_hash h, struct ke_str key, struct ke_str text, uint8_t *out)
 {
-    struct hmac m;
+    struct kei_hmac_state m;
     hmac_init(&m, h, key);
     hmac_once(&m, text, kei_strn(NULL, 0), out);
     OPENSSL_cleanse(&m, sizeof m);
@@ -152,21 +142,43 @@ int kei_hmac_sha256(const void *key, size_t key_n, const void *p, size_t n, uint
     return 0;
 }
 
+void kei_sha512_two(struct ke_str a, struct ke_str b, uint8_t out[64])
+{
+    SHA512_CTX s;
+    SHA512_Init(&s);
+    SHA512_Update(&s, a.p, a.n);
+    SHA512_Update(&s, b.p, b.n);
+    SHA512_Final(out, &s);
+    OPENSSL_cleanse(&s, sizeof s);
+}
+
 /* RFC 8018, one block of output */
+void kei_pbkdf2_begin(struct kei_pbkdf2 *p, struct ke_str password, struct ke_str salt,
+                      uint32_t iterations)
+{
+    static const char first_block[4] = {0, 0, 0, 1};
+    hmac_init(&p->mac, KEI_HASH_SHA512, password);
+    hmac_once(&p->mac, salt, kei_strn(first_block, sizeof first_block), p->u);
+    memcpy(p->out, p->u, sizeof p->u);
+    p->left = iterations - 1;
+}
+
+bool kei_pbkdf2_step(struct kei_pbkdf2 *p, uint32_t n)
+{
+    for (; n > 0 && p->left > 0; n--, p->left--) {
+        hmac_once(&p->mac, kei_strn((const char *)p->u, sizeof p->u), kei_strn(NULL, 0), p->u);
+        for (size_t k = 0; k < sizeof p->u; k++)
+            p->out[k] ^= p->u[k];
+    }
+    return p->left == 0;
+}
+
 void kei_pbkdf2_sha512(struct ke_str password, struct ke_str salt, uint32_t iterations,
                        uint8_t out[64])
 {
-    static const char first_block[4] = {0, 0, 0, 1};
-    struct hmac m;
-    uint8_t u[64];
-    hmac_init(&m, KEI_HASH_SHA512, password);
-    hmac_once(&m, salt, kei_strn(first_block, sizeof first_block), u);
-    memcpy(out, u, sizeof u);
-    for (uint32_t i = 1; i < iterations; i++) {
-        hmac_once(&m, kei_strn((const char *)u, sizeof u), kei_strn(NULL, 0), u);
-        for (size_t k = 0; k < sizeof u; k++)
-            out[k] ^= u[k];
-    }
-    OPENSSL_cleanse(&m, sizeof m);
-    OPENSSL_cleanse(u, sizeof u);
+    struct kei_pbkdf2 p;
+    kei_pbkdf2_begin(&p, password, salt, iterations);
+    kei_pbkdf2_step(&p, UINT32_MAX);
+    memcpy(out, p.out, sizeof p.out);
+    OPENSSL_cleanse(&p, sizeof p);
 }
