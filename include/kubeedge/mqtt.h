@@ -47,6 +47,7 @@ struct ke_mqtt_str {
 #define KE_MQTT_NO_ANONYMOUS 16u   /* they are not; neither: only on loopback and unix sockets */
 #define KE_MQTT_MAX_QOS_0 32u      /* nothing above QoS 0 is taken */
 #define KE_MQTT_MAX_QOS_1 64u
+#define KE_MQTT_CERT_SUBJECT 128u    /* as KE_MQTT_CERT_USER, with the whole subject (RFC 2253) */
 
 struct ke_mqtt_listener {
     size_t size;
@@ -64,6 +65,8 @@ struct ke_mqtt_listener {
     const char *mount_point; /* put before each topic of its clients, taken off for them */
     uint32_t socket_mode;    /* permission bits of a unix socket; default 0600 */
     uint32_t max_topic_alias; /* taken from clients; 0: the server's setting */
+    const char *password_file; /* for its clients, instead of the configuration's */
+    const char *acl_file;
 };
 #define KE_MQTT_PORT_ANY 0xffffffffu
 
@@ -124,7 +127,8 @@ struct ke_mqtt_config {
     uint32_t stall_ms;            /* a client that takes nothing for so long is closed; 120,000 */
     uint32_t sys_interval_s;      /* of $SYS; default 10 */
     uint32_t max_log_bytes_mib;   /* of the files in data; default 1,024 */
-    uint32_t reserved;
+    uint32_t max_payload;         /* bytes; over it a message is refused, its client is not; default
+                                     and KE_MQTT_NONE: what max_packet lets through */
 
     const char *auto_id_prefix;      /* of client ids made by the server; default "auto-" */
     const char *response_information; /* given to clients that ask; %c: client id; default none */

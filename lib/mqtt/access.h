@@ -20,6 +20,7 @@ struct kei_access_login {
     struct ke_str password;
     struct ke_str cert;        /* DER, verified if cert_verified; empty: none */
     struct ke_str address;     /* for the log */
+    struct ke_str listener;    /* its name: it may have files of its own */
     bool has_user, has_password;
     bool cert_verified;
     bool cert_user;      /* the listener takes user names from certificates */
