@@ -91,8 +91,8 @@ static void test_steps(void **state)
         }
     }
     struct ke_buf made = fixture_buf(&f), whole = fixture_buf(&f);
-    assert_ok(&f, kei_password_begin_hash(&p, &f.env.alloc.table, KEI_STR("x"), (uint8_t *)"salt",
-                                          4, 77, &f.err));
+    assert_ok(&f, kei_password_begin_hash(&p, &f.env.alloc.table, KEI_STR("x"), four, sizeof four,
+                                          77, &f.err));
     while (!kei_password_step(p, 10))
         ;
     assert_ok(&f, kei_password_text(p, &made, &f.err));
