@@ -36,6 +36,7 @@ static const char help[] =
     "                         all below\n"
     "  --process-user USER    user that processes run as\n"
     "  --shim FILE            the process runtime's helper (default: the installed one)\n"
+    "  --mqtt ADDR:PORT       run an MQTT server there for devices, with its event bus (see also --config)\n"
     "  --log-level L          error, warn, info (default) or debug\n"
     "  --version, --help\n"
     "\n"
@@ -44,7 +45,7 @@ static const char help[] =
 enum {
     OPT_CONFIG = 256, OPT_NAME, OPT_CLOUD, OPT_TUNNEL_PORT, OPT_CERT_PORT, OPT_TOKEN, OPT_TOKEN_FILE,
     OPT_DATA, OPT_DIALECT, OPT_LABELS, OPT_TAINTS, OPT_RESOURCES, OPT_NODE_IP, OPT_PROXY, OPT_RUNTIME,
-    OPT_PROCESS_ALLOW, OPT_PROCESS_USER, OPT_SHIM, OPT_LOG_LEVEL, OPT_VERSION, OPT_HELP
+    OPT_PROCESS_ALLOW, OPT_PROCESS_USER, OPT_SHIM, OPT_MQTT, OPT_LOG_LEVEL, OPT_VERSION, OPT_HELP
 };
 static const struct option options[] = {
     {"config", 1, 0, OPT_CONFIG}, {"name", 1, 0, OPT_NAME}, {"cloud", 1, 0, OPT_CLOUD},
@@ -54,7 +55,7 @@ static const struct option options[] = {
     {"resources", 1, 0, OPT_RESOURCES}, {"node-ip", 1, 0, OPT_NODE_IP}, {"proxy", 1, 0, OPT_PROXY},
     {"runtime", 1, 0, OPT_RUNTIME}, {"process-allow", 1, 0, OPT_PROCESS_ALLOW},
     {"process-user", 1, 0, OPT_PROCESS_USER}, {"shim", 1, 0, OPT_SHIM},
-    {"log-level", 1, 0, OPT_LOG_LEVEL}, {"version", 0, 0, OPT_VERSION}, {"help", 0, 0, OPT_HELP},
+    {"mqtt", 1, 0, OPT_MQTT}, {"log-level", 1, 0, OPT_LOG_LEVEL}, {"version", 0, 0, OPT_VERSION}, {"help", 0, 0, OPT_HELP},
     {0}};
 
 struct flags {
@@ -204,6 +205,9 @@ static int take_flag(struct flags *f, int opt, const char *arg)
         return 0;
     case OPT_PROCESS_USER: c->process_user = arg; return 0;
     case OPT_SHIM: c->shim = arg; return 0;
+    case OPT_MQTT:
+        c->mqtt_listen = arg;
+        return strrchr(arg, ':') ? 0 : usage_error("--mqtt", arg, "is not ADDRESS:PORT");
     case OPT_LOG_LEVEL:
         f->level = log_level(arg);
         return f->level ? 0 : usage_error("--log-level", arg, "is not error, warn, info or debug");
@@ -328,6 +332,9 @@ static void merge(struct ke_node_config *c, const struct ke_node_config *f)
     TAKE(token);
     TAKE(data);
     TAKE(dialect);
+    TAKE(mqtt_listen);
+    if (f->mqtt_listen)
+        c->mqtt |= KE_NODE_MQTT_INTERNAL; /* besides the broker outside that a file names */
     TAKE(node_ip);
     TAKE(proxy_url);
     TAKE(runtime);

@@ -24,6 +24,13 @@ struct ke_node;
 #define KE_NODE_CONNECTED 3u /* linked, not registered yet */
 #define KE_NODE_READY 4u    /* the cloud confirmed a status with condition Ready True */
 
+/* Where devices' MQTT messages come from: a server inside, a broker outside through paho-mqtt-c (see
+ * kubeedge/eventbus.h), or both. */
+#define KE_NODE_MQTT_NONE 0u
+#define KE_NODE_MQTT_INTERNAL 1u
+#define KE_NODE_MQTT_EXTERNAL 2u
+#define KE_NODE_MQTT_BOTH 3u
+
 struct ke_taint {
     const char *key;
     const char *value;
@@ -56,7 +63,16 @@ struct ke_node_config {
     const char *log_folder; /* pod logs; default DATA/logs */
     uint32_t retry_min_ms, retry_max_ms;
     uint32_t flags;         /* 0 */
-    uint32_t reserved;
+    uint32_t mqtt;          /* KE_NODE_MQTT_*; default none */
+    const char *mqtt_listen; /* of the server inside, ADDR:PORT; default 127.0.0.1:1884. Its data is
+                                in DATA/mqtt. Without users only loopback is let in. */
+    uint32_t mqtt_qos, mqtt_retain; /* of what the node publishes on it; default 0 */
+    uint32_t mqtt_queue;     /* messages it keeps for a client that is away; default 1,000 */
+    uint32_t mqtt_flags;     /* KE_EVENTBUS_TLS... of kubeedge/eventbus.h */
+    const char *mqtt_url;    /* of the broker outside; default tcp://127.0.0.1:1883 */
+    const char *mqtt_client_id, *mqtt_user, *mqtt_password;
+    const char *mqtt_ca_file, *mqtt_cert_file, *mqtt_key_file;
+    const char *mqtt_module; /* path of libkubeedge-paho.so; default: the installed one */
 };
 
 /* One pod as the node sees it. Borrowed during the call. */
@@ -102,7 +118,7 @@ struct ke_node_settings;
 /*
  * Reads an edgecore.yaml of upstream (v1alpha1, v1alpha2) as it is: names, addresses, ports, token,
  * certificate files, labels, taints, status period; keys of our own stand under "libkubeedge:"
- * (data, runtime, processAllow, processUser, dialect, proxy). An unknown key is not fatal: it is
+ * (data, runtime, processAllow, processUser, dialect, proxy, mqttQueue, mqttKeepSession). An unknown key is not fatal: it is
  * reported by unknown (may be NULL), once each, with its dotted name and line. KE_ENOTFOUND, KE_EPARSE
  * with the line, KE_EINVAL for a value of the wrong type, KE_ENOTSUP without YAML. Loop.
  */

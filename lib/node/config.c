@@ -92,6 +92,21 @@ static int check_lists(const struct ke_node_config *c, struct ke_error *err)
     return 0;
 }
 
+bool kei_node_mqtt_address(const char *text, char *ret_host, size_t n, uint16_t *ret_port)
+{
+    const char *colon = strrchr(text, ':');
+    uint64_t port = 0;
+    struct kei_addr a;
+    size_t len = colon ? (size_t)(colon - text) : 0;
+    if (len == 0 || len >= n || !kei_str_u64(kei_str(colon + 1), &port) || port == 0 ||
+        port > 65535)
+        return false;
+    memcpy(ret_host, text, len);
+    ret_host[len] = '\0';
+    *ret_port = (uint16_t)port;
+    return kei_addr_literal(&a, ret_host, *ret_port);
+}
+
 static int check(const struct ke_node_config *c, struct ke_error *err)
 {
     if (!c->name || !c->name[0])
@@ -107,6 +122,14 @@ static int check(const struct ke_node_config *c, struct ke_error *err)
                          "ke_node_config.runtime \"%s\" is not known: none, process", c->runtime);
     if (c->tunnel_port > 65535 || c->cert_port > 65535)
         return kei_error(err, KE_EINVAL, "ke_node_config: a port is above 65535");
+    if (c->mqtt > KE_NODE_MQTT_BOTH || c->mqtt_qos > 2)
+        return kei_error(err, KE_EINVAL, "ke_node_config.mqtt or mqtt_qos is out of range");
+    char host[64];
+    uint16_t port;
+    if (c->mqtt_listen && !kei_node_mqtt_address(c->mqtt_listen, host, sizeof host, &port))
+        return kei_error(err, KE_EINVAL,
+                         "ke_node_config.mqtt_listen \"%s\" is not ADDRESS:PORT, e.g. 127.0.0.1:1884",
+                         c->mqtt_listen);
     struct kei_addr ip;
     if (c->node_ip && !kei_addr_literal(&ip, c->node_ip, 0))
         return kei_error(err, KE_EINVAL, "ke_node_config.node_ip \"%s\" is no IP address",
@@ -165,7 +188,10 @@ int kei_node_config_copy(struct ke_node_config *to, struct kei_arena *a,
     const char **strings[] = {&to->name,       &to->data,      &to->cloud_host, &to->token,
                               &to->project_id, &to->proxy_url, &to->ca_file,    &to->cert_file,
                               &to->key_file,   &to->node_ip,   &to->runtime,    &to->process_user,
-                              &to->shim,       &to->log_folder};
+                              &to->shim,       &to->log_folder,     &to->mqtt_listen, &to->mqtt_url,
+                              &to->mqtt_client_id, &to->mqtt_user,  &to->mqtt_password,
+                              &to->mqtt_ca_file,   &to->mqtt_cert_file, &to->mqtt_key_file,
+                              &to->mqtt_module};
     int r = kei_abi_in(to, sizeof *to, from, offsetof(struct ke_node_config, cloud_host),
                        "ke_node_config", err);
     if (r == 0)

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <kubeedge/eventbus.h>
+
 #include "base/file.h"
 #include "base/json.h"
 #include "base/loop.h"
@@ -300,6 +302,148 @@ TAKE(take_dialect)
     return e;
 }
 
+/* ---- modules.eventBus: present and not disabled, it means upstream's default, a broker outside ---- */
+
+#define MQTT_OFF 0x80000000u /* enable: false; kept until the file is read */
+
+static void mqtt_present(struct ke_node_config *c)
+{
+    if ((c->mqtt & ~MQTT_OFF) == KE_NODE_MQTT_NONE)
+        c->mqtt |= KE_NODE_MQTT_EXTERNAL;
+}
+
+TAKE(take_mqtt_enable)
+{
+    if (kei_json_type(v) != 't' && kei_json_type(v) != 'f')
+        return wrong(r, key, v, "is neither true nor false");
+    mqtt_present(CONFIG);
+    if (!kei_json_bool(v, true))
+        CONFIG->mqtt |= MQTT_OFF;
+    return 0;
+}
+
+TAKE(take_mqtt_mode)
+{
+    static const uint32_t modes[] = {KE_NODE_MQTT_INTERNAL, KE_NODE_MQTT_BOTH, KE_NODE_MQTT_EXTERNAL};
+    uint32_t mode = 0;
+    int e = number(r, key, v, 1, &mode);
+    if (e == 0 && mode > 2)
+        return wrong(r, key, v, "is not 0 (internal), 1 (both) or 2 (external)");
+    if (e == 0)
+        CONFIG->mqtt = (CONFIG->mqtt & MQTT_OFF) | modes[mode];
+    return e;
+}
+
+TAKE(take_mqtt_internal)
+{
+    const char *host = NULL;
+    uint32_t port = 0;
+    int e = host_port(r, key, v, &host, &port);
+    mqtt_present(CONFIG);
+    if (e < 0 || !host)
+        return e;
+    const char *name = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
+    CONFIG->mqtt_listen = kei_arena_printf(&r->s->arena, "%s:%u", name, (unsigned)port);
+    return CONFIG->mqtt_listen
+               ? 0
+               : kei_fail(r->s->ctx, KE_ENOMEM, "out of memory for %s", r->path);
+}
+
+static int mqtt_text(struct reader *r, const char *key, struct ke_str v, const char **ret)
+{
+    mqtt_present(&r->s->config);
+    return text(r, key, v, ret);
+}
+
+TAKE(take_mqtt_external)
+{
+    return mqtt_text(r, key, v, &CONFIG->mqtt_url);
+}
+
+TAKE(take_mqtt_client)
+{
+    return mqtt_text(r, key, v, &CONFIG->mqtt_client_id);
+}
+
+/* One connection does both: the subscriber's name counts, and the publisher's if there is no other. */
+TAKE(take_mqtt_pub_client)
+{
+    return CONFIG->mqtt_client_id ? 0 : take_mqtt_client(r, key, v);
+}
+
+TAKE(take_mqtt_user)
+{
+    return mqtt_text(r, key, v, &CONFIG->mqtt_user);
+}
+
+TAKE(take_mqtt_password)
+{
+    return mqtt_text(r, key, v, &CONFIG->mqtt_password);
+}
+
+TAKE(take_mqtt_ca)
+{
+    return mqtt_text(r, key, v, &CONFIG->mqtt_ca_file);
+}
+
+TAKE(take_mqtt_cert)
+{
+    return mqtt_text(r, key, v, &CONFIG->mqtt_cert_file);
+}
+
+TAKE(take_mqtt_key)
+{
+    return mqtt_text(r, key, v, &CONFIG->mqtt_key_file);
+}
+
+static int mqtt_flag(struct reader *r, const char *key, struct ke_str v, uint32_t flag)
+{
+    if (kei_json_type(v) != 't' && kei_json_type(v) != 'f')
+        return wrong(r, key, v, "is neither true nor false");
+    if (kei_json_bool(v, false))
+        r->s->config.mqtt_flags |= flag;
+    return 0;
+}
+
+TAKE(take_mqtt_tls)
+{
+    return mqtt_flag(r, key, v, KE_EVENTBUS_TLS);
+}
+
+TAKE(take_mqtt_keep)
+{
+    return mqtt_flag(r, key, v, KE_EVENTBUS_KEEP_SESSION);
+}
+
+TAKE(take_mqtt_qos)
+{
+    mqtt_present(CONFIG);
+    int e = number(r, key, v, 1, &CONFIG->mqtt_qos);
+    return e == 0 && CONFIG->mqtt_qos > 2 ? wrong(r, key, v, "is not 0, 1 or 2") : e;
+}
+
+TAKE(take_mqtt_retain)
+{
+    if (kei_json_type(v) != 't' && kei_json_type(v) != 'f')
+        return wrong(r, key, v, "is neither true nor false");
+    CONFIG->mqtt_retain = kei_json_bool(v, false);
+    return 0;
+}
+
+TAKE(take_mqtt_queue)
+{
+    return number(r, key, v, 1, &CONFIG->mqtt_queue);
+}
+
+/* TLS is of use only if it is switched on: its files have defaults that need not exist. */
+static void settle_mqtt(struct ke_node_config *c)
+{
+    if (c->mqtt & MQTT_OFF)
+        c->mqtt = KE_NODE_MQTT_NONE;
+    if (!(c->mqtt_flags & KE_EVENTBUS_TLS))
+        c->mqtt_ca_file = c->mqtt_cert_file = c->mqtt_key_file = NULL;
+}
+
 TAKE(ignore)
 {
     (void)r, (void)key, (void)v;
@@ -344,6 +488,21 @@ static const struct {
     {KUBELET "registerWithTaints", taints},
     {KUBELET "maxPods", take_max_pods},
     {"modules.edged.*", ignore},
+    {"modules.eventBus.enable", take_mqtt_enable},
+    {"modules.eventBus.mqttMode", take_mqtt_mode},
+    {"modules.eventBus.mqttServerInternal", take_mqtt_internal},
+    {"modules.eventBus.mqttServerExternal", take_mqtt_external},
+    {"modules.eventBus.mqttSubClientID", take_mqtt_client},
+    {"modules.eventBus.mqttPubClientID", take_mqtt_pub_client},
+    {"modules.eventBus.mqttUsername", take_mqtt_user},
+    {"modules.eventBus.mqttPassword", take_mqtt_password},
+    {"modules.eventBus.mqttQOS", take_mqtt_qos},
+    {"modules.eventBus.mqttRetain", take_mqtt_retain},
+    {"modules.eventBus.mqttSessionQueueSize", take_mqtt_queue},
+    {"modules.eventBus.eventBusTLS.enable", take_mqtt_tls},
+    {"modules.eventBus.eventBusTLS.tlsMqttCAFile", take_mqtt_ca},
+    {"modules.eventBus.eventBusTLS.tlsMqttCertFile", take_mqtt_cert},
+    {"modules.eventBus.eventBusTLS.tlsMqttPrivateKeyFile", take_mqtt_key},
     {"modules.eventBus.*", ignore},
     {"modules.metaManager.*", ignore},
     {"modules.serviceBus.*", ignore},
@@ -358,6 +517,8 @@ static const struct {
     {"libkubeedge.processUser", take_user},
     {"libkubeedge.dialect", take_dialect},
     {"libkubeedge.proxy", take_proxy},
+    {"libkubeedge.mqttQueue", take_mqtt_queue},
+    {"libkubeedge.mqttKeepSession", take_mqtt_keep},
 };
 
 /* Below edged many keys are upstream's own: their names are not checked one by one. */
@@ -486,6 +647,7 @@ int ke_node_settings_read(struct ke_node_settings **ret, struct ke_ctx *ctx, con
         return e;
     }
     drop_missing_files(s);
+    settle_mqtt(&s->config);
     *ret = s;
     return 0;
 }

@@ -2,6 +2,7 @@
 /* edgecore.yaml of upstream, both versions. */
 #include "support/support.h"
 
+#include <kubeedge/eventbus.h>
 #include <kubeedge/node.h>
 
 #include "base/file.h"
@@ -121,11 +122,82 @@ static void refuses(void **state)
     test_env_fini(&env);
 }
 
+/* Upstream's modes and defaults; TLS files count only with TLS. */
+static void event_bus(void **state)
+{
+    static const struct {
+        const char *yaml;
+        uint32_t mqtt;
+        const char *listen, *url, *client, *ca;
+        uint32_t flags, qos, queue;
+    } cases[] = {
+        {"modules: {edged: {}}", KE_NODE_MQTT_NONE, NULL, NULL, NULL, NULL, 0, 0, 0},
+        {"modules: {eventBus: {mqttMode: 0, mqttServerInternal: \"tcp://127.0.0.1:1884\", "
+         "mqttQOS: 1, mqttSessionQueueSize: 100}}",
+         KE_NODE_MQTT_INTERNAL, "127.0.0.1:1884", NULL, NULL, NULL, 0, 1, 100},
+        {"modules: {eventBus: {mqttMode: 1, mqttServerExternal: \"tcp://10.0.0.1:1883\", "
+         "mqttSubClientID: s, mqttPubClientID: p}}",
+         KE_NODE_MQTT_BOTH, NULL, "tcp://10.0.0.1:1883", "s", NULL, 0, 0, 0},
+        {"modules: {eventBus: {enable: true, eventBusTLS: {enable: false, tlsMqttCAFile: /ca}, "
+         "mqttUsername: \"\", mqttServerInternal: \"tcp://localhost:1884\"}}",
+         KE_NODE_MQTT_EXTERNAL, "127.0.0.1:1884", NULL, NULL, NULL, 0, 0, 0},
+        {"modules: {eventBus: {eventBusTLS: {enable: true, tlsMqttCAFile: /ca}, mqttPubClientID: p, "
+         "mqttMode: 2}}\nlibkubeedge: {mqttKeepSession: true, mqttQueue: 7}",
+         KE_NODE_MQTT_EXTERNAL, NULL, NULL, "p", "/ca",
+         KE_EVENTBUS_TLS | KE_EVENTBUS_KEEP_SESSION, 0, 7},
+        {"modules: {eventBus: {enable: false, mqttMode: 1}}", KE_NODE_MQTT_NONE, NULL, NULL, NULL, NULL,
+         0, 0, 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct test_env env;
+        struct ke_node_settings *s = NULL;
+        test_env_init(&env, 0);
+        assert_int_equal(read_text(&env, cases[i].yaml, &s), 0);
+        const struct ke_node_config *c = ke_node_settings_config(s);
+        print_message("case %zu\n", i);
+        assert_string_equal(unknown, "");
+        assert_int_equal(c->mqtt, cases[i].mqtt);
+        assert_string_equal(c->mqtt_listen ? c->mqtt_listen : "", cases[i].listen ? cases[i].listen : "");
+        assert_string_equal(c->mqtt_url ? c->mqtt_url : "", cases[i].url ? cases[i].url : "");
+        assert_string_equal(c->mqtt_client_id ? c->mqtt_client_id : "",
+                            cases[i].client ? cases[i].client : "");
+        assert_string_equal(c->mqtt_ca_file ? c->mqtt_ca_file : "", cases[i].ca ? cases[i].ca : "");
+        assert_int_equal(c->mqtt_flags, cases[i].flags);
+        assert_int_equal(c->mqtt_qos, cases[i].qos);
+        assert_int_equal(c->mqtt_queue, cases[i].queue);
+        ke_node_settings_free(s);
+        test_env_fini(&env);
+    }
+}
+
+static void refuses_a_bad_event_bus(void **state)
+{
+    static const char *const bad[] = {
+        "modules: {eventBus: {mqttMode: 3}}",
+        "modules: {eventBus: {enable: 1}}",
+        "modules: {eventBus: {mqttQOS: 3}}",
+        "modules: {eventBus: {mqttServerInternal: nowhere}}",
+        "modules: {eventBus: {eventBusTLS: {enable: \"yes\"}}}",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct test_env env;
+        struct ke_node_settings *s = NULL;
+        test_env_init(&env, 0);
+        assert_int_equal(read_text(&env, bad[i], &s), KE_EINVAL);
+        assert_non_null(strstr(ke_ctx_error(env.ctx), "modules.eventBus."));
+        test_env_fini(&env);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_both_versions),
         cmocka_unit_test(refuses),
+        cmocka_unit_test(event_bus),
+        cmocka_unit_test(refuses_a_bad_event_bus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -620,7 +620,20 @@ class NodeConfig(Struct):
         ("retry_min_ms", c_uint32),
         ("retry_max_ms", c_uint32),
         ("flags", c_uint32),
-        ("reserved", c_uint32),
+        ("mqtt", c_uint32),
+        ("mqtt_listen", c_char_p),
+        ("mqtt_qos", c_uint32),
+        ("mqtt_retain", c_uint32),
+        ("mqtt_queue", c_uint32),
+        ("mqtt_flags", c_uint32),
+        ("mqtt_url", c_char_p),
+        ("mqtt_client_id", c_char_p),
+        ("mqtt_user", c_char_p),
+        ("mqtt_password", c_char_p),
+        ("mqtt_ca_file", c_char_p),
+        ("mqtt_cert_file", c_char_p),
+        ("mqtt_key_file", c_char_p),
+        ("mqtt_module", c_char_p),
     ]
 
 
