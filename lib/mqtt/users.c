@@ -15,8 +15,8 @@ int kei_proofs_init(struct kei_proofs *p, struct ke_ctx *ctx)
 
 void kei_secret_fini(struct kei_secret *s, const struct ke_alloc *a)
 {
-    if (s->hash)
-        kei_free(a, s->hash);
+    kei_free(a, s->hash);
+    kei_free(a, s->before);
     explicit_bzero(s, sizeof *s);
 }
 
@@ -40,14 +40,51 @@ void kei_secret_take(struct kei_secret *s, struct kei_proofs *p, const struct ke
     s->epoch = ++p->epoch;
 }
 
-int kei_secret_set(struct kei_secret *s, struct kei_proofs *p, const struct ke_alloc *a,
-                   struct ke_str password)
+const char *kei_secret_kept(const struct kei_secret *s)
 {
-    char *hash = kei_strdup(a, "");
-    if (!hash)
+    return s->hash && s->hash[0] ? s->hash : s->before;
+}
+
+int kei_secret_set(struct kei_secret *s, struct kei_proofs *p, const struct ke_alloc *a,
+                   struct ke_str password, const struct kei_secret *before)
+{
+    struct kei_secret fresh = {.hash = kei_strdup(a, "")};
+    const char *kept = before ? kei_secret_kept(before) : NULL;
+    fresh.before = kei_strdup(a, kept);
+    if (!fresh.hash || (kept && !fresh.before)) {
+        kei_secret_fini(&fresh, a);
         return KE_ENOMEM;
-    kei_secret_take(s, p, a, hash);
-    kei_secret_proven(s, p, password);
+    }
+    fresh.epoch = ++p->epoch;
+    kei_secret_proven(&fresh, p, password);
+    kei_secret_fini(s, a);
+    *s = fresh;
+    return 0;
+}
+
+int kei_secret_copy(struct kei_secret *to, const struct kei_secret *from, const struct ke_alloc *a)
+{
+    struct kei_secret fresh = *from;
+    fresh.hash = kei_strdup(a, from->hash);
+    fresh.before = kei_strdup(a, from->before);
+    if ((from->hash && !fresh.hash) || (from->before && !fresh.before)) {
+        kei_secret_fini(&fresh, a);
+        return KE_ENOMEM;
+    }
+    kei_secret_fini(to, a);
+    *to = fresh;
+    return 0;
+}
+
+int kei_secret_made(struct kei_secret *s, const struct ke_alloc *a, const char *hash)
+{
+    char *copy = kei_strdup(a, hash);
+    if (!copy)
+        return KE_ENOMEM;
+    kei_free(a, s->hash);
+    kei_free(a, s->before);
+    s->hash = copy;
+    s->before = NULL;
     return 0;
 }
 

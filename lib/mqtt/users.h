@@ -24,7 +24,8 @@ struct ke_ctx;
 
 /* ---- a password: of a user, or of an identity ---- */
 struct kei_secret {
-    char *hash;     /* "" while the first one is being made; NULL: nobody can log in with it */
+    char *hash;     /* "" while it is being made; NULL: nobody can log in with it */
+    char *before;   /* the last hash while hash is "": what is kept meanwhile; may be NULL */
     uint64_t epoch; /* changes with the password */
     bool proven;
     uint8_t proof[32]; /* of the right password, see struct kei_proofs */
@@ -39,9 +40,18 @@ void kei_secret_fini(struct kei_secret *s, const struct ke_alloc *a);
 /* A hash in text form; takes hash over (from alloc). */
 void kei_secret_take(struct kei_secret *s, struct kei_proofs *p, const struct ke_alloc *a,
                      char *hash);
-/* The password itself: in force at once; its hash is "" until it was made. */
+/*
+ * A new secret: the password itself, in force at once; its hash is "" until kei_secret_made.
+ * before: the one whose place it takes, or NULL. KE_ENOMEM, s is untouched then.
+ */
 int kei_secret_set(struct kei_secret *s, struct kei_proofs *p, const struct ke_alloc *a,
-                   struct ke_str password);
+                   struct ke_str password, const struct kei_secret *before);
+/* KE_ENOMEM, to is untouched then. */
+int kei_secret_copy(struct kei_secret *to, const struct kei_secret *from, const struct ke_alloc *a);
+/* The hash of it. KE_ENOMEM */
+int kei_secret_made(struct kei_secret *s, const struct ke_alloc *a, const char *hash);
+/* What can be kept: hash, or before; NULL: nothing yet. */
+const char *kei_secret_kept(const struct kei_secret *s);
 enum kei_proof { KEI_PROOF_NO, KEI_PROOF_YES, KEI_PROOF_UNKNOWN };
 enum kei_proof kei_secret_ask(const struct kei_secret *s, const struct kei_proofs *p,
                               struct ke_str password);
