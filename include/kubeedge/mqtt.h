@@ -82,6 +82,8 @@ struct ke_mqtt_listener {
 #define KE_MQTT_NO_SYS 128u         /* no $SYS topics */
 #define KE_MQTT_ACCESS_DEFAULT_DENY 256u /* what no rule allows is refused, even without any rule */
 #define KE_MQTT_ONLY_V5 512u        /* clients below 5.0 are refused */
+#define KE_MQTT_REFUSE_KEEPALIVE 1024u /* and those below 5.0 that want more than max_keepalive,
+                                          which cannot be told; else they have what they want */
 
 #define KE_MQTT_NONE 0xffffffffu /* in a limit: none; in an amount: 0 */
 
@@ -114,8 +116,8 @@ struct ke_mqtt_config {
     uint32_t max_client_subscriptions; /* default 10,000 */
     uint64_t max_queued_bytes;    /* default 16 MiB */
     uint32_t max_output;          /* bytes waiting in a connection before QoS 0 is dropped; 1 MiB */
-    uint32_t max_topic_bytes;     /* default 4,096 */
-    uint32_t max_topic_levels;    /* default 64 */
+    uint32_t max_topic_bytes;     /* default 65,535 */
+    uint32_t max_topic_levels;    /* default and most 200 */
     uint32_t max_topic_alias;     /* taken from clients, announced; default 10, KE_MQTT_NONE: 0 */
     uint32_t max_topic_alias_out; /* used towards clients that allow them; default 10 */
     uint32_t max_keepalive;       /* seconds, announced when a client wants more; default 60;
@@ -126,9 +128,11 @@ struct ke_mqtt_config {
     uint32_t auth_ms;             /* for the host's answer to authenticate; default 30,000 */
     uint32_t stall_ms;            /* a client that takes nothing for so long is closed; 120,000 */
     uint32_t sys_interval_s;      /* of $SYS; default 10 */
-    uint32_t max_log_bytes_mib;   /* of the files in data; default 1,024 */
+    uint32_t max_log_mib;         /* of the files in data; default 1,024 */
     uint32_t max_payload;         /* bytes; over it a message is refused, its client is not; default
                                      and KE_MQTT_NONE: what max_packet lets through */
+    uint32_t max_inflight_bytes;  /* payload sent to a client and not acknowledged; default: any */
+    uint32_t reserved;
 
     const char *auto_id_prefix;      /* of client ids made by the server; default "auto-" */
     const char *response_information; /* given to clients that ask; %c: client id; default none */

@@ -149,8 +149,14 @@ struct kei_mqtt_props {
 /* *at: offset behind the length and the properties; begins before the length. */
 int kei_mqtt_props(unsigned type, const uint8_t *p, size_t n, size_t *at,
                    struct kei_mqtt_props *ret, struct ke_error *err);
+/* the same of properties without the length before them */
+int kei_mqtt_props_bare(unsigned type, struct ke_str raw, struct kei_mqtt_props *ret,
+                        struct ke_error *err);
 /* false at the end; *at starts at 0 */
 bool kei_mqtt_props_user(struct ke_str raw, size_t *at, struct ke_str *name, struct ke_str *value);
+
+/* Appends the properties of raw but those in skip (KEI_MQTT_HAS bits). raw was checked. */
+void kei_mqtt_props_copy(struct ke_buf *b, struct ke_str raw, uint64_t skip);
 
 /* Writers of single properties, into a buffer of properties without length. */
 void kei_mqtt_put_u8(struct ke_buf *b, unsigned id, uint8_t v);

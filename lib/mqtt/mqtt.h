@@ -35,6 +35,13 @@ int kei_mqtt_local_publish(struct kei_mqtt_local *l, const struct ke_mqtt_publis
 int kei_mqtt_local_subscribe(struct ke_mqtt_sub **ret, struct kei_mqtt_local *l,
                              const struct ke_mqtt_subscribe *s, void *user, struct ke_error *err);
 
+/*
+ * Serves a socket that is connected already (one end of a pair) as a client that no rule and no limit
+ * of listeners applies to; for a module that speaks MQTT itself. fd is taken over, also when it fails
+ * (then it is closed). name: for the log. KE_ESTATE: not started, KE_ENOMEM, KE_ESYS.
+ */
+int kei_mqtt_serve_fd(struct ke_mqtt *m, int fd, const char *name, struct ke_error *err);
+
 /* Called when the server was started, stopped or is freed; for what lives beside it (a bridge). */
 #define KEI_MQTT_STARTED 1
 #define KEI_MQTT_STOPPED 2

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a message to the sessions it is for: one copy per session whatever number of its
+ * subscriptions match, with the highest QoS and all identifiers. Retained messages. Loop thread.
+ */
+#include "mqtt/journal.h"
+#include "mqtt/server.h"
+
+struct routing {
+    struct ke_mqtt *m;
+    const void *origin;
+    struct mq_msg *g;
+    bool no_memory;
+};
+
+/* Room for one more of elements of `size` bytes; the array may move. */
+static bool more(struct ke_mqtt *m, void **p, uint32_t n, uint32_t *cap, size_t size)
+{
+    if (n < *cap)
+        return true;
+    uint32_t want = *cap ? *cap * 2 : 64;
+    void *q = kei_array_realloc(m->alloc, *p, want, size);
+    if (!q)
+        return false;
+    *p = q;
+    *cap = want;
+    return true;
+}
+
+static struct mq_hit *add_hit(struct routing *r, struct mq_session *s)
+{
+    struct ke_mqtt *m = r->m;
+    void *hits = m->hits;
+
+    if (!more(m, &hits, m->n_hits, &m->cap_hits, sizeof *m->hits)) {
+        r->no_memory = true;
+        return NULL;
+    }
+    m->hits = hits;
+    struct mq_hit *h = &m->hits[m->n_hits++];
+    memset(h, 0, sizeof *h);
+    h->s = s;
+    return h;
+}
+
+static void add_id(struct routing *r, struct mq_hit *h, uint32_t id)
+{
+    struct ke_mqtt *m = r->m;
+    void *ids = m->hit_ids;
+
+    if (!more(m, &ids, m->n_ids, &m->cap_ids, sizeof *m->hit_ids)) {
+        r->no_memory = true;
+        return;
+    }
+    m->hit_ids = ids;
+    m->hit_ids[m->n_ids] = (struct mq_hit_id){id, h->ids};
+    h->ids = ++m->n_ids;
+    h->n_ids++;
+}
+
+static void take(struct routing *r, struct mq_sub *sub, bool own)
+{
+    struct mq_session *s = sub->s;
+    uint8_t qos = sub->options & KEI_MQTT_SUB_QOS;
+    struct mq_hit *h;
+
+    if (sub->options & KEI_MQTT_SUB_NO_LOCAL && s->origin == r->origin)
+        return;
+    if (own || s->mark != r->m->mark) {
+        h = add_hit(r, s);
+        if (!h)
+            return;
+        if (!own) {
+            s->mark = r->m->mark;
+            s->hit = r->m->n_hits - 1;
+        }
+    } else {
+        h = &r->m->hits[s->hit];
+    }
+    if (qos > h->qos)
+        h->qos = qos;
+    if (sub->options & KEI_MQTT_SUB_AS_PUBLISHED && r->g->flags & MQ_MSG_RETAIN)
+        h->retain = 1;
+    if (sub->id)
+        add_id(r, h, sub->id);
+}
+
+/* Somebody who is there and has room, in turn; else somebody who can keep it. */
+static void take_shared(struct routing *r, struct mq_share *g)
+{
+    struct mq_sub *chosen = NULL;
+
+    KEI_LIST_EACH(l, &g->subs)
+    {
+        struct mq_sub *sub = KEI_OF(l, struct mq_sub, in_node);
+        struct mq_session *s = sub->s;
+        if (s->flags & MQ_S_LOCAL || (s->conn && s->queue.n == 0)) {
+            chosen = sub;
+            break;
+        }
+        if (!chosen || (s->conn && !chosen->s->conn))
+            chosen = sub;
+    }
+    if (!chosen)
+        return;
+    kei_list_remove(&chosen->in_node);
+    kei_list_add_tail(&g->subs, &chosen->in_node);
+    take(r, chosen, true);
+}
+
+static void on_match(void *user, struct mq_node *n)
+{
+    struct routing *r = user;
+    struct mq_subs *v = n->value;
+
+    KEI_LIST_EACH(l, &v->subs)
+    {
+        take(r, KEI_OF(l, struct mq_sub, in_node), false);
+    }
+    for (struct mq_share *g = v->shares; g; g = g->next)
+        take_shared(r, g);
+}
+
+static const uint32_t *ids_of(struct ke_mqtt *m, const struct mq_hit *h)
+{
+    void *list = m->id_list;
+
+    if (h->n_ids == 0)
+        return NULL;
+    while (m->cap_list < h->n_ids)
+        if (!more(m, &list, m->cap_list, &m->cap_list, sizeof *m->id_list))
+            return NULL;
+    m->id_list = list;
+    uint32_t at = h->ids;
+    for (uint32_t i = h->n_ids; i-- > 0; at = m->hit_ids[at - 1].next)
+        m->id_list[i] = m->hit_ids[at - 1].id;
+    return m->id_list;
+}
+
+uint32_t kei_mq_route(struct ke_mqtt *m, struct mq_msg *g, const void *origin)
+{
+    struct routing r = {m, origin, g, false};
+    uint32_t n;
+
+    m->routing = true;
+    m->mark++;
+    m->n_hits = m->n_ids = 0;
+    kei_mq_tree_match(&m->filters, mq_topic(g), on_match, &r);
+    n = m->n_hits;
+    for (uint32_t i = 0; i < n; i++) {
+        struct mq_hit *h = &m->hits[i];
+        unsigned qos = g->qos < h->qos && !(m->flags & KE_MQTT_UPGRADE_QOS) ? g->qos : h->qos;
+        const uint32_t *ids = ids_of(m, h);
+        kei_mq_deliver(h->s, g, qos, h->retain, ids, ids ? h->n_ids : 0);
+    }
+    m->routing = false;
+    if (r.no_memory)
+        kei_log(m->ctx, KE_LOG_ERROR, "mqtt", "no memory to find all who subscribed to \"%.*s\"",
+                KEI_FMT(mq_topic(g)));
+    return n;
+}
+
+void kei_mq_publish(struct ke_mqtt *m, struct mq_msg *g, const void *origin)
+{
+    if (m->routing) { /* called from a callback of a routing */
+        if (kei_mq_publish_later(m, mq_ref(g), origin) < 0)
+            mq_unref(g);
+        return;
+    }
+    if (g->flags & MQ_MSG_RETAIN)
+        kei_mq_retain(m, g);
+    kei_mq_route(m, g, origin);
+}
+
+/* ---- retained ---- */
+
+static uint64_t retained_size(const struct mq_msg *g)
+{
+    return g ? mq_msg_size(g) : 0;
+}
+
+void kei_mq_retain_set(struct ke_mqtt *m, struct mq_node *n, struct mq_msg *g)
+{
+    struct mq_msg *old = n->value;
+
+    m->st.retained += (g != NULL) - (uint64_t)(old != NULL);
+    m->st.retained_bytes += retained_size(g) - retained_size(old);
+    n->value = g ? mq_ref(g) : NULL;
+    mq_unref(old);
+    if (!g)
+        kei_mq_tree_prune(&m->retained, n);
+}
+
+static bool expired(const struct mq_msg *g)
+{
+    return g->expires_ms <= g->m->now;
+}
+
+int kei_mq_retain(struct ke_mqtt *m, struct mq_msg *g)
+{
+    struct mq_node *n = kei_mq_tree_find(&m->retained, mq_topic(g));
+    struct mq_msg *old = n ? n->value : NULL;
+
+    if (g->payload_n == 0) {
+        if (old) {
+            kei_mq_note_unretain(m, old);
+            kei_mq_retain_set(m, n, NULL);
+        }
+        return 0;
+    }
+    if ((!old && m->st.retained >= m->lim.retained) ||
+        m->st.retained_bytes - retained_size(old) + retained_size(g) > m->lim.retained_bytes) {
+        m->st.over_retained++;
+        return KEI_MQTT_R_QUOTA;
+    }
+    if (!n)
+        n = kei_mq_tree_make(&m->retained, mq_topic(g));
+    if (!n)
+        return KEI_MQTT_R_QUOTA;
+    kei_mq_note_retain(m, g);
+    kei_mq_retain_set(m, n, g);
+    return 0;
+}
+
+static bool give_retained(void *user, struct mq_node *n)
+{
+    struct mq_sub *sub = user;
+    struct mq_msg *g = n->value;
+    unsigned qos = sub->options & KEI_MQTT_SUB_QOS;
+
+    if (expired(g))
+        return true;
+    if (!(g->m->flags & KE_MQTT_UPGRADE_QOS) && g->qos < qos)
+        qos = g->qos;
+    kei_mq_deliver(sub->s, g, qos, true, sub->id ? &sub->id : NULL, sub->id ? 1 : 0);
+    return true;
+}
+
+void kei_mq_retained_to(struct mq_sub *sub)
+{
+    struct ke_mqtt *m = sub->s->m;
+    struct ke_buf filter;
+    bool nested = m->routing;
+
+    if (sub->share || m->st.retained == 0)
+        return;
+    kei_buf_init(&filter, m->alloc);
+    kei_mq_tree_text(sub->node, &filter);
+    m->routing = true; /* callbacks must not change the tree meanwhile */
+    if (kei_buf_ok(&filter))
+        kei_mq_tree_select(&m->retained, kei_buf_str(&filter), give_retained, sub);
+    m->routing = nested;
+    ke_buf_free(&filter);
+}
+
+void kei_mq_retain_clear(struct ke_mqtt *m)
+{
+    struct mq_node *n;
+
+    while ((n = m->retained.root.child)) {
+        while (n->child)
+            n = n->child;
+        if (n->value)
+            kei_mq_retain_set(m, n, NULL);
+        else
+            kei_mq_tree_prune(&m->retained, n);
+    }
+}
