@@ -13,10 +13,13 @@
 #ifndef KUBEEDGE_H
 #define KUBEEDGE_H
 
+#include <kubeedge/bridge.h>
 #include <kubeedge/cloud.h>
 #include <kubeedge/ctx.h>
 #include <kubeedge/err.h>
+#include <kubeedge/eventbus.h>
 #include <kubeedge/log.h>
+#include <kubeedge/mqtt.h>
 #include <kubeedge/msg.h>
 #include <kubeedge/node.h>
 #include <kubeedge/router.h>

@@ -16,7 +16,8 @@ LAYERS = {
     "tunnel": {"base", "crypto", "net", "message", "router", "store"},
     "meta": {"base", "message", "router", "store"},
     "pod": {"base", "message", "router", "store"},
-    "node": {"base", "crypto", "net", "message", "router", "store", "tunnel", "meta", "pod"},
+    "mqtt": {"base", "crypto", "net", "message", "router", "store"},
+    "node": {"base", "crypto", "net", "message", "router", "store", "tunnel", "meta", "pod", "mqtt"},
     "cloud": {"base", "crypto", "net", "message", "store"},
 }
 # public headers a layer implements or needs
@@ -27,6 +28,7 @@ PUBLIC = {
     "store": {"store"},
     "tunnel": {"tunnel"},
     "pod": {"runtime", "node"},
+    "mqtt": {"mqtt", "bridge", "eventbus"},
     "node": {"node", "runtime", "tunnel"},
     "cloud": {"cloud"},
 }
@@ -36,6 +38,7 @@ THIRD_PARTY = [
     (re.compile(r"yaml\.h"), re.compile(r"base/yaml")),
     (re.compile(r"sqlite3"), re.compile(r"store/")),
     (re.compile(r"wslay/"), re.compile(r"net/ws")),
+    (re.compile(r"MQTT(Async|Client)"), re.compile(r"mqtt/paho\.c")),
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
