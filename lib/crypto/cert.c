@@ -119,6 +119,25 @@ int kei_cert_info(const struct kei_cert *x, struct kei_cert_info *ret, struct ke
     return 0;
 }
 
+int kei_cert_subject(const struct kei_cert *x, struct ke_buf *out, struct ke_error *err)
+{
+    char *text;
+    BIO *mem = BIO_new(BIO_s_mem());
+    int r = 0;
+    /* UTF-8 as it is, control characters and separators escaped */
+    if (!mem || X509_NAME_print_ex(mem, X509_get_subject_name(x->x), 0,
+                                   XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0) {
+        r = kei_ossl_error(err, KE_ECERT, "the certificate's subject could not be written");
+    } else {
+        long n = BIO_get_mem_data(mem, &text);
+        kei_buf_add(out, text, n > 0 ? (size_t)n : 0);
+        if (!kei_buf_ok(out))
+            r = kei_error(err, KE_ENOMEM, "out of memory for a certificate's subject");
+    }
+    BIO_free(mem);
+    return r;
+}
+
 bool kei_cert_matches(const struct kei_cert *x, const struct kei_key *k)
 {
     if (!x || !k)

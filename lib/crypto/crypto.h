@@ -69,6 +69,8 @@ int kei_cert_der(const struct kei_cert *x, struct ke_buf *out, struct ke_error *
 /* Of several the last CN and the first O. KE_ECERT if one has over 255 bytes, a NUL, or is no text
  */
 int kei_cert_info(const struct kei_cert *x, struct kei_cert_info *ret, struct ke_error *err);
+/* The whole subject as RFC 2253 writes it, "CN=a,O=b", appended to out. KE_ECERT, KE_ENOMEM */
+int kei_cert_subject(const struct kei_cert *x, struct ke_buf *out, struct ke_error *err);
 bool kei_cert_matches(const struct kei_cert *x, const struct kei_key *k);
 /* chain to ca, right purpose (client: clientAuth, else serverAuth), valid at now. KE_ECERT,
  * KE_EEXPIRED */
