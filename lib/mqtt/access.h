@@ -8,7 +8,8 @@
 
 #include <kubeedge/mqtt.h>
 
-#include "base/str.h"
+#include "base/buf.h"
+#include "base/error.h"
 
 struct kei_access; /* users, identities, rules of one server */
 struct kei_who;    /* what access knows of one client: matched identity, user, rules; may be NULL */
@@ -66,6 +67,13 @@ struct kei_access {
 /* Made by ke_mqtt_new. c: password_file, acl_file and flags; nothing is read before open. */
 int kei_access_new(struct kei_access **ret, struct ke_mqtt *m, struct ke_ctx *ctx,
                    const struct ke_mqtt_config *c);
+
+/*
+ * The user name that a verified certificate stands for: its common name, or its whole subject.
+ * Appended to out. KE_ECERT (none, or no text), KE_ENOMEM.
+ */
+int kei_access_cert_name(struct ke_ctx *ctx, struct ke_str der, bool subject, struct ke_buf *out,
+                         struct ke_error *err);
 
 /* ---- what the server offers to access (implemented in server.c) ---- */
 struct ke_ctx *kei_mqtt_ctx(struct ke_mqtt *m);

@@ -172,6 +172,35 @@ static bool anonymous_ok(const struct mq_listener *l)
     return !(l->flags & KE_MQTT_NO_ANONYMOUS) && (l->loopback || l->kind == KE_MQTT_UNIX);
 }
 
+#define CERT_NAMES (KE_MQTT_CERT_USER | KE_MQTT_CERT_SUBJECT)
+
+/* One that was only asked for may be of anybody's making. */
+static bool cert_verified(const struct ke_mqtt_auth *a)
+{
+    return a->cert.n > 0 && (a->c->l->flags & KE_MQTT_CERT_REQUIRE);
+}
+
+/* Where certificates bring user names, what the client says of itself does not count. */
+static bool user_of_cert(struct ke_mqtt_auth *a)
+{
+    struct mq_conn *c = a->c;
+    struct ke_buf name;
+    bool ok = true;
+
+    if (!(c->l->flags & CERT_NAMES))
+        return true;
+    kei_free(c->m->alloc, c->user_name);
+    c->user_name = NULL;
+    if (!cert_verified(a))
+        return true;
+    kei_buf_init(&name, c->m->alloc);
+    if (kei_access_cert_name(c->m->ctx, kei_buf_str(&a->cert),
+                             !(c->l->flags & KE_MQTT_CERT_USER), &name, NULL) == 0)
+        ok = set_user(c, kei_buf_str(&name));
+    ke_buf_free(&name);
+    return ok;
+}
+
 /* The host does not decide: users, identities and rules do. */
 static void ask_access(struct ke_mqtt_auth *a)
 {
@@ -199,9 +228,9 @@ static void ask_access(struct ke_mqtt_auth *a)
                                  .address = kei_str(a->address),
                                  .has_user = c->user_name != NULL,
                                  .has_password = a->k.has_password,
-                                 .cert_verified = a->cert.n && c->l->flags & (KE_MQTT_CERT_REQUIRE |
-                                                                              KE_MQTT_CERT_REQUEST),
-                                 .cert_user = (c->l->flags & KE_MQTT_CERT_USER) != 0,
+                                 .listener = kei_str(c->l->name),
+                                 .cert_verified = cert_verified(a),
+                                 .cert_user = (c->l->flags & CERT_NAMES) != 0,
                                  .anonymous = anonymous};
     int r = m->access->ops->authenticate(m->access, &l, on_access, a, &a->job);
     if (r < 0)
@@ -297,7 +326,8 @@ void kei_mq_auth_begin(struct mq_conn *c, const struct kei_mqtt_connect *k, stru
 {
     struct ke_mqtt_auth *a = auth_new(c, k, body);
 
-    if (!a || (k->has_user && !set_user(c, kei_strn(k->user_name.p, k->user_name.n)))) {
+    if (!a || (k->has_user && !set_user(c, kei_strn(k->user_name.p, k->user_name.n))) ||
+        !user_of_cert(a)) {
         kei_mq_conn_lost(c, "no memory to check who it is");
         return;
     }

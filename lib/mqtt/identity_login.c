@@ -259,3 +259,29 @@ struct kei_who *kei_access_adopt(struct kei_access *base, struct ke_str identity
         kei_who_look(a, w, user_name);
     return w;
 }
+
+int kei_access_cert_name(struct ke_ctx *ctx, struct ke_str der, bool subject, struct ke_buf *out,
+                         struct ke_error *err)
+{
+    struct kei_crypto *crypto;
+    struct kei_cert *cert;
+    struct kei_cert_info info;
+    int r = kei_crypto_get(ctx, &crypto);
+    if (r == 0)
+        r = kei_cert_from_der(&cert, crypto, der, err);
+    if (r < 0)
+        return r;
+    if (subject) {
+        r = kei_cert_subject(cert, out, err);
+    } else {
+        r = kei_cert_info(cert, &info, err);
+        if (r == 0 && !info.cn[0])
+            r = kei_error(err, KE_ECERT, "the certificate has no common name");
+        if (r == 0)
+            kei_buf_adds(out, info.cn);
+    }
+    if (r == 0 && !kei_buf_ok(out))
+        r = kei_error(err, KE_ENOMEM, "out of memory for a user name");
+    kei_cert_free(cert);
+    return r;
+}

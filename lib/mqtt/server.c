@@ -150,7 +150,7 @@ static int set_up(struct ke_mqtt *m, const struct ke_mqtt_config *c)
     if (r == 0)
         r = kei_mq_local_init(m);
     if (r == 0)
-        r = kei_access_new(&m->access, m, m->ctx, &m->config);
+        r = kei_access_new(&m->access, m, m->ctx, c);
     return r;
 }
 
