@@ -173,6 +173,7 @@ struct kei_mqtt_connect {
     uint8_t has_user, has_password;
     uint8_t has_will, will_qos, will_retain;
     uint8_t bridge; /* bit 7 of the version was set, as mosquitto's bridges do */
+    uint8_t answer; /* decoding failed, but the client can be told why (CONNACK) */
     uint16_t keepalive;
     struct ke_str client_id, user_name, password, will_topic, will_payload;
     struct kei_mqtt_props props, will_props;
@@ -212,6 +213,8 @@ int kei_mqtt_decode_publish(unsigned version, uint8_t first, struct ke_str body,
                             struct kei_mqtt_publish *ret, struct ke_error *err);
 int kei_mqtt_decode_ack(unsigned version, unsigned type, struct ke_str body,
                         struct kei_mqtt_ack *ret, struct ke_error *err);
+/* May this packet carry this reason? decode_ack says KEI_MQTT_R_PROTOCOL when not. */
+bool kei_mqtt_reason_ok(unsigned type, uint8_t reason);
 /* Of (UN)SUBSCRIBE the whole list is checked for form; the filters' syntax is not. */
 int kei_mqtt_decode_subscribe(unsigned version, unsigned type, struct ke_str body,
                               struct kei_mqtt_subscribe *ret, struct ke_error *err);

@@ -25,7 +25,8 @@ static int read_version(struct kei_rd *r, struct kei_mqtt_connect *c, struct ke_
     c->version = level;
     if (old ? level == KEI_MQTT_V31 : level == KEI_MQTT_V311 || level == KEI_MQTT_V5)
         return 0;
-    c->version = old ? KEI_MQTT_V31 : KEI_MQTT_V311;
+    c->version = KEI_MQTT_V5; /* the answer that says most */
+    c->answer = 1;
     return kei_mqtt_bad(err, KEI_MQTT_R_VERSION, "protocol version %u is not known", level);
 }
 
@@ -37,7 +38,7 @@ static int read_flags(uint8_t flags, struct kei_mqtt_connect *c, struct ke_error
     c->will_retain = (flags & FLAG_WILL_RETAIN) != 0;
     c->has_password = (flags & FLAG_PASSWORD) != 0;
     c->has_user = (flags & FLAG_USER) != 0;
-    if (flags & FLAG_RESERVED)
+    if (flags & FLAG_RESERVED && c->version > KEI_MQTT_V31)
         return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "reserved flag of CONNECT was set");
     if (c->will_qos == 3)
         return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "QoS of the will was 3");
@@ -71,14 +72,18 @@ static int read_will(struct kei_rd *r, struct kei_mqtt_connect *c, struct ke_err
 {
     int why = c->version == KEI_MQTT_V5 ? read_props(r, KEI_MQTT_WILL, &c->will_props, err) : 0;
 
+    c->answer = why != 0;
+
     if (why == 0)
         why = read_text(r, &c->will_topic, "the topic of the will", err);
     if (why == 0 && !kei_mqtt_topic_ok(c->will_topic))
-        why = kei_mqtt_bad(err, c->version == KEI_MQTT_V5 ? KEI_MQTT_R_TOPIC : KEI_MQTT_R_MALFORMED,
+        why = kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED,
                            "topic of the will was empty or had wildcards");
     if (why == 0 && c->will_props.has & KEI_MQTT_HAS(KEI_MQTT_P_RESPONSE_TOPIC) &&
-        !kei_mqtt_topic_ok(c->will_props.response_topic))
+        !kei_mqtt_topic_ok(c->will_props.response_topic)) {
+        c->answer = 1;
         why = kei_mqtt_bad(err, KEI_MQTT_R_PROTOCOL, "response topic of the will had wildcards");
+    }
     if (why == 0 && !kei_rd_bin(r, &c->will_payload))
         why = kei_mqtt_short(err, "the payload of the will");
     return why;
@@ -94,8 +99,10 @@ static int read_payload(struct kei_rd *r, struct kei_mqtt_connect *c, struct ke_
         why = read_text(r, &c->user_name, "the user name", err);
     if (why == 0 && c->has_password && !kei_rd_bin(r, &c->password))
         why = kei_mqtt_short(err, "the password");
-    if (why == 0 && kei_rd_left(r))
+    if (why == 0 && kei_rd_left(r)) {
+        c->answer = c->version == KEI_MQTT_V5;
         why = kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "CONNECT had bytes behind its end");
+    }
     return why;
 }
 
@@ -116,6 +123,7 @@ int kei_mqtt_decode_connect(struct ke_str body, struct kei_mqtt_connect *ret, st
     if (why == 0 && ret->props.has & KEI_MQTT_HAS(KEI_MQTT_P_AUTH_DATA) &&
         !(ret->props.has & KEI_MQTT_HAS(KEI_MQTT_P_AUTH_METHOD)))
         why = kei_mqtt_bad(err, KEI_MQTT_R_PROTOCOL, "authentication data came without a method");
+    ret->answer = why && ret->version == KEI_MQTT_V5;
     return why ? why : read_payload(&r, ret, err);
 }
 

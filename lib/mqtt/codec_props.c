@@ -146,7 +146,7 @@ static int read_text(struct kei_rd *r, struct ke_str *s, uint32_t id, struct ke_
     return 0;
 }
 
-static int read_numbers(struct kei_rd *r, struct kei_mqtt_props *s, uint32_t id,
+static int read_numbers(struct kei_rd *r, struct kei_mqtt_props *s, uint32_t id, unsigned type,
                         struct ke_error *err)
 {
     uint32_t v;
@@ -175,7 +175,8 @@ static int read_numbers(struct kei_rd *r, struct kei_mqtt_props *s, uint32_t id,
         if (!kei_rd_varint(r, &v))
             break;
         if (v == 0)
-            return bad_value(err, KEI_MQTT_R_PROTOCOL, id);
+            return bad_value(
+                err, type == KEI_MQTT_PUBLISH ? KEI_MQTT_R_PROTOCOL : KEI_MQTT_R_MALFORMED, id);
         if (s->n_sub_ids < KEI_MQTT_SUB_IDS_MAX)
             s->sub_ids[s->n_sub_ids++] = v;
         return 0;
@@ -183,7 +184,8 @@ static int read_numbers(struct kei_rd *r, struct kei_mqtt_props *s, uint32_t id,
     return kei_mqtt_short(err, rules[id].name);
 }
 
-static int read_one(struct kei_rd *r, struct kei_mqtt_props *s, uint32_t id, struct ke_error *err)
+static int read_one(struct kei_rd *r, struct kei_mqtt_props *s, uint32_t id, unsigned type,
+                    struct ke_error *err)
 {
     struct ke_str name, value;
     int why;
@@ -200,8 +202,16 @@ static int read_one(struct kei_rd *r, struct kei_mqtt_props *s, uint32_t id, str
         s->n_user++;
         return why;
     default:
-        return read_numbers(r, s, id, err);
+        return read_numbers(r, s, id, type, err);
     }
+}
+
+/* A property of another packet. The standard calls one that is not valid for its packet malformed
+ * (2.2.2.2); what clients are used to differs by packet. */
+static int misplaced(unsigned type)
+{
+    return type == KEI_MQTT_SUBSCRIBE || type == KEI_MQTT_UNSUBSCRIBE ? KEI_MQTT_R_MALFORMED
+                                                                      : KEI_MQTT_R_PROTOCOL;
 }
 
 int kei_mqtt_props_bare(unsigned type, struct ke_str raw, struct kei_mqtt_props *ret,
@@ -213,21 +223,24 @@ int kei_mqtt_props_bare(unsigned type, struct ke_str raw, struct kei_mqtt_props 
     ret->has = 0;
     ret->n_user = ret->n_sub_ids = 0;
     ret->raw = raw;
+    int first = 0; /* what is malformed outweighs what is just not allowed */
     while (r.p < r.end) {
         if (!kei_rd_varint(&r, &id) || id >= N_RULES || rules[id].form == NONE)
             return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "unknown property");
-        if (!(rules[id].in & IN(type)))
-            return kei_mqtt_bad(err, KEI_MQTT_R_PROTOCOL, "%s is not allowed in %s", rules[id].name,
-                                type ? kei_mqtt_type_name(type) : "a will");
-        if (ret->has & KEI_MQTT_HAS(id) && id != KEI_MQTT_P_USER &&
-            !(id == KEI_MQTT_P_SUB_ID && type == KEI_MQTT_PUBLISH))
-            return kei_mqtt_bad(err, KEI_MQTT_R_PROTOCOL, "%s was there twice", rules[id].name);
-        int why = read_one(&r, ret, id, err);
-        if (why)
+        int why = read_one(&r, ret, id, type, first ? NULL : err);
+        if (why == KEI_MQTT_R_MALFORMED)
             return why;
+        if (!why && !(rules[id].in & IN(type)))
+            why = kei_mqtt_bad(first ? NULL : err, misplaced(type), "%s is not allowed in %s",
+                               rules[id].name, type ? kei_mqtt_type_name(type) : "a will");
+        if (!why && ret->has & KEI_MQTT_HAS(id) && id != KEI_MQTT_P_USER &&
+            !(id == KEI_MQTT_P_SUB_ID && type == KEI_MQTT_PUBLISH))
+            why = kei_mqtt_bad(first ? NULL : err, KEI_MQTT_R_PROTOCOL, "%s was there twice",
+                               rules[id].name);
+        first = first ? first : why;
         ret->has |= KEI_MQTT_HAS(id);
     }
-    return 0;
+    return first;
 }
 
 int kei_mqtt_props(unsigned type, const uint8_t *p, size_t n, size_t *at,

@@ -22,20 +22,17 @@ static void clear_props(struct kei_mqtt_props *p)
     p->raw = no_props.raw;
 }
 
-static int check_topic(unsigned version, const struct kei_mqtt_publish *p, struct ke_error *err)
+static int check_topic(const struct kei_mqtt_publish *p, struct ke_error *err)
 {
     if (!kei_mqtt_text_ok(p->topic))
         return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "topic was not valid UTF-8 text");
     if (p->topic.n == 0) {
         if (p->props.has & KEI_MQTT_HAS(KEI_MQTT_P_ALIAS))
             return 0;
-        return kei_mqtt_bad(err,
-                            version == KEI_MQTT_V5 ? KEI_MQTT_R_PROTOCOL : KEI_MQTT_R_MALFORMED,
-                            "topic was empty");
+        return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "topic was empty");
     }
     if (!kei_mqtt_topic_ok(p->topic))
-        return kei_mqtt_bad(err, version == KEI_MQTT_V5 ? KEI_MQTT_R_TOPIC : KEI_MQTT_R_MALFORMED,
-                            "topic had wildcards");
+        return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "topic had wildcards");
     return 0;
 }
 
@@ -64,11 +61,11 @@ int kei_mqtt_decode_publish(unsigned version, uint8_t first, struct ke_str body,
             return why;
         r.p += at;
     }
-    int why = check_topic(version, ret, err);
+    int why = check_topic(ret, err);
     if (why)
         return why;
     if (ret->qos && ret->pid == 0)
-        return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "packet identifier was 0");
+        return kei_mqtt_bad(err, KEI_MQTT_R_PROTOCOL, "packet identifier was 0");
     if (ret->props.has & KEI_MQTT_HAS(KEI_MQTT_P_RESPONSE_TOPIC) &&
         !kei_mqtt_topic_ok(ret->props.response_topic))
         return kei_mqtt_bad(err, KEI_MQTT_R_PROTOCOL, "response topic was empty or had wildcards");
@@ -140,14 +137,6 @@ static const struct {
     {KEI_MQTT_R_NO_WILDCARD, BYE},
 };
 
-static bool reason_ok(unsigned type, uint8_t reason)
-{
-    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
-        if (reasons[i].reason == reason)
-            return (reasons[i].in & OF(type)) != 0;
-    return false;
-}
-
 static bool has_pid(unsigned type)
 {
     return type != KEI_MQTT_DISCONNECT && type != KEI_MQTT_AUTH;
@@ -161,14 +150,19 @@ static int read_reason(struct kei_rd *r, unsigned type, struct kei_mqtt_ack *a,
 
     if (!kei_rd_u8(r, &a->reason))
         return 0;
-    if (!reason_ok(type, a->reason))
-        return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "%s had the reason 0x%02x, not one of its own",
-                            kei_mqtt_type_name(type), a->reason);
     if (kei_rd_left(r) == 0)
         return 0;
     int why = kei_mqtt_props(type, r->p, kei_rd_left(r), &at, &a->props, err);
     r->p += why ? 0 : at;
     return why;
+}
+
+bool kei_mqtt_reason_ok(unsigned type, uint8_t reason)
+{
+    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
+        if (reasons[i].reason == reason)
+            return (reasons[i].in & OF(type)) != 0;
+    return false;
 }
 
 int kei_mqtt_decode_ack(unsigned version, unsigned type, struct ke_str body,
@@ -183,7 +177,7 @@ int kei_mqtt_decode_ack(unsigned version, unsigned type, struct ke_str body,
         if (!kei_rd_u16(&r, &ret->pid))
             return kei_mqtt_short(err, "the packet identifier");
         if (ret->pid == 0)
-            return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "packet identifier was 0");
+            return kei_mqtt_bad(err, KEI_MQTT_R_PROTOCOL, "packet identifier was 0");
     }
     if (version == KEI_MQTT_V5) {
         int why = read_reason(&r, type, ret, err);
@@ -193,6 +187,9 @@ int kei_mqtt_decode_ack(unsigned version, unsigned type, struct ke_str body,
     if (kei_rd_left(&r))
         return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "%s had bytes behind its end",
                             kei_mqtt_type_name(type));
+    if (!kei_mqtt_reason_ok(type, ret->reason))
+        return kei_mqtt_bad(err, KEI_MQTT_R_PROTOCOL, "%s had the reason 0x%02x, not one of its own",
+                            kei_mqtt_type_name(type), ret->reason);
     return 0;
 }
 

@@ -99,6 +99,8 @@ static bool flags_ok(uint8_t first)
     switch (first >> 4) {
     case 0:
         return false;
+    case KEI_MQTT_CONNECT: /* 3.1 gave them no meaning; decode_connect's caller checks */
+        return true;
     case KEI_MQTT_PUBLISH:
         return (first >> 1 & 3) != 3;
     case KEI_MQTT_PUBREL:
@@ -156,6 +158,8 @@ bool kei_rd_varint(struct kei_rd *r, uint32_t *v)
     for (unsigned i = 0; i < 4 && r->p + i < r->end; i++) {
         x |= (uint32_t)(r->p[i] & 127) << 7 * i;
         if (!(r->p[i] & 128)) {
+            if (i > 0 && r->p[i] == 0)
+                return false; /* longer than it has to be */
             r->p += i + 1;
             *v = x;
             return true;

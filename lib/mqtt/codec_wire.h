@@ -60,7 +60,7 @@ static inline bool kei_rd_bin(struct kei_rd *r, struct ke_str *s)
     r->p += n;
     return true;
 }
-/* shortest form or not; false also when it is longer than four bytes */
+/* false also when it is not in its shortest form, or longer than four bytes */
 bool kei_rd_varint(struct kei_rd *r, uint32_t *v);
 
 /* Text as the standard wants it: UTF-8 without NUL, control characters and non-characters. */

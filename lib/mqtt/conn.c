@@ -225,8 +225,6 @@ void kei_mq_conn_arm(struct mq_conn *c)
         due = c->heard_ms + (int64_t)c->keepalive * 1500;
     if (c->state == MQ_UP && c->out.n && c->moved_ms + m->lim.stall_ms < due)
         due = c->moved_ms + m->lim.stall_ms;
-    if (c->state == MQ_UP && !c->out.n && m->now + m->lim.stall_ms < due && !c->keepalive)
-        due = m->now + m->lim.stall_ms; /* looks again whether output waits by then */
     if (due != MQ_NEVER)
         kei_mq_wheel_set(&m->wheel, &c->timer, 0, due);
 }
@@ -272,7 +270,7 @@ static void first_packet(struct mq_conn *c, const struct kei_mqtt_frame *f, stru
 {
     if (kei_mqtt_frame_type(f) == KEI_MQTT_CONNECT) {
         uncount(c);
-        kei_mq_connect(c, body);
+        kei_mq_connect(c, f->first, body);
         return;
     }
     kei_mq_conn_close(c, KEI_MQTT_R_PROTOCOL, "first packet was %s, not CONNECT",
@@ -281,8 +279,14 @@ static void first_packet(struct mq_conn *c, const struct kei_mqtt_frame *f, stru
 
 static void bad_header(struct mq_conn *c, uint8_t first)
 {
-    kei_mq_conn_close(c, KEI_MQTT_R_MALFORMED, "a packet began with 0x%02x and a malformed length",
-                      first);
+    static const unsigned ours = 1u << KEI_MQTT_CONNACK | 1u << KEI_MQTT_AUTH | 1u; /* no client's */
+
+    if (ours >> (first >> 4) & 1)
+        kei_mq_conn_close(c, KEI_MQTT_R_PROTOCOL, "%s (0x%02x) was not expected",
+                          kei_mqtt_type_name(first >> 4), first);
+    else
+        kei_mq_conn_close(c, KEI_MQTT_R_MALFORMED, "flags or length of a packet that began with 0x%02x",
+                          first);
 }
 
 void kei_mq_conn_input(struct mq_conn *c, const uint8_t *p, size_t n, size_t *ret_used)
@@ -292,7 +296,7 @@ void kei_mq_conn_input(struct mq_conn *c, const uint8_t *p, size_t n, size_t *re
     size_t at = 0;
 
     while (at < n && kei_mq_reads(c)) {
-        if (c->state == MQ_NEW && p[at] != KEI_MQTT_CONNECT << 4) {
+        if (c->state == MQ_NEW && p[at] >> 4 != KEI_MQTT_CONNECT) {
             kei_mq_conn_close(c, KEI_MQTT_R_PROTOCOL, "what it sent first was not a CONNECT");
             break;
         }

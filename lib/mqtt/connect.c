@@ -397,7 +397,7 @@ static unsigned set_keepalive(struct mq_conn *c, const struct kei_mqtt_connect *
     return k->keepalive && c->m->flags & KE_MQTT_REFUSE_KEEPALIVE ? KEI_MQTT_R_CLIENT_ID : 0;
 }
 
-void kei_mq_connect(struct mq_conn *c, struct ke_str body)
+void kei_mq_connect(struct mq_conn *c, uint8_t first, struct ke_str body)
 {
     struct ke_mqtt *m = c->m;
     struct ke_error err = KE_ERROR_INIT;
@@ -406,13 +406,17 @@ void kei_mq_connect(struct mq_conn *c, struct ke_str body)
     const char *text = err.text;
     int why = kei_mqtt_decode_connect(body, &k, &err);
 
-    c->version = k.version;
-    if (why == KEI_MQTT_R_MALFORMED || k.version == 0) {
+    if (!why && first & 15 && k.version > KEI_MQTT_V31) {
+        why = KEI_MQTT_R_MALFORMED;
+        kei_error(&err, KE_EPARSE, "flags of the packet were set");
+    }
+    c->version = k.version ? k.version : KEI_MQTT_V311;
+    if (why && !k.answer) {
         m->st.connects_refused++;
         kei_mq_conn_close(c, (unsigned)why, "CONNECT: %s", err.text);
         return;
     }
-    if (k.props.has & KEI_MQTT_HAS(KEI_MQTT_P_MAX_PACKET))
+    if (!why && k.props.has & KEI_MQTT_HAS(KEI_MQTT_P_MAX_PACKET))
         c->max_packet = k.props.max_packet;
     unsigned reason = (unsigned)why;
     if (reason == 0 && m->flags & KE_MQTT_ONLY_V5 && !v5(c)) {

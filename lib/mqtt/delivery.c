@@ -124,44 +124,37 @@ static void flight_done(struct mq_session *s, struct mq_delivery *d)
         s->conn->out_used--;
 }
 
-bool kei_mq_acked(struct mq_session *s, unsigned type, uint16_t pid, unsigned reason)
+static void take_pubrec(struct mq_session *s, struct mq_delivery *d)
+{
+    if (d->flags & MQ_D_REL)
+        return; /* once more */
+    s->flight_bytes -= d->msg->payload_n;
+    mq_unref(d->msg);
+    d->msg = NULL;
+    d->flags |= MQ_D_REL;
+    if (mq_kept(s))
+        kei_mq_note_rel(s, d);
+}
+
+int kei_mq_acked(struct mq_session *s, unsigned type, uint16_t pid, unsigned reason)
 {
     uint32_t at = (pid + 65535u - s->base_pid) % 65535u;
     struct mq_delivery *d = at < s->flight.n ? mq_ring_at(&s->flight, at) : NULL;
 
     if (!d || d->flags & MQ_D_DONE || (s->resend && at >= s->flight_at))
-        return false;
+        return 0;
     bool rel = (d->flags & MQ_D_REL) != 0;
-    switch (type) {
-    case KEI_MQTT_PUBACK:
-        if (d->qos != 1)
-            return false;
-        break;
-    case KEI_MQTT_PUBREC:
-        if (d->qos != 2)
-            return false;
-        if (reason < 0x80) {
-            if (!rel) {
-                s->flight_bytes -= d->msg->payload_n;
-                mq_unref(d->msg);
-                d->msg = NULL;
-                d->flags |= MQ_D_REL;
-                if (mq_kept(s))
-                    kei_mq_note_rel(s, d);
-            }
-            return true;
-        }
-        if (rel)
-            return false;
-        break;
-    default:
-        if (!rel)
-            return false;
-        break;
+    if (type == KEI_MQTT_PUBACK ? d->qos != 1
+        : type == KEI_MQTT_PUBREC ? d->qos != 2 || (rel && reason >= 0x80)
+                                  : !rel)
+        return -1;
+    if (type == KEI_MQTT_PUBREC && reason < 0x80) {
+        take_pubrec(s, d);
+        return 1;
     }
     flight_done(s, d);
     flight_trim(s);
-    return true;
+    return 1;
 }
 
 /* ---- the queue ---- */

@@ -21,10 +21,15 @@ static void on_ack(struct mq_conn *c, const struct kei_mqtt_frame *f, struct ke_
         bad(c, f, why, &err);
         return;
     }
-    bool known = kei_mq_acked(c->s, type, a.pid, a.reason);
+    int known = kei_mq_acked(c->s, type, a.pid, a.reason);
+    if (known < 0) {
+        kei_mq_conn_close(c, KEI_MQTT_R_PROTOCOL, "%s does not fit the state of packet %u",
+                          kei_mqtt_type_name(type), a.pid);
+        return;
+    }
     if (type == KEI_MQTT_PUBREC && a.reason < 0x80)
-        kei_mq_send_ack(c, KEI_MQTT_PUBREL, a.pid, known ? 0 : KEI_MQTT_R_PID_NOT_FOUND);
-    if (!known && kei_log_on(c->m->ctx, KE_LOG_DEBUG))
+        kei_mq_send_ack(c, KEI_MQTT_PUBREL, a.pid, 0);
+    if (known == 0 && kei_log_on(c->m->ctx, KE_LOG_DEBUG))
         kei_mq_log(c, KE_LOG_DEBUG, "%s of packet %u, which is not in flight",
                    kei_mqtt_type_name(type), a.pid);
     kei_mq_pump(c->s);
@@ -48,6 +53,10 @@ static void on_disconnect(struct mq_conn *c, const struct kei_mqtt_frame *f, str
     struct kei_mqtt_ack a;
     int why = kei_mqtt_decode_ack(c->version, KEI_MQTT_DISCONNECT, body, &a, &err);
 
+    if (why && !kei_mqtt_reason_ok(KEI_MQTT_DISCONNECT, a.reason)) {
+        kei_mq_conn_lost(c, err.text); /* it is leaving: nothing to be told */
+        return;
+    }
     if (why) {
         bad(c, f, why, &err);
         return;
@@ -114,7 +123,7 @@ void kei_mq_packet(struct mq_conn *c, const struct kei_mqtt_frame *f, struct ke_
         break;
     case KEI_MQTT_PINGREQ:
         if (body.n) {
-            kei_mq_conn_close(c, KEI_MQTT_R_MALFORMED, "PINGREQ had a body");
+            kei_mq_conn_lost(c, "PINGREQ had a body");
             break;
         }
         if (!kei_mq_out_add(c->m, &c->out, pong, sizeof pong))
@@ -130,6 +139,10 @@ void kei_mq_packet(struct mq_conn *c, const struct kei_mqtt_frame *f, struct ke_
         on_auth(c, f, body);
         break;
     default:
+        if (type == KEI_MQTT_PINGRESP && body.n) {
+            kei_mq_conn_lost(c, "it sent a PINGRESP with a body");
+            break;
+        }
         kei_mq_conn_close(c, KEI_MQTT_R_PROTOCOL, "%s is not for clients to send%s",
                           kei_mqtt_type_name(type),
                           type == KEI_MQTT_CONNECT ? " twice" : "");

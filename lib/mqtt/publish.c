@@ -35,6 +35,8 @@ static void acknowledge(struct mq_conn *c, const struct kei_mqtt_publish *p, uns
         return;
     if (reason >= 0x80 && c->version < KEI_MQTT_V5)
         reason = 0; /* there is no other answer: the message is dropped */
+    if (reason == KEI_MQTT_R_NO_SUBSCRIBERS && p->qos == 2)
+        reason = 0;
     kei_mq_send_ack(c, p->qos == 1 ? KEI_MQTT_PUBACK : KEI_MQTT_PUBREC, p->pid, reason);
 }
 
@@ -174,6 +176,14 @@ static void on_qos2(struct mq_conn *c, const struct kei_mqtt_publish *p)
         acknowledge(c, p, reason);
 }
 
+/* The server's own topics: nobody else writes there, but bridges their state. */
+static bool reserved(struct ke_str topic)
+{
+    if (kei_str_starts(topic, KEI_STR("$SYS/")))
+        return !kei_mqtt_match(KEI_STR("$SYS/broker/connection/+/state"), topic);
+    return kei_str_starts(topic, KEI_STR("$share/"));
+}
+
 void kei_mq_on_publish(struct mq_conn *c, uint8_t first, struct ke_str body)
 {
     struct ke_mqtt *m = c->m;
@@ -193,8 +203,9 @@ void kei_mq_on_publish(struct mq_conn *c, uint8_t first, struct ke_str body)
     }
     m->st.publish_in++;
     m->st.publish_bytes_in += p.payload.n;
-    if (p.topic.p[0] == '$' && kei_str_starts(p.topic, KEI_STR("$SYS"))) {
-        acknowledge(c, &p, 0); /* the server's own: nobody else writes there */
+    if (p.topic.p[0] == '$' && reserved(p.topic)) {
+        m->st.denied++;
+        acknowledge(c, &p, KEI_MQTT_R_NOT_AUTHORIZED);
         return;
     }
     if (p.qos == 2) {
@@ -212,5 +223,5 @@ void kei_mq_on_pubrel(struct mq_conn *c, uint16_t pid)
 
     if (known && mq_kept(c->s))
         kei_mq_note_taken(c->s, pid, false);
-    kei_mq_send_ack(c, KEI_MQTT_PUBCOMP, pid, known ? 0 : KEI_MQTT_R_PID_NOT_FOUND);
+    kei_mq_send_ack(c, KEI_MQTT_PUBCOMP, pid, 0); /* unknown: released before, it asks again */
 }

@@ -278,8 +278,8 @@ void kei_mq_deliver(struct mq_session *s, struct mq_msg *g, unsigned qos, bool r
                     const uint32_t *ids, uint32_t n_ids);
 void kei_mq_pump(struct mq_session *s); /* sends what waits, as far as the window allows */
 void kei_mq_resume(struct mq_session *s); /* a connection came back */
-/* PUBACK, PUBREC, PUBCOMP of the client. false: no such packet id in that state */
-bool kei_mq_acked(struct mq_session *s, unsigned type, uint16_t pid, unsigned reason);
+/* PUBACK, PUBREC, PUBCOMP of the client. 1; 0: no such packet id; -1: not in that state */
+int kei_mq_acked(struct mq_session *s, unsigned type, uint16_t pid, unsigned reason);
 bool kei_mq_rec_has(const struct mq_session *s, uint16_t pid);
 int kei_mq_rec_add(struct mq_session *s, uint16_t pid); /* 0, KE_ENOMEM */
 bool kei_mq_rec_remove(struct mq_session *s, uint16_t pid);
@@ -331,6 +331,8 @@ struct ke_mqtt_auth;
 #define MQ_C_COUNTED 512u    /* in the number of pending connections */
 #define MQ_C_TOLD 1024u      /* the host knows of it */
 #define MQ_C_HELD 2048u      /* being worked on: must not be freed yet */
+#define MQ_C_LINGERS 8192u   /* all is sent; what still comes is thrown away */
+#define MQ_C_BLOCKED 16384u  /* the socket takes no more for the moment */
 #define MQ_C_KEEP_WILL 4096u /* the server stops: the session lives on, so its will does */
 
 struct mq_conn {
@@ -400,7 +402,7 @@ void kei_mq_refuse(struct mq_conn *c, const struct kei_mqtt_connect *k, unsigned
 /* method, data: for CONNACK after an enhanced authentication */
 void kei_mq_let_in(struct mq_conn *c, const struct kei_mqtt_connect *k, struct ke_str method,
                    struct ke_str data);
-void kei_mq_connect(struct mq_conn *c, struct ke_str body);
+void kei_mq_connect(struct mq_conn *c, uint8_t first, struct ke_str body);
 void kei_mq_auth_packet(struct mq_conn *c, const struct kei_mqtt_ack *a); /* auth.c, as below */
 void kei_mq_auth_gone(struct mq_conn *c);
 void kei_mq_auth_timeout(struct mq_conn *c);

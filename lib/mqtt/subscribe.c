@@ -53,7 +53,7 @@ static unsigned subscribe(struct mq_conn *c, struct ke_str filter, uint8_t optio
     if (!kei_mq_may(c, KE_MQTT_SUBSCRIBE, filter)) {
         m->st.denied++;
         kei_mq_log(c, KE_LOG_INFO, "may not subscribe to \"%.*s\"", KEI_FMT(filter));
-        return KEI_MQTT_R_NOT_AUTHORIZED;
+        return KEI_MQTT_R_UNSPECIFIED; /* whether the topic exists is nobody's business */
     }
     if ((options & KEI_MQTT_SUB_QOS) > max)
         options = (uint8_t)((options & ~KEI_MQTT_SUB_QOS) | max);
@@ -89,7 +89,8 @@ static void one(struct mq_conn *c, struct ke_str filter, uint8_t options, uint32
         return;
     }
     if (code == KEI_MQTT_R_FILTER) {
-        kei_mq_conn_close(c, KEI_MQTT_R_MALFORMED, "SUBSCRIBE: topic filter \"%.*s\" is not valid",
+        bool shared = kei_str_starts(filter, KEI_STR("$share"));
+        kei_mq_conn_close(c, shared ? KEI_MQTT_R_PROTOCOL : KEI_MQTT_R_MALFORMED, "SUBSCRIBE: topic filter \"%.*s\" is not valid",
                           KEI_FMT(filter));
         return;
     }

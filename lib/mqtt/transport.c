@@ -13,6 +13,7 @@
 #include "net/addr.h"
 
 #define PIECES 64 /* of one write */
+#define LINGER_MS 2000
 
 void kei_mq_peer_name(struct mq_conn *c, char *out)
 {
@@ -94,7 +95,8 @@ void kei_mq_watch_io(struct mq_conn *c)
         kei_mq_via_pause(c, !may_read(c));
         return;
     }
-    kei_fd_set(&c->io, (may_read(c) ? KEI_IN : 0) | (c->out.n ? KEI_OUT : 0));
+    bool in = may_read(c) || c->flags & MQ_C_LINGERS;
+    kei_fd_set(&c->io, (in ? KEI_IN : 0) | (c->out.n ? KEI_OUT : 0));
 }
 
 /* What of p was not used is kept for the next bytes. need: the whole packet, if known. */
@@ -205,6 +207,8 @@ static void read_some(struct mq_conn *c)
         return;
     }
     ssize_t n = recv(c->io.fd, buf + MQ_RX, MQ_RX, 0);
+    if (n > 0 && c->flags & MQ_C_LINGERS)
+        return;
     if (n <= 0) {
         if (n == 0 || (errno != EAGAIN && errno != EINTR))
             lost(c, n);
@@ -243,17 +247,26 @@ void kei_mq_transport_end(struct mq_conn *c)
     if (c->io.fd < 0)
         return;
     kei_fd_remove(&c->io);
-    if (c->state == MQ_CLOSING || c->close_reason) { /* unread bytes would make it a reset, which
-                                                        may overtake our last packet */
-        shutdown(c->io.fd, SHUT_WR);
-        for (int i = 0; i < 8 && recv(c->io.fd, c->m->rx, MQ_RX, 0) > 0; i++)
-            ;
-    }
     close(c->io.fd);
     c->io.fd = -1;
 }
 
 /* ---- the end of the turn ---- */
+
+/*
+ * Closing a socket with unread bytes resets it, and the reset may overtake our last packet. So what the
+ * client still sends is read and thrown away, shortly, until it closes. false: not needed.
+ */
+static bool linger(struct mq_conn *c)
+{
+    if (c->via || c->io.fd < 0 || c->close_reason < 0x80 || c->m->stopping)
+        return false;
+    shutdown(c->io.fd, SHUT_WR);
+    c->flags |= MQ_C_LINGERS;
+    kei_mq_detach(c);
+    kei_mq_wheel_set(&c->m->wheel, &c->timer, 0, c->m->now + LINGER_MS);
+    return true;
+}
 
 static void finish_turn(struct mq_conn *c)
 {
@@ -266,7 +279,14 @@ static void finish_turn(struct mq_conn *c)
                 kei_mq_flush(c);
         }
     }
-    if (c->state == MQ_CLOSING && c->out.n == 0)
+    if (c->out.n && !(c->flags & MQ_C_BLOCKED)) {
+        c->flags |= MQ_C_BLOCKED;
+        c->moved_ms = c->m->now;
+        kei_mq_conn_arm(c);
+    } else if (c->out.n == 0) {
+        c->flags &= (uint16_t)~MQ_C_BLOCKED;
+    }
+    if (c->state == MQ_CLOSING && c->out.n == 0 && !(c->flags & MQ_C_LINGERS) && !linger(c))
         c->state = MQ_DEAD;
     if (c->state == MQ_DEAD)
         kei_mq_conn_free(c);
