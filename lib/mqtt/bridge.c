@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "mqtt/bridge_priv.h"
+#include "mqtt/server.h"
 
 #define HOLD_MESSAGES 1000u
 #define HOLD_BYTES ((size_t)16 << 20)
@@ -429,7 +430,9 @@ int ke_bridge_new(struct ke_bridge **ret, struct ke_mqtt *m, const struct ke_bri
         return r;
     }
     b->watch.fn = on_watch;
-    kei_mqtt_watch(m, &b->watch); /* starts it if the server runs */
+    kei_mqtt_watch(m, &b->watch);
+    if (m->started)
+        start(b);
     *ret = b;
     return 0;
 }

@@ -15,8 +15,14 @@
 
 struct kei_node_bus {
     struct ke_ctx *ctx;
+    const struct ke_node_config *c;
+    struct ke_router *router;
+    struct ke_store *store;
     struct ke_mqtt *server;
     struct ke_eventbus *bus;
+    struct kei_timer begin; /* in the loop's own turn: only then the context's thread is settled */
+    bool up;
+    uint32_t dialect;
 };
 
 static int start_server(struct kei_node_bus *b, const struct ke_node_config *c)
@@ -28,8 +34,8 @@ static int start_server(struct kei_node_bus *b, const struct ke_node_config *c)
     uint16_t port = 0;
     if (!kei_node_mqtt_address(at, host, sizeof host, &port) ||
         !kei_path_join(data, sizeof data, c->data, "mqtt"))
-        return kei_fail(b->ctx, KE_EINVAL, "%s is not ADDRESS:PORT, or the path of the data is too long",
-                        at);
+        return kei_fail(b->ctx, KE_EINVAL,
+                        "%s is not ADDRESS:PORT, or the path of the data is too long", at);
     ke_mqtt_config_init(&mc, sizeof mc);
     ke_mqtt_listener_init(&l, sizeof l);
     l.host = host;
@@ -39,7 +45,7 @@ static int start_server(struct kei_node_bus *b, const struct ke_node_config *c)
     mc.data = data;
     mc.max_queued = c->mqtt_queue ? c->mqtt_queue : DEFAULT_QUEUE;
     int r = ke_mqtt_new(&b->server, b->ctx, &mc, NULL, NULL);
-    return r < 0 ? r : kei_mqtt_start(b->server);
+    return r < 0 ? r : ke_mqtt_start(b->server);
 }
 
 static int start_bus(struct kei_node_bus *b, const struct ke_node_config *c, uint32_t mode,
@@ -67,35 +73,51 @@ static int start_bus(struct kei_node_bus *b, const struct ke_node_config *c, uin
     return r < 0 ? r : ke_eventbus_start(b->bus);
 }
 
+static void on_begin(struct kei_timer *t)
+{
+    struct kei_node_bus *b = KEI_OF(t, struct kei_node_bus, begin);
+    const struct ke_node_config *c = b->c;
+    bool inside = c->mqtt & KE_NODE_MQTT_INTERNAL, outside = c->mqtt & KE_NODE_MQTT_EXTERNAL;
+    if (inside && start_server(b, c) < 0) {
+        kei_log(b->ctx, KE_LOG_ERROR, "node", "the MQTT server does not run: %s",
+                ke_ctx_error(b->ctx));
+        ke_mqtt_free(b->server);
+        b->server = NULL;
+        inside = false;
+    }
+    if (inside && outside && start_bus(b, c, KE_EVENTBUS_BOTH, b->router, b->store) == 0)
+        return;
+    if (inside && outside) { /* the devices at the server inside need not suffer */
+        kei_log(b->ctx, KE_LOG_ERROR, "node", "the broker outside is not used: %s",
+                ke_ctx_error(b->ctx));
+        ke_eventbus_free(b->bus);
+        b->bus = NULL;
+    }
+    if (!inside && !outside)
+        return;
+    if (start_bus(b, c, inside ? KE_EVENTBUS_INTERNAL : KE_EVENTBUS_EXTERNAL, b->router, b->store) <
+        0)
+        kei_log(b->ctx, KE_LOG_ERROR, "node", "the event bus does not run: %s",
+                ke_ctx_error(b->ctx));
+    else if (b->up)
+        kei_node_bus_connection(b, true, b->dialect);
+}
+
 int kei_node_bus_new(struct kei_node_bus **ret, struct ke_ctx *ctx, const struct ke_node_config *c,
                      struct ke_router *router, struct ke_store *store)
 {
-    bool inside = c->mqtt & KE_NODE_MQTT_INTERNAL, outside = c->mqtt & KE_NODE_MQTT_EXTERNAL;
     *ret = NULL;
-    if (!inside && !outside)
+    if (c->mqtt == KE_NODE_MQTT_NONE)
         return 0;
     struct kei_node_bus *b = kei_zalloc(kei_ctx_alloc(ctx), sizeof *b);
     if (!b)
         return kei_fail(ctx, KE_ENOMEM, "out of memory for the event bus");
     b->ctx = ctx;
-    int r = inside ? start_server(b, c) : 0;
-    if (r < 0) {
-        kei_log(ctx, KE_LOG_ERROR, "node", "the MQTT server does not run: %s", ke_ctx_error(ctx));
-        ke_mqtt_free(b->server);
-        b->server = NULL;
-        inside = false;
-    }
-    r = outside && inside ? start_bus(b, c, KE_EVENTBUS_BOTH, router, store) : KE_ENOTSUP;
-    if (r < 0 && outside && inside) { /* the devices at the server inside need not suffer */
-        kei_log(ctx, KE_LOG_ERROR, "node", "the broker outside is not used: %s", ke_ctx_error(ctx));
-        ke_eventbus_free(b->bus);
-        b->bus = NULL;
-    }
-    if (r < 0 && (inside || outside)) {
-        r = start_bus(b, c, inside ? KE_EVENTBUS_INTERNAL : KE_EVENTBUS_EXTERNAL, router, store);
-        if (r < 0)
-            kei_log(ctx, KE_LOG_ERROR, "node", "the event bus does not run: %s", ke_ctx_error(ctx));
-    }
+    b->c = c;
+    b->router = router;
+    b->store = store;
+    kei_timer_init(ctx, &b->begin, on_begin);
+    kei_timer_in(&b->begin, 0);
     *ret = b;
     return 0;
 }
@@ -104,6 +126,7 @@ void kei_node_bus_free(struct kei_node_bus *b)
 {
     if (!b)
         return;
+    kei_timer_fini(&b->begin);
     ke_eventbus_free(b->bus);
     ke_mqtt_free(b->server);
     kei_free(kei_ctx_alloc(b->ctx), b);
@@ -111,6 +134,10 @@ void kei_node_bus_free(struct kei_node_bus *b)
 
 void kei_node_bus_connection(struct kei_node_bus *b, bool up, uint32_t dialect)
 {
-    if (b && b->bus)
+    if (!b)
+        return;
+    b->up = up;
+    b->dialect = dialect;
+    if (b->bus)
         kei_eventbus_connection(b->bus, up, dialect == KE_DIALECT_1_4);
 }

@@ -3,13 +3,16 @@
 #ifndef KEI_NODE_BUS_H
 #define KEI_NODE_BUS_H
 
+#include <stdbool.h>
+
 #include <kubeedge/eventbus.h>
 #include <kubeedge/node.h>
 
 struct kei_node_bus;
 
 /*
- * Makes and starts what c asks for; *ret is NULL when it asks for nothing. A server that cannot listen
+ * Makes and, in the next turn, starts what c (which must outlive it) asks for; *ret is NULL when it
+ * asks for nothing. A server that cannot listen
  * or a module that cannot be loaded is logged and left out: workloads do not wait for it.
  * KE_ENOMEM.
  */

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "meta/meta.h"
+#include "node/bus.h"
 #include "node/config.h"
 #include "node/duty.h"
 #include "pod/pod.h"
@@ -33,6 +34,7 @@ struct ke_node {
     struct kei_meta_manager *meta;
     struct kei_pods *pods;
     struct kei_duty *duty;
+    struct kei_node_bus *bus; /* NULL: none configured */
     char address[64];
     struct kei_defer tell; /* the host is told of changes once per turn */
 };
@@ -119,6 +121,7 @@ static void on_tunnel_state(void *user, const struct ke_tunnel_status *st)
         if (up)
             set_address(n);
         kei_duty_connected(n->duty, up);
+        kei_node_bus_connection(n->bus, up, kei_tunnel_dialect(n->tunnel));
     }
     changed(n);
 }
@@ -282,13 +285,16 @@ static int make_parts(struct ke_node *n)
     set_address(n);
     if (r == 0)
         r = make_pods(n);
-    return r < 0 ? r : kei_duty_new(&n->duty, n->ctx, n->router, &dc);
+    if (r == 0)
+        r = kei_duty_new(&n->duty, n->ctx, n->router, &dc);
+    return r < 0 ? r : kei_node_bus_new(&n->bus, n->ctx, &n->config, n->router, n->store);
 }
 
 static void take_apart(struct ke_node *n)
 {
     n->running = false;
     n->connected = n->ready = n->settled = false;
+    kei_node_bus_free(n->bus);
     kei_pods_free(n->pods);
     kei_duty_free(n->duty);
     kei_meta_free(n->meta);
@@ -298,6 +304,7 @@ static void take_apart(struct ke_node *n)
     ke_tunnel_free(n->tunnel);
     ke_router_free(n->router);
     ke_store_close(n->store);
+    n->bus = NULL;
     n->pods = NULL;
     n->duty = NULL;
     n->meta = NULL;
