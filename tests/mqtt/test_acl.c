@@ -226,13 +226,15 @@ static void random_filter(char *out, bool wild, bool templates)
 
 static void expand(char *out, const char *rule, const char *client, const char *user)
 {
+    char one[2] = "";
     *out = 0;
     for (; *rule; rule++) {
         if (rule[0] == '%' && (rule[1] == 'c' || rule[1] == 'u')) {
             strcat(out, rule[1] == 'c' ? client : user);
             rule++;
         } else {
-            strncat(out, rule, 1);
+            one[0] = *rule;
+            strcat(out, one);
         }
     }
 }
