@@ -319,6 +319,8 @@ void kei_mq_conn_input(struct mq_conn *c, const uint8_t *p, size_t n, size_t *re
         m->st.packets_in++;
         struct ke_str body = kei_strn((const char *)p + at + f.head, f.length);
         at += f.head + f.length;
+        if (m->journal)
+            kei_mq_journal_mark(m);
         if (c->state == MQ_NEW)
             first_packet(c, &f, body);
         else if (c->state == MQ_EXCHANGE && kei_mqtt_frame_type(&f) != KEI_MQTT_AUTH)

@@ -311,6 +311,10 @@ void kei_mq_let_in(struct mq_conn *c, const struct kei_mqtt_connect *k, struct k
         c->flags |= MQ_C_FREE_READ;
     if (!m->ops.authorize && (!m->access || m->access->ops->unlimited(m->access, c->who, KE_MQTT_WRITE)))
         c->flags |= MQ_C_FREE_WRITE;
+    if (mq_kept(s) && s->expiry_s == 0) {
+        kei_mq_note_session_gone(s); /* it ends with this connection */
+        s->sid = 0;
+    }
     s->flags &= (uint8_t)~MQ_S_KEPT;
     if (m->journal && s->expiry_s > 0) {
         s->flags |= MQ_S_KEPT;

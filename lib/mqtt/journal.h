@@ -20,11 +20,8 @@ void kei_mq_journal_turn(struct ke_mqtt *m);
 bool kei_mq_journal_room(struct ke_mqtt *m);
 /* done(user, 0) when all noted so far is durable; KE_ENOMEM. */
 int kei_mq_journal_tell(struct ke_mqtt *m, ke_mqtt_done_fn done, void *user);
-/* A connection that waits for the journal went away. */
-void kei_mq_gate_forget(struct mq_conn *c);
-
-/* A session leaves the list of all: a snapshot in progress must not stand on it. */
-void kei_mq_snapshot_skip(struct ke_mqtt *m, struct mq_session *s);
+/* A packet begins to be handled: what is noted from here on its answers wait for. */
+void kei_mq_journal_mark(struct ke_mqtt *m);
 
 static inline bool mq_kept(const struct mq_session *s)
 {

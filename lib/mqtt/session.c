@@ -88,7 +88,6 @@ static void unlink_session(struct mq_session *s)
     while (*at != s)
         at = &(*at)->hnext;
     *at = s->hnext;
-    kei_mq_snapshot_skip(m, s);
     kei_list_remove(&s->link);
     m->n_sessions--;
     m->st.sessions--;
