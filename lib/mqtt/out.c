@@ -62,7 +62,7 @@ uint8_t *kei_mq_out_room(struct ke_mqtt *m, struct mq_out *o, size_t n)
 {
     struct mq_chunk *k = o->tail;
 
-    if (!k || k->cap - k->to < n) { /* of what refers to a message cap is 0 */
+    if (!k || k->msg || k->cap - k->to < n) { /* what refers to a message has no room */
         k = chunk_new(m, n);
         if (!k)
             return NULL;
