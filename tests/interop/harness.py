@@ -12,7 +12,7 @@ import time
 
 BIN = pathlib.Path(os.environ.get("BIN", "build/gcc/examples"))
 SHIM = os.environ.get("SHIM", "build/gcc/lib/pod/ke-shim")
-PATIENCE = 60.0  # a net for hangs, not a bound that a test relies on
+PATIENCE = float(os.environ.get("KE_PATIENCE", "60"))  # a net for hangs, not a bound that a test relies on
 
 
 def wait_for(what, condition, patience=PATIENCE):
