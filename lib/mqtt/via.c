@@ -214,18 +214,53 @@ void kei_mq_via_accept(void *user, struct kei_stream *s)
 }
 
 /* As much as the stream takes at once, so that its queue stays small. */
+static int send_frame(struct mq_via *v, const uint8_t *p, size_t n)
+{
+    static const uint8_t none[4];
+
+    return kei_ws_encode(v->ws, KEI_WS_BINARY, none, (const char *)p, n, put_stream, v, NULL);
+}
+
+/*
+ * The first packet, in a WebSocket frame of its own: paho-mqtt-c takes one packet per frame only. Its
+ * head is in one chunk; the payload may be in the next.
+ */
+static int send_packet(struct mq_conn *c, size_t *ret_n)
+{
+    struct mq_chunk *k = c->out.head;
+    struct kei_mqtt_frame f;
+    size_t here = k->to - k->from;
+
+    if (kei_mqtt_frame(k->p + k->from, here, &f) != 1)
+        return KE_EPROTO;
+    *ret_n = f.head + f.length;
+    if (*ret_n <= here)
+        return send_frame(c->via, k->p + k->from, *ret_n);
+    uint8_t *whole = kei_alloc(c->m->alloc, *ret_n);
+    size_t at = 0;
+    if (!whole)
+        return KE_ENOMEM;
+    for (; k && at < *ret_n; k = k->next) {
+        size_t n = k->to - k->from;
+        n = n < *ret_n - at ? n : *ret_n - at;
+        memcpy(whole + at, k->p + k->from, n);
+        at += n;
+    }
+    int r = at == *ret_n ? send_frame(c->via, whole, at) : KE_EPROTO;
+    kei_free(c->m->alloc, whole);
+    return r;
+}
+
 void kei_mq_via_flush(struct mq_conn *c)
 {
     struct mq_via *v = c->via;
-    static const uint8_t none[4];
 
     while (c->out.n && kei_stream_queued(v->stream) < FRAME_OUT * 4) {
         struct mq_chunk *k = c->out.head;
         size_t n = k->to - k->from;
         int r = 0;
         if (n && v->ws)
-            r = kei_ws_encode(v->ws, KEI_WS_BINARY, none, (const char *)k->p + k->from, n,
-                              put_stream, v, NULL);
+            r = send_packet(c, &n);
         else if (n)
             r = kei_stream_write(v->stream, k->p + k->from, n);
         if (r < 0) {
