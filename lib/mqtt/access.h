@@ -19,13 +19,13 @@ struct kei_access_login {
     struct ke_str client_id;
     struct ke_str user_name; /* of the packet, or from the certificate */
     struct ke_str password;
-    struct ke_str cert;        /* DER, verified if cert_verified; empty: none */
-    struct ke_str address;     /* for the log */
-    struct ke_str listener;    /* its name: it may have files of its own */
+    struct ke_str cert;     /* DER, verified if cert_verified; empty: none */
+    struct ke_str address;  /* for the log */
+    struct ke_str listener; /* its name: it may have files of its own */
     bool has_user, has_password;
     bool cert_verified;
-    bool cert_user;      /* the listener takes user names from certificates */
-    bool anonymous;      /* the listener (or its address) lets clients without user name in */
+    bool cert_user; /* the listener takes user names from certificates */
+    bool anonymous; /* the listener (or its address) lets clients without user name in */
 };
 
 /*
@@ -79,8 +79,9 @@ int kei_access_cert_name(struct ke_ctx *ctx, struct ke_str der, bool subject, st
 struct ke_ctx *kei_mqtt_ctx(struct ke_mqtt *m);
 struct kei_access *kei_mqtt_access(struct ke_mqtt *m);
 /*
- * Rules changed. For each live connection who decides: KEI_ACCESS_KEEP; KEI_ACCESS_CLOSE: it is closed
- * with "not authorized". Its queued and later messages are checked against the new rules anyway.
+ * Rules changed. For each live connection who decides: KEI_ACCESS_KEEP; KEI_ACCESS_CLOSE: it is
+ * closed with "not authorized". Its queued and later messages are checked against the new rules
+ * anyway.
  */
 #define KEI_ACCESS_KEEP 0
 #define KEI_ACCESS_CLOSE 1

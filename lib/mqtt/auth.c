@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Is a client let in? First the host's callback is asked, then users, identities and rules. Both may
- * take their time; enhanced authentication takes several rounds. One ke_mqtt_auth holds what is
+ * Is a client let in? First the host's callback is asked, then users, identities and rules. Both
+ * may take their time; enhanced authentication takes several rounds. One ke_mqtt_auth holds what is
  * needed meanwhile. Loop thread, but ke_mqtt_auth_complete.
  */
 #include "mqtt/calls.h"
@@ -194,8 +194,8 @@ static bool user_of_cert(struct ke_mqtt_auth *a)
     if (!cert_verified(a))
         return true;
     kei_buf_init(&name, c->m->alloc);
-    if (kei_access_cert_name(c->m->ctx, kei_buf_str(&a->cert),
-                             !(c->l->flags & KE_MQTT_CERT_USER), &name, NULL) == 0)
+    if (kei_access_cert_name(c->m->ctx, kei_buf_str(&a->cert), !(c->l->flags & KE_MQTT_CERT_USER),
+                             &name, NULL) == 0)
         ok = set_user(c, kei_buf_str(&name));
     ke_buf_free(&name);
     return ok;
@@ -336,8 +336,9 @@ void kei_mq_auth_begin(struct mq_conn *c, const struct kei_mqtt_connect *k, stru
         return;
     }
     wait_for(a, MQ_AUTH);
-    ask_host(a, k->props.has & KEI_MQTT_HAS(KEI_MQTT_P_AUTH_DATA) ? k->props.auth_data
-                                                                  : kei_strn(NULL, 0),
+    ask_host(a,
+             k->props.has & KEI_MQTT_HAS(KEI_MQTT_P_AUTH_DATA) ? k->props.auth_data
+                                                               : kei_strn(NULL, 0),
              true);
 }
 
@@ -376,8 +377,9 @@ void kei_mq_auth_packet(struct mq_conn *c, const struct kei_mqtt_ack *p)
         a->again = true;
         c->flags |= MQ_C_REAUTH;
     }
-    ask_host(a, p->props.has & KEI_MQTT_HAS(KEI_MQTT_P_AUTH_DATA) ? p->props.auth_data
-                                                                  : kei_strn(NULL, 0),
+    ask_host(a,
+             p->props.has & KEI_MQTT_HAS(KEI_MQTT_P_AUTH_DATA) ? p->props.auth_data
+                                                               : kei_strn(NULL, 0),
              false);
 }
 

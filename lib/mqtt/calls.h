@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls from other threads, and from inside of callbacks: run on the loop in the order they came. */
+/* Calls from other threads, and from inside of callbacks: run on the loop in the order they came.
+ */
 #ifndef KEI_MQTT_CALLS_H
 #define KEI_MQTT_CALLS_H
 

@@ -77,8 +77,8 @@ static int read_will(struct kei_rd *r, struct kei_mqtt_connect *c, struct ke_err
     if (why == 0)
         why = read_text(r, &c->will_topic, "the topic of the will", err);
     if (why == 0 && !kei_mqtt_topic_ok(c->will_topic))
-        why = kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED,
-                           "topic of the will was empty or had wildcards");
+        why =
+            kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "topic of the will was empty or had wildcards");
     if (why == 0 && c->will_props.has & KEI_MQTT_HAS(KEI_MQTT_P_RESPONSE_TOPIC) &&
         !kei_mqtt_topic_ok(c->will_props.response_topic)) {
         c->answer = 1;

@@ -49,7 +49,8 @@ int kei_mqtt_decode_publish(unsigned version, uint8_t first, struct ke_str body,
     if (ret->qos == 3)
         return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "QoS was 3");
     if (ret->dup && ret->qos == 0)
-        return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "a message of QoS 0 was marked as sent again");
+        return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED,
+                            "a message of QoS 0 was marked as sent again");
     if (!kei_rd_bin(&r, &ret->topic))
         return kei_mqtt_short(err, "the topic");
     if (ret->qos && !kei_rd_u16(&r, &ret->pid))
@@ -188,7 +189,8 @@ int kei_mqtt_decode_ack(unsigned version, unsigned type, struct ke_str body,
         return kei_mqtt_bad(err, KEI_MQTT_R_MALFORMED, "%s had bytes behind its end",
                             kei_mqtt_type_name(type));
     if (!kei_mqtt_reason_ok(type, ret->reason))
-        return kei_mqtt_bad(err, KEI_MQTT_R_PROTOCOL, "%s had the reason 0x%02x, not one of its own",
+        return kei_mqtt_bad(err, KEI_MQTT_R_PROTOCOL,
+                            "%s had the reason 0x%02x, not one of its own",
                             kei_mqtt_type_name(type), ret->reason);
     return 0;
 }

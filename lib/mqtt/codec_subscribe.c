@@ -40,9 +40,10 @@ static int check_list(unsigned version, unsigned type, struct ke_str list, struc
     struct kei_rd r = kei_rd(list);
 
     if (list.n == 0 && !(type == KEI_MQTT_UNSUBACK && version < KEI_MQTT_V5))
-        return kei_mqtt_bad(err, type == KEI_MQTT_SUBSCRIBE || type == KEI_MQTT_UNSUBSCRIBE
-                                     ? KEI_MQTT_R_MALFORMED
-                                     : KEI_MQTT_R_PROTOCOL,
+        return kei_mqtt_bad(err,
+                            type == KEI_MQTT_SUBSCRIBE || type == KEI_MQTT_UNSUBSCRIBE
+                                ? KEI_MQTT_R_MALFORMED
+                                : KEI_MQTT_R_PROTOCOL,
                             "%s had an empty list", kei_mqtt_type_name(type));
     if (is_ack(type))
         return 0;
@@ -93,8 +94,8 @@ bool kei_mqtt_next_filter(const struct kei_mqtt_subscribe *s, unsigned type, siz
 void kei_mqtt_encode_subscribe(struct ke_buf *b, unsigned version, unsigned type,
                                const struct kei_mqtt_subscribe *s)
 {
-    struct ke_str list = type == KEI_MQTT_UNSUBACK && version < KEI_MQTT_V5 ? kei_strn(NULL, 0)
-                                                                             : s->list;
+    struct ke_str list =
+        type == KEI_MQTT_UNSUBACK && version < KEI_MQTT_V5 ? kei_strn(NULL, 0) : s->list;
     size_t n = 2 + kei_mqtt_props_size(version, s->props.raw) + list.n;
 
     if (n > 268435455u) {
@@ -117,6 +118,5 @@ void kei_mqtt_put_filter(struct ke_buf *b, struct ke_str filter, const uint8_t *
 
 void kei_mqtt_describe(struct ke_buf *b, const struct kei_mqtt_frame *f, struct ke_str body)
 {
-    kei_buf_addf(b, "%s, %zu bytes", kei_mqtt_type_name(kei_mqtt_frame_type(f)),
-                 f->head + body.n);
+    kei_buf_addf(b, "%s, %zu bytes", kei_mqtt_type_name(kei_mqtt_frame_type(f)), f->head + body.n);
 }

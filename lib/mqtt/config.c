@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The configuration: checked, copied, defaults filled in. What was there stays when it is refused. */
+/* The configuration: checked, copied, defaults filled in. What was there stays when it is refused.
+ */
 #include "mqtt/server.h"
 
 static uint32_t pick(uint32_t given, uint32_t standard)
@@ -128,7 +129,7 @@ static int copy_listener(struct ke_mqtt *m, const void *from, struct ke_mqtt_lis
     const struct ke_mqtt_listener *in = from;
     int r = kei_abi_in(to, sizeof *to, in, offsetof(struct ke_mqtt_listener, max_connections),
                        "struct ke_mqtt_listener", kei_err(m->ctx));
-    const char **texts[] = {&to->name,    &to->host,    &to->path,     &to->cert_file,
+    const char **texts[] = {&to->name,     &to->host,    &to->path,     &to->cert_file,
                             &to->key_file, &to->ca_file, &to->crl_file, &to->mount_point};
 
     if (r < 0) {

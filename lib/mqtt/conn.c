@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A connection from accept to its end: cutting packets out of what arrives, deadlines, closing. It is
- * freed at the end of a turn only, so it may be closed from anywhere. Loop thread.
+ * A connection from accept to its end: cutting packets out of what arrives, deadlines, closing. It
+ * is freed at the end of a turn only, so it may be closed from anywhere. Loop thread.
  */
 #include "mqtt/journal.h"
 #include "mqtt/server.h"
@@ -102,7 +102,7 @@ void kei_mq_event(struct mq_conn *c, uint32_t what, unsigned reason, struct ke_s
     if (!m->ops.event)
         return;
     kei_mq_conn_client(c, &cl, addr, NULL);
-    struct ke_mqtt_event e = {sizeof e,  what, reason, &cl, {topic.p, topic.n}, {text, 0}};
+    struct ke_mqtt_event e = {sizeof e, what, reason, &cl, {topic.p, topic.n}, {text, 0}};
     e.text.n = text ? strlen(text) : 0;
     kei_mq_enter(m);
     m->ops.event(m->user, &e);
@@ -279,14 +279,15 @@ static void first_packet(struct mq_conn *c, const struct kei_mqtt_frame *f, stru
 
 static void bad_header(struct mq_conn *c, uint8_t first)
 {
-    static const unsigned ours = 1u << KEI_MQTT_CONNACK | 1u << KEI_MQTT_AUTH | 1u; /* no client's */
+    static const unsigned ours =
+        1u << KEI_MQTT_CONNACK | 1u << KEI_MQTT_AUTH | 1u; /* no client's */
 
     if (ours >> (first >> 4) & 1)
         kei_mq_conn_close(c, KEI_MQTT_R_PROTOCOL, "%s (0x%02x) was not expected",
                           kei_mqtt_type_name(first >> 4), first);
     else
-        kei_mq_conn_close(c, KEI_MQTT_R_MALFORMED, "flags or length of a packet that began with 0x%02x",
-                          first);
+        kei_mq_conn_close(c, KEI_MQTT_R_MALFORMED,
+                          "flags or length of a packet that began with 0x%02x", first);
 }
 
 void kei_mq_conn_input(struct mq_conn *c, const uint8_t *p, size_t n, size_t *ret_used)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CONNECT and CONNACK: checks, taking over a session or making one, what is announced. Who may come in
- * is asked in between (auth.c). Loop thread.
+ * CONNECT and CONNACK: checks, taking over a session or making one, what is announced. Who may come
+ * in is asked in between (auth.c). Loop thread.
  */
 #include "mqtt/journal.h"
 #include "mqtt/server.h"
@@ -32,7 +32,8 @@ static void tell_refused(struct mq_conn *c, const struct kei_mqtt_connect *k, un
     kei_mq_conn_client(c, &cl, addr, NULL);
     cl.client_id = kei_mqtt_give(k->client_id);
     cl.user_name = kei_mqtt_give(k->user_name);
-    struct ke_mqtt_event e = {sizeof e, KE_MQTT_EVENT_REFUSED, reason, &cl, {0}, {text, strlen(text)}};
+    struct ke_mqtt_event e = {sizeof e, KE_MQTT_EVENT_REFUSED, reason, &cl,
+                              {0},      {text, strlen(text)}};
     kei_mq_enter(m);
     m->ops.event(m->user, &e);
     kei_mq_leave(m);
@@ -191,9 +192,8 @@ static void add_response_info(struct mq_conn *c, struct ke_buf *b)
 static void add_abilities(struct mq_conn *c, const struct kei_mqtt_connect *k, struct ke_buf *b)
 {
     struct ke_mqtt *m = c->m;
-    uint32_t asked = k->props.has & KEI_MQTT_HAS(KEI_MQTT_P_SESSION_EXPIRY)
-                         ? k->props.session_expiry
-                         : 0;
+    uint32_t asked =
+        k->props.has & KEI_MQTT_HAS(KEI_MQTT_P_SESSION_EXPIRY) ? k->props.session_expiry : 0;
 
     if (m->flags & KE_MQTT_NO_RETAIN)
         kei_mqtt_put_u8(b, KEI_MQTT_P_RETAIN_AVAILABLE, 0);
@@ -268,8 +268,8 @@ static void take_properties(struct mq_conn *c, const struct kei_mqtt_connect *k)
         window = p->receive_max;
     c->window = (uint16_t)(window < UINT16_MAX ? window : UINT16_MAX);
     if (p->has & KEI_MQTT_HAS(KEI_MQTT_P_ALIAS_MAX))
-        c->alias_max = (uint16_t)(p->alias_max < c->m->lim.alias_out ? p->alias_max
-                                                                      : c->m->lim.alias_out);
+        c->alias_max =
+            (uint16_t)(p->alias_max < c->m->lim.alias_out ? p->alias_max : c->m->lim.alias_out);
     if (!(p->has & KEI_MQTT_HAS(KEI_MQTT_P_REQUEST_PROBLEM)) || p->request_problem)
         c->flags |= MQ_C_PROBLEM;
     if (k->bridge)
@@ -307,9 +307,11 @@ void kei_mq_let_in(struct mq_conn *c, const struct kei_mqtt_connect *k, struct k
         return;
     }
     take_properties(c, k);
-    if (!m->ops.authorize && (!m->access || m->access->ops->unlimited(m->access, c->who, KE_MQTT_READ)))
+    if (!m->ops.authorize &&
+        (!m->access || m->access->ops->unlimited(m->access, c->who, KE_MQTT_READ)))
         c->flags |= MQ_C_FREE_READ;
-    if (!m->ops.authorize && (!m->access || m->access->ops->unlimited(m->access, c->who, KE_MQTT_WRITE)))
+    if (!m->ops.authorize &&
+        (!m->access || m->access->ops->unlimited(m->access, c->who, KE_MQTT_WRITE)))
         c->flags |= MQ_C_FREE_WRITE;
     if (mq_kept(s) && s->expiry_s == 0) {
         kei_mq_note_session_gone(s); /* it ends with this connection */

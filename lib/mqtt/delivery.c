@@ -144,7 +144,7 @@ int kei_mq_acked(struct mq_session *s, unsigned type, uint16_t pid, unsigned rea
     if (!d || d->flags & MQ_D_DONE || (s->resend && at >= s->flight_at))
         return 0;
     bool rel = (d->flags & MQ_D_REL) != 0;
-    if (type == KEI_MQTT_PUBACK ? d->qos != 1
+    if (type == KEI_MQTT_PUBACK   ? d->qos != 1
         : type == KEI_MQTT_PUBREC ? d->qos != 2 || (rel && reason >= 0x80)
                                   : !rel)
         return -1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Packets to one connection, written straight into its output. Small payloads are copied, large ones
- * shared with all others they go to. Topic aliases both ways. Loop thread.
+ * Packets to one connection, written straight into its output. Small payloads are copied, large
+ * ones shared with all others they go to. Topic aliases both ways. Loop thread.
  */
 #include "mqtt/journal.h"
 #include "mqtt/server.h"
@@ -229,8 +229,8 @@ bool kei_mq_send_publish(struct mq_conn *c, const struct mq_delivery *d, uint16_
         return false;
     }
     unsigned retain = d->flags & MQ_D_RETAIN ? 1 : 0;
-    *p++ = (uint8_t)(KEI_MQTT_PUBLISH << 4 | (d->flags & MQ_D_DUP ? 8u : 0) | (pid ? d->qos : 0u) << 1 |
-                     retain);
+    *p++ = (uint8_t)(KEI_MQTT_PUBLISH << 4 | (d->flags & MQ_D_DUP ? 8u : 0) |
+                     (pid ? d->qos : 0u) << 1 | retain);
     p += kei_mqtt_varint(p, length);
     p = put_u16(p, (unsigned)f.topic.n);
     p = put_bytes(p, f.topic);
@@ -277,7 +277,7 @@ void kei_mq_send_buf(struct mq_conn *c, struct ke_buf *b)
 {
     struct mq_out *gate = c->m->journal ? kei_mq_gate(c) : NULL;
 
-    if (!kei_buf_ok(b) || !kei_mq_out_add(c->m, gate ? gate : &c->out, b->p, b->n))
+    if (!kei_buf_ok(b) || b->n == 0 || !kei_mq_out_add(c->m, gate ? gate : &c->out, b->p, b->n))
         kei_mq_conn_lost(c, "no memory for a packet");
     else
         c->m->st.packets_out++;

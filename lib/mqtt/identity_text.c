@@ -187,6 +187,8 @@ static int copy_hash(struct reading *r, char **ret, struct ke_error *err)
     *ret = NULL;
     if (!r->hash)
         return 0;
+    if (!r->hash[0])
+        return damaged(err, "hash");
     *ret = kei_strdup(r->s->alloc, r->hash);
     return *ret ? 0 : kei_error(err, KE_ENOMEM, "out of memory for a password hash");
 }

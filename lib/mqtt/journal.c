@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The journal's writing side: batches, the disk worker, what waits for them, snapshots. A log of its
- * own rather than lib/store: every message would be two rows of a B-tree and its deletion, where here
- * it is two appended records. Loop thread, but run_commit on the disk worker.
+ * The journal's writing side: batches, the disk worker, what waits for them, snapshots. A log of
+ * its own rather than lib/store: every message would be two rows of a B-tree and its deletion,
+ * where here it is two appended records. Loop thread, but run_commit on the disk worker.
  */
 #include "mqtt/journal_priv.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-#define ROOM (64u << 20)         /* noted and not written: no more is taken */
-#define ROOM_FAILING (4u << 20)  /* the same while the disk fails */
+#define ROOM (64u << 20)        /* noted and not written: no more is taken */
+#define ROOM_FAILING (4u << 20) /* the same while the disk fails */
 #define RETRY_MS 1000
-#define SNAP_MIN (16u << 20)     /* log bytes before a snapshot is thought of */
-#define SNAP_TURN (256u * 1024)  /* of a snapshot per turn */
+#define SNAP_MIN (16u << 20)    /* log bytes before a snapshot is thought of */
+#define SNAP_TURN (256u * 1024) /* of a snapshot per turn */
 
 bool kei_mq_log_path(const struct mq_journal *j, uint64_t number, char *out, size_t n)
 {
@@ -30,7 +30,8 @@ static int begin_file(struct mq_journal *j)
 
     if (!kei_mq_log_path(j, j->number + 1, path, sizeof path))
         return kei_error(&j->err, KE_EINVAL, "the path of the data folder is too long");
-    int r = io->open(io->user, path, KE_IO_READ | KE_IO_WRITE | KE_IO_CREATE | KE_IO_TRUNC, 0600, &f);
+    int r =
+        io->open(io->user, path, KE_IO_READ | KE_IO_WRITE | KE_IO_CREATE | KE_IO_TRUNC, 0600, &f);
     if (r < 0)
         return kei_error(&j->err, r, "could not make %s", path);
     r = io->pwrite(io->user, f, MQ_LOG_MAGIC, 8, 0);
@@ -108,7 +109,7 @@ static void open_gates(struct mq_journal *j)
             kei_list_remove(&g->link);
             kei_free(j->m->alloc, g);
             c->gate = NULL;
-        } 
+        }
         kei_mq_dirty(c);
     }
 }

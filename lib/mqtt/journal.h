@@ -2,8 +2,8 @@
 /*
  * What must survive a restart, noted as it happens: a log of records in files of the data folder.
  * All that is noted in one turn, and while the disk is busy, is committed together on the disk
- * worker; output that depends on it waits (kei_mq_gate). Without a journal all of this does nothing.
- * Loop thread.
+ * worker; output that depends on it waits (kei_mq_gate). Without a journal all of this does
+ * nothing. Loop thread.
  */
 #ifndef KEI_MQTT_JOURNAL_H
 #define KEI_MQTT_JOURNAL_H

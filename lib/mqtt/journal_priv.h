@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside of the journal. Files FOLDER/mqtt-N.log, N rising, each a row of records: length (4 bytes),
- * check sum (4), type (1), body. Replayed in order they give the state; every record may come again.
- * A snapshot is records of all that is alive, written into a new file while work goes on; when its end
- * is durable, older files go. Loop thread, but what the work function touches.
+ * Inside of the journal. Files FOLDER/mqtt-N.log, N rising, each a row of records: length (4
+ * bytes), check sum (4), type (1), body. Replayed in order they give the state; every record may
+ * come again. A snapshot is records of all that is alive, written into a new file while work goes
+ * on; when its end is durable, older files go. Loop thread, but what the work function touches.
  */
 #ifndef KEI_MQTT_JOURNAL_PRIV_H
 #define KEI_MQTT_JOURNAL_PRIV_H
@@ -17,19 +17,19 @@
 #define MQ_LOG_FILES 64u               /* found in the folder at most */
 
 enum mq_record {
-    MQ_R_MSG = 1, /* mid, qos, flags, expiry, topic, properties, payload, client, user */
-    MQ_R_SESSION, /* sid, id, expiry, away, next did, user, will */
-    MQ_R_GONE,    /* sid */
-    MQ_R_SUB,     /* sid, filter, options, id */
-    MQ_R_UNSUB,   /* sid, filter */
-    MQ_R_QUEUE,   /* sid, did, mid, qos, flags, pid, ids */
-    MQ_R_SENT,    /* sid, did, pid */
-    MQ_R_REL,     /* sid, did */
-    MQ_R_DONE,    /* sid, did */
-    MQ_R_TAKEN,   /* sid, pid, 1 or 0 */
-    MQ_R_RETAIN,  /* mid */
+    MQ_R_MSG = 1,  /* mid, qos, flags, expiry, topic, properties, payload, client, user */
+    MQ_R_SESSION,  /* sid, id, expiry, away, next did, user, will */
+    MQ_R_GONE,     /* sid */
+    MQ_R_SUB,      /* sid, filter, options, id */
+    MQ_R_UNSUB,    /* sid, filter */
+    MQ_R_QUEUE,    /* sid, did, mid, qos, flags, pid, ids */
+    MQ_R_SENT,     /* sid, did, pid */
+    MQ_R_REL,      /* sid, did */
+    MQ_R_DONE,     /* sid, did */
+    MQ_R_TAKEN,    /* sid, pid, 1 or 0 */
+    MQ_R_RETAIN,   /* mid */
     MQ_R_UNRETAIN, /* topic */
-    MQ_R_BEGIN,   /* of a snapshot */
+    MQ_R_BEGIN,    /* of a snapshot */
     MQ_R_END,
 };
 
@@ -47,7 +47,7 @@ struct mq_gate { /* of a connection */
         struct mq_part *next;
         uint64_t batch; /* leaves when that one is durable */
         struct mq_out out;
-    } *head, *tail;
+    } * head, *tail;
 };
 
 struct mq_journal {
@@ -68,11 +68,11 @@ struct mq_journal {
     bool busy;
     struct ke_buf writing;
     struct ke_io_file *file;
-    uint64_t number;   /* of the file written to */
-    int64_t at;        /* its durable length */
-    uint64_t first;    /* the oldest file there is */
-    bool open_next;    /* the commit begins a new file */
-    bool drop_old;     /* and older files than the last snapshot's go with it */
+    uint64_t number;    /* of the file written to */
+    int64_t at;         /* its durable length */
+    uint64_t first;     /* the oldest file there is */
+    bool open_next;     /* the commit begins a new file */
+    bool drop_old;      /* and older files than the last snapshot's go with it */
     uint64_t snap_file; /* where the last snapshot was begun */
     int status;
     struct ke_error err;
@@ -83,8 +83,8 @@ struct mq_journal {
     uint32_t snap; /* number of the last snapshot that was begun; in mq_msg */
     bool snapping;
     unsigned phase;
-    uint32_t cursor;   /* slot of the table being walked */
-    bool pending_opens; /* what is noted now begins a new file */
+    uint32_t cursor;                /* slot of the table being walked */
+    bool pending_opens;             /* what is noted now begins a new file */
     uint64_t log_bytes, base_bytes; /* since the last snapshot; of that */
     bool want_snapshot;
 

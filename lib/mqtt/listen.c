@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Listeners: plain TCP and unix sockets accepted here, TLS and WebSocket through lib/net. One lives as
- * long as its connections; closed, it only accepts no more. Loop thread.
+ * Listeners: plain TCP and unix sockets accepted here, TLS and WebSocket through lib/net. One lives
+ * as long as its connections; closed, it only accepts no more. Loop thread.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -38,7 +38,9 @@ static uint16_t default_port(uint32_t kind)
 
 static uint16_t port_of(const struct ke_mqtt_listener *cfg)
 {
-    return cfg->port == KE_MQTT_PORT_ANY ? 0 : cfg->port ? (uint16_t)cfg->port : default_port(cfg->kind);
+    return cfg->port == KE_MQTT_PORT_ANY ? 0
+           : cfg->port                   ? (uint16_t)cfg->port
+                                         : default_port(cfg->kind);
 }
 
 const char *kei_mq_listener_name(const struct ke_mqtt_listener *cfg, char *out, size_t n)
@@ -116,7 +118,8 @@ static void accept_failed(struct mq_listener *l, int e)
     if (e == EAGAIN || e == EINTR || e == ECONNABORTED || e == EPROTO)
         return;
     struct ke_error err = KE_ERROR_INIT;
-    kei_error_errno(&err, e, "listener %s could not accept, trying again in %d ms", l->name, REST_MS);
+    kei_error_errno(&err, e, "listener %s could not accept, trying again in %d ms", l->name,
+                    REST_MS);
     kei_log(l->m->ctx, KE_LOG_WARN, "mqtt", "%s", err.text);
     kei_timer_in(&l->rest, REST_MS);
     update(l);
@@ -286,8 +289,7 @@ static int bind_inet(struct mq_listener *l, struct kei_addr *a)
     return getsockname(l->fd, &a->u.any, &a->len) < 0 ? errno : 0;
 }
 
-static int open_plain(struct mq_listener *l, const struct ke_mqtt_listener *cfg,
-                      struct kei_addr *a)
+static int open_plain(struct mq_listener *l, const struct ke_mqtt_listener *cfg, struct kei_addr *a)
 {
     struct ke_error *err = kei_err(l->m->ctx);
     bool un = cfg->kind == KE_MQTT_UNIX;
@@ -340,8 +342,9 @@ static int parse(struct mq_listener *l, const struct ke_mqtt_listener *cfg, stru
     struct ke_ctx *ctx = l->m->ctx;
 
     if (cfg->kind == KE_MQTT_UNIX)
-        return cfg->path ? kei_addr_unix(a, cfg->path, kei_err(ctx))
-                         : kei_fail(ctx, KE_EINVAL, "listener %s: a unix socket needs a path", l->name);
+        return cfg->path
+                   ? kei_addr_unix(a, cfg->path, kei_err(ctx))
+                   : kei_fail(ctx, KE_EINVAL, "listener %s: a unix socket needs a path", l->name);
     if (!kei_addr_literal(a, l->host, port_of(cfg)))
         return kei_fail(ctx, KE_EINVAL, "listener %s: \"%.100s\" is not an address to listen on",
                         l->name, l->host);

@@ -84,8 +84,7 @@ static void finish(struct ke_mqtt *m, ke_mqtt_done_fn done, void *user, int stat
 {
     if (!done)
         return;
-    if (status == 0 && m->journal && kei_mq_noted(m) &&
-        kei_mq_journal_tell(m, done, user) == 0)
+    if (status == 0 && m->journal && kei_mq_noted(m) && kei_mq_journal_tell(m, done, user) == 0)
         return; /* told when it is durable */
     kei_mq_enter(m);
     done(user, status);
@@ -354,8 +353,9 @@ int kei_mqtt_local_subscribe(struct ke_mqtt_sub **ret, struct kei_mqtt_local *l,
         return 0;
     sub->gone = NULL;
     sub_free(sub);
-    return kei_error(err, r, r == KE_ELIMIT ? "there are max_subscriptions already"
-                                            : "no memory for a subscription");
+    return kei_error(err, r,
+                     r == KE_ELIMIT ? "there are max_subscriptions already"
+                                    : "no memory for a subscription");
 }
 
 int ke_mqtt_subscribe(struct ke_mqtt_sub **ret, struct ke_mqtt *m,

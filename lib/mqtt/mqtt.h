@@ -24,8 +24,9 @@ static inline struct ke_mqtt_str kei_mqtt_give(struct ke_str s)
 }
 
 /*
- * An in-process client with a name: what it publishes carries client_id, and KE_MQTT_SUB_NO_LOCAL of
- * its subscriptions means its own. A bridge makes one, so that messages do not come back. name is copied.
+ * An in-process client with a name: what it publishes carries client_id, and KE_MQTT_SUB_NO_LOCAL
+ * of its subscriptions means its own. A bridge makes one, so that messages do not come back. name
+ * is copied.
  */
 struct kei_mqtt_local;
 int kei_mqtt_local_new(struct kei_mqtt_local **ret, struct ke_mqtt *m, const char *name);
@@ -36,9 +37,9 @@ int kei_mqtt_local_subscribe(struct ke_mqtt_sub **ret, struct kei_mqtt_local *l,
                              const struct ke_mqtt_subscribe *s, void *user, struct ke_error *err);
 
 /*
- * Serves a socket that is connected already (one end of a pair) as a client that no rule and no limit
- * of listeners applies to; for a module that speaks MQTT itself. fd is taken over, also when it fails
- * (then it is closed). name: for the log. KE_ESTATE: not started, KE_ENOMEM, KE_ESYS.
+ * Serves a socket that is connected already (one end of a pair) as a client that no rule and no
+ * limit of listeners applies to; for a module that speaks MQTT itself. fd is taken over, also when
+ * it fails (then it is closed). name: for the log. KE_ESTATE: not started, KE_ENOMEM, KE_ESYS.
  */
 int kei_mqtt_serve_fd(struct ke_mqtt *m, int fd, const char *name, struct ke_error *err);
 

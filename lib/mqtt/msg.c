@@ -25,8 +25,8 @@ struct mq_msg *kei_mq_msg_new(struct ke_mqtt *m, const struct mq_draft *d)
             goto out;
         props = kei_buf_str(&cut);
     }
-    g = kei_alloc(m->alloc, sizeof *g + d->topic.n + props.n + d->payload.n + d->client.n +
-                                d->user.n);
+    g = kei_alloc(m->alloc,
+                  sizeof *g + d->topic.n + props.n + d->payload.n + d->client.n + d->user.n);
     if (!g)
         goto out;
     g->m = m;
@@ -139,7 +139,8 @@ void kei_mq_msg_view(struct mq_msg *g, struct ke_mqtt_message *v, unsigned qos, 
     }
 }
 
-int ke_mqtt_message_user(const struct ke_mqtt_message *msg, uint32_t i, struct ke_mqtt_user_prop *ret)
+int ke_mqtt_message_user(const struct ke_mqtt_message *msg, uint32_t i,
+                         struct ke_mqtt_user_prop *ret)
 {
     struct ke_str name, value;
     size_t at = 0;

@@ -144,8 +144,7 @@ void kei_mq_packet(struct mq_conn *c, const struct kei_mqtt_frame *f, struct ke_
             break;
         }
         kei_mq_conn_close(c, KEI_MQTT_R_PROTOCOL, "%s is not for clients to send%s",
-                          kei_mqtt_type_name(type),
-                          type == KEI_MQTT_CONNECT ? " twice" : "");
+                          kei_mqtt_type_name(type), type == KEI_MQTT_CONNECT ? " twice" : "");
         break;
     }
 }

@@ -44,7 +44,9 @@ static void acknowledge(struct mq_conn *c, const struct kei_mqtt_publish *p, uns
 static int check(struct mq_conn *c, struct kei_mqtt_publish *p, const char **what)
 {
     struct ke_mqtt *m = c->m;
-    unsigned max_qos = c->l->flags & KE_MQTT_MAX_QOS_0 ? 0 : c->l->flags & KE_MQTT_MAX_QOS_1 ? 1 : 2;
+    unsigned max_qos = c->l->flags & KE_MQTT_MAX_QOS_0   ? 0
+                       : c->l->flags & KE_MQTT_MAX_QOS_1 ? 1
+                                                         : 2;
 
     if (p->props.has & KEI_MQTT_HAS(KEI_MQTT_P_SUB_ID)) {
         *what = "a client sent a subscription identifier";

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The server as its owner sees it: making, starting, stopping, reloading, asking. Public calls that
- * are not marked "any thread" are marshalled to the loop, so a host with the context's own thread may
- * call them, too.
+ * are not marked "any thread" are marshalled to the loop, so a host with the context's own thread
+ * may call them, too.
  */
+#include "mqtt/server.h"
 #include "mqtt/calls.h"
 #include "mqtt/journal.h"
-#include "mqtt/server.h"
 #include "mqtt/via.h"
 #include "net/addr.h"
 
@@ -81,7 +81,7 @@ static void refresh_rules(struct mq_conn *c)
 {
     struct ke_mqtt *m = c->m;
 
-    c->flags &= (uint16_t)~(MQ_C_FREE_READ | MQ_C_FREE_WRITE);
+    c->flags &= (uint16_t) ~(MQ_C_FREE_READ | MQ_C_FREE_WRITE);
     if (m->ops.authorize)
         return;
     if (!m->access || m->access->ops->unlimited(m->access, c->who, KE_MQTT_READ))
@@ -523,9 +523,10 @@ static void call_stats(void *user)
     struct stats_call *s = user;
     struct ke_mqtt_stats st = s->m->st;
 
-    st.uptime_s = s->m->started ? (uint64_t)(ke_ctx_mono_ms(s->m->ctx) - s->m->started_ms) / 1000 : 0;
-    s->status = kei_abi_out(s->ret, s->size, &st, sizeof st, sizeof(size_t),
-                            "struct ke_mqtt_stats", kei_err(s->m->ctx));
+    st.uptime_s =
+        s->m->started ? (uint64_t)(ke_ctx_mono_ms(s->m->ctx) - s->m->started_ms) / 1000 : 0;
+    s->status = kei_abi_out(s->ret, s->size, &st, sizeof st, sizeof(size_t), "struct ke_mqtt_stats",
+                            kei_err(s->m->ctx));
 }
 
 int ke_mqtt_stats(struct ke_mqtt *m, struct ke_mqtt_stats *ret, size_t size)

@@ -25,30 +25,30 @@ struct mq_msg;
 struct mq_journal;
 
 #define MQ_NEVER INT64_MAX
-#define MQ_RX (32 * 1024)   /* bytes taken from a socket at once */
-#define MQ_COPY 1024        /* payloads up to here are copied into the output, larger ones shared */
+#define MQ_RX (32 * 1024) /* bytes taken from a socket at once */
+#define MQ_COPY 1024      /* payloads up to here are copied into the output, larger ones shared */
 #define MQ_FLUSH (64 * 1024) /* a connection with so much output is written at once */
 #define MQ_TEXT 200
 #define MQ_LEVELS 200 /* of a topic or filter, at most */
 
 /* ---- messages (msg.c) ---- */
 
-#define MQ_MSG_RETAIN 1u  /* published with the retain flag */
-#define MQ_MSG_FORMAT 2u  /* payload format indicator 1 */
-#define MQ_MSG_SYS 4u     /* of the server's own: not kept on disk */
+#define MQ_MSG_RETAIN 1u /* published with the retain flag */
+#define MQ_MSG_FORMAT 2u /* payload format indicator 1 */
+#define MQ_MSG_SYS 4u    /* of the server's own: not kept on disk */
 
 /* One allocation; bytes: topic, properties (to be forwarded as they are), payload, names. */
 struct mq_msg {
     struct ke_mqtt *m;
-    uint32_t refs;        /* of the loop */
-    atomic_uint ext;      /* of the host, all together one of refs */
+    uint32_t refs;   /* of the loop */
+    atomic_uint ext; /* of the host, all together one of refs */
     uint32_t payload_n, props_n;
     uint16_t topic_n, client_n, user_n;
     uint8_t qos, flags;
-    uint32_t snap;        /* of the journal: in which snapshot it is */
-    int64_t expires_ms;   /* monotonic; MQ_NEVER */
-    uint64_t mid;         /* of the journal; 0: not in it */
-    struct mq_msg *gone;  /* list of those the host let go */
+    uint32_t snap;       /* of the journal: in which snapshot it is */
+    int64_t expires_ms;  /* monotonic; MQ_NEVER */
+    uint64_t mid;        /* of the journal; 0: not in it */
+    struct mq_msg *gone; /* list of those the host let go */
     char bytes[];
 };
 
@@ -98,9 +98,9 @@ void kei_mq_msg_view(struct mq_msg *g, struct ke_mqtt_message *v, unsigned qos, 
 
 struct mq_chunk {
     struct mq_chunk *next;
-    const uint8_t *p;     /* bytes, or the payload of msg */
-    uint32_t from, to;    /* of p: what is still to be sent */
-    uint32_t cap;         /* of bytes; 0: it refers to msg */
+    const uint8_t *p;  /* bytes, or the payload of msg */
+    uint32_t from, to; /* of p: what is still to be sent */
+    uint32_t cap;      /* of bytes; 0: it refers to msg */
     struct mq_msg *msg;
     uint8_t bytes[];
 };
@@ -116,7 +116,7 @@ bool kei_mq_out_add(struct ke_mqtt *m, struct mq_out *o, const void *p, size_t n
 /* n bytes from p inside of g, without copying */
 bool kei_mq_out_share(struct ke_mqtt *m, struct mq_out *o, struct mq_msg *g, const uint8_t *p,
                       size_t n);
-void kei_mq_out_move(struct mq_out *to, struct mq_out *from); /* behind what is there */
+void kei_mq_out_move(struct mq_out *to, struct mq_out *from);        /* behind what is there */
 void kei_mq_out_drop(struct ke_mqtt *m, struct mq_out *o, size_t n); /* sent */
 void kei_mq_out_clear(struct ke_mqtt *m, struct mq_out *o);
 void kei_mq_chunks_free(struct ke_mqtt *m);
@@ -168,11 +168,11 @@ struct mq_share { /* a group of a shared subscription, at its node */
 struct mq_sub {
     struct mq_node *node;
     struct mq_session *s;
-    struct mq_share *share;     /* NULL: not shared */
-    struct kei_link in_node;    /* of the node's list, or of the share's */
+    struct mq_share *share;  /* NULL: not shared */
+    struct kei_link in_node; /* of the node's list, or of the share's */
     struct kei_link in_session;
-    uint32_t id;                /* subscription identifier; 0: none */
-    uint8_t options;            /* as in SUBSCRIBE */
+    uint32_t id;     /* subscription identifier; 0: none */
+    uint8_t options; /* as in SUBSCRIBE */
 };
 struct mq_subs { /* value of a node */
     struct kei_link subs;
@@ -191,8 +191,8 @@ void kei_mq_sub_filter(const struct mq_sub *sub, struct ke_buf *b); /* as it was
 
 #define MQ_D_RETAIN 1u
 #define MQ_D_DUP 2u
-#define MQ_D_REL 4u   /* PUBREC came, msg is gone, PUBREL is what is to be sent */
-#define MQ_D_DONE 8u  /* acknowledged, waits for those before it to leave the ring */
+#define MQ_D_REL 4u     /* PUBREC came, msg is gone, PUBREL is what is to be sent */
+#define MQ_D_DONE 8u    /* acknowledged, waits for those before it to leave the ring */
 #define MQ_D_LOGGED 16u /* in the journal */
 
 struct mq_delivery {
@@ -219,9 +219,9 @@ struct mq_will {
     uint32_t delay_s;
 };
 
-#define MQ_S_LOCAL 1u    /* of the firmware; sub is its handle */
-#define MQ_S_KEPT 2u     /* in the journal: survives a restart */
-#define MQ_S_ENDED 4u    /* being freed */
+#define MQ_S_LOCAL 1u /* of the firmware; sub is its handle */
+#define MQ_S_KEPT 2u  /* in the journal: survives a restart */
+#define MQ_S_ENDED 4u /* being freed */
 #define MQ_S_SNAPPED 8u
 
 struct mq_session {
@@ -243,12 +243,12 @@ struct mq_session {
     uint64_t sid;
     uint32_t hash;
     uint32_t n_subs, next_did, expiry_s;
-    uint32_t mark, hit;  /* of the routing in progress */
-    uint32_t in_flight;  /* entries of flight that are not done */
-    uint32_t resend;     /* entries of flight still to be sent again, counted from sent_to */
+    uint32_t mark, hit; /* of the routing in progress */
+    uint32_t in_flight; /* entries of flight that are not done */
+    uint32_t resend;    /* entries of flight still to be sent again, counted from sent_to */
     uint32_t flight_at;
     uint64_t flight_bytes;
-    uint16_t base_pid;   /* of the first in flight */
+    uint16_t base_pid; /* of the first in flight */
     uint16_t rec_n, rec_cap;
     uint8_t flags;
     uint16_t id_n;
@@ -260,7 +260,7 @@ static inline struct ke_str mq_id(const struct mq_session *s)
 }
 
 struct mq_session *kei_mq_session_find(struct ke_mqtt *m, struct ke_str id);
-struct mq_session *kei_mq_session_new(struct ke_mqtt *m, struct ke_str id); /* NULL: no memory */
+struct mq_session *kei_mq_session_new(struct ke_mqtt *m, struct ke_str id);  /* NULL: no memory */
 struct mq_session *kei_mq_session_bare(struct ke_mqtt *m, struct ke_str id); /* not in the table */
 void kei_mq_session_free(struct mq_session *s); /* with all that waits in it, and subscriptions */
 /* The connection is gone (s->conn is NULL already): keep it for its expiry, or end it. */
@@ -276,7 +276,7 @@ void kei_mq_will_free(struct mq_session *s);
  */
 void kei_mq_deliver(struct mq_session *s, struct mq_msg *g, unsigned qos, bool retain,
                     const uint32_t *ids, uint32_t n_ids);
-void kei_mq_pump(struct mq_session *s); /* sends what waits, as far as the window allows */
+void kei_mq_pump(struct mq_session *s);   /* sends what waits, as far as the window allows */
 void kei_mq_resume(struct mq_session *s); /* a connection came back */
 /* PUBACK, PUBREC, PUBCOMP of the client. 1; 0: no such packet id; -1: not in that state */
 int kei_mq_acked(struct mq_session *s, unsigned type, uint16_t pid, unsigned reason);
@@ -305,8 +305,8 @@ void kei_mq_publish(struct ke_mqtt *m, struct mq_msg *g, const void *origin);
 /* ---- connections ---- */
 
 enum mq_state {
-    MQ_NEW,     /* waits for CONNECT */
-    MQ_AUTH,    /* waits for who decides; not read */
+    MQ_NEW,      /* waits for CONNECT */
+    MQ_AUTH,     /* waits for who decides; not read */
     MQ_EXCHANGE, /* waits for the client's AUTH */
     MQ_UP,
     MQ_CLOSING, /* sends what is left, reads nothing */
@@ -314,17 +314,17 @@ enum mq_state {
 };
 
 struct mq_listener;
-struct mq_via;     /* TLS or WebSocket: a stream instead of a bare socket */
+struct mq_via; /* TLS or WebSocket: a stream instead of a bare socket */
 struct mq_aliases;
-struct mq_gate;    /* output that waits for the journal */
+struct mq_gate; /* output that waits for the journal */
 struct ke_mqtt_auth;
 
 #define MQ_C_DIRTY 1u
-#define MQ_C_PROBLEM 2u      /* wants reason strings and user properties */
-#define MQ_C_FREE_WRITE 4u   /* no rule applies to what it publishes */
+#define MQ_C_PROBLEM 2u    /* wants reason strings and user properties */
+#define MQ_C_FREE_WRITE 4u /* no rule applies to what it publishes */
 #define MQ_C_FREE_READ 8u
-#define MQ_C_CLEAN_END 16u   /* DISCONNECT came: no will */
-#define MQ_C_PAUSED 32u      /* not read: it takes too little */
+#define MQ_C_CLEAN_END 16u /* DISCONNECT came: no will */
+#define MQ_C_PAUSED 32u    /* not read: it takes too little */
 #define MQ_C_REAUTH 64u
 #define MQ_C_BRIDGE 128u
 #define MQ_C_ASSIGNED 256u   /* its id was made here */
@@ -352,14 +352,14 @@ struct mq_conn {
     struct mq_out out;
     uint8_t *rx; /* an incomplete packet */
     uint32_t rx_n, rx_cap;
-    uint32_t max_packet;   /* the client takes no larger ones */
-    int64_t heard_ms;      /* last bytes from it */
-    int64_t moved_ms;      /* last progress of output that waits */
-    uint16_t window;       /* of messages to it in flight */
-    uint16_t in_used;      /* QoS 1 and 2 from it not acknowledged */
-    uint16_t out_used;     /* to it */
-    uint16_t keepalive;    /* seconds; 0: none */
-    uint16_t alias_max;    /* towards it */
+    uint32_t max_packet; /* the client takes no larger ones */
+    int64_t heard_ms;    /* last bytes from it */
+    int64_t moved_ms;    /* last progress of output that waits */
+    uint16_t window;     /* of messages to it in flight */
+    uint16_t in_used;    /* QoS 1 and 2 from it not acknowledged */
+    uint16_t out_used;   /* to it */
+    uint16_t keepalive;  /* seconds; 0: none */
+    uint16_t alias_max;  /* towards it */
     uint16_t flags;
     uint8_t version, state;
     uint8_t close_reason;
@@ -384,8 +384,8 @@ void kei_mq_event(struct mq_conn *c, uint32_t what, unsigned reason, struct ke_s
                   const char *text);
 
 /* transport.c */
-void kei_mq_flush(struct mq_conn *c);      /* writes what it can */
-void kei_mq_watch_io(struct mq_conn *c);   /* what to wait for */
+void kei_mq_flush(struct mq_conn *c);    /* writes what it can */
+void kei_mq_watch_io(struct mq_conn *c); /* what to wait for */
 void kei_mq_transport_end(struct mq_conn *c);
 void kei_mq_peer_name(struct mq_conn *c, char *out); /* KEI_ADDR_TEXT bytes */
 void kei_mq_turn(struct kei_turn *t);
@@ -393,7 +393,7 @@ void kei_mq_turn(struct kei_turn *t);
 /* packet.c: one whole packet of a connection that is up */
 void kei_mq_packet(struct mq_conn *c, const struct kei_mqtt_frame *f, struct ke_str body);
 bool kei_mq_reads(const struct mq_conn *c); /* in a state in which packets are taken */
-void kei_mq_detach(struct mq_conn *c);     /* its session goes on without it */
+void kei_mq_detach(struct mq_conn *c);      /* its session goes on without it */
 /* auth.c: a CONNECT is in order; is who sent it let in? */
 void kei_mq_auth_begin(struct mq_conn *c, const struct kei_mqtt_connect *k, struct ke_str body);
 /* connect.c */
@@ -436,11 +436,11 @@ void kei_mq_gate_free(struct mq_conn *c);
 struct mq_listener {
     struct ke_mqtt *m;
     struct kei_link link;
-    struct kei_fd io;          /* plain */
-    struct kei_listener *net;  /* TLS, WebSocket */
+    struct kei_fd io;         /* plain */
+    struct kei_listener *net; /* TLS, WebSocket */
     struct kei_tls_config *tls;
     struct kei_timer rest;
-    uint32_t refs;             /* of its connections; freed when it is closed and they are gone */
+    uint32_t refs; /* of its connections; freed when it is closed and they are gone */
     uint32_t n_conns;
     uint32_t kind, flags, max_connections, max_alias;
     int fd;

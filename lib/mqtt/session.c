@@ -170,7 +170,8 @@ void kei_mq_session_end(struct mq_session *s, const char *why)
     kei_mq_will_publish(s);
     if (m->ops.event) {
         struct ke_mqtt_client c = {sizeof c, kei_mqtt_give(mq_id(s))};
-        struct ke_mqtt_event e = {sizeof e, KE_MQTT_EVENT_SESSION_END, 0, &c, {0}, {why, strlen(why)}};
+        struct ke_mqtt_event e = {sizeof e, KE_MQTT_EVENT_SESSION_END, 0, &c,
+                                  {0},      {why, strlen(why)}};
         kei_mq_enter(m);
         m->ops.event(m->user, &e);
         kei_mq_leave(m);

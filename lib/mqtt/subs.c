@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Subscriptions: entries at the nodes of the filter tree. A shared subscription sits in its group at
- * the node of its inner filter. The session and the node both list it. Loop thread.
+ * Subscriptions: entries at the nodes of the filter tree. A shared subscription sits in its group
+ * at the node of its inner filter. The session and the node both list it. Loop thread.
  */
 #include "mqtt/server.h"
 

@@ -90,8 +90,8 @@ static void one(struct mq_conn *c, struct ke_str filter, uint8_t options, uint32
     }
     if (code == KEI_MQTT_R_FILTER) {
         bool shared = kei_str_starts(filter, KEI_STR("$share"));
-        kei_mq_conn_close(c, shared ? KEI_MQTT_R_PROTOCOL : KEI_MQTT_R_MALFORMED, "SUBSCRIBE: topic filter \"%.*s\" is not valid",
-                          KEI_FMT(filter));
+        kei_mq_conn_close(c, shared ? KEI_MQTT_R_PROTOCOL : KEI_MQTT_R_MALFORMED,
+                          "SUBSCRIBE: topic filter \"%.*s\" is not valid", KEI_FMT(filter));
         return;
     }
     struct ke_str used = filter;

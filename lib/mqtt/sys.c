@@ -8,7 +8,10 @@ static const struct {
     const char *topic;
     size_t at;
 } counters[] = {
-#define C(topic, member) {"$SYS/broker/" topic, offsetof(struct ke_mqtt_stats, member)}
+#define C(topic, member)                                                                           \
+    {                                                                                              \
+        "$SYS/broker/" topic, offsetof(struct ke_mqtt_stats, member)                               \
+    }
     C("clients/connected", connections),
     C("clients/maximum", max_connections_seen),
     C("clients/total", sessions),

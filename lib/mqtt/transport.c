@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bytes in and out of a connection: a bare non-blocking socket, read into one buffer of the server
- * and written once per turn of the loop, or a stream of lib/net (TLS, WebSocket: via.c). Loop thread.
+ * and written once per turn of the loop, or a stream of lib/net (TLS, WebSocket: via.c). Loop
+ * thread.
  */
 #include <errno.h>
 #include <sys/uio.h>
@@ -254,8 +255,8 @@ void kei_mq_transport_end(struct mq_conn *c)
 /* ---- the end of the turn ---- */
 
 /*
- * Closing a socket with unread bytes resets it, and the reset may overtake our last packet. So what the
- * client still sends is read and thrown away, shortly, until it closes. false: not needed.
+ * Closing a socket with unread bytes resets it, and the reset may overtake our last packet. So what
+ * the client still sends is read and thrown away, shortly, until it closes. false: not needed.
  */
 static bool linger(struct mq_conn *c)
 {
@@ -318,7 +319,8 @@ void kei_mq_turn(struct kei_turn *t)
     }
     if (m->journal)
         kei_mq_journal_turn(m);
-    if (m->wake_again || !kei_list_empty(&m->dirty)) /* e.g. wills of those that were lost just now: next turn */
+    if (m->wake_again ||
+        !kei_list_empty(&m->dirty)) /* e.g. wills of those that were lost just now: next turn */
         kei_wake(&m->wake);
     m->wake_again = false;
 }

@@ -187,8 +187,8 @@ static const char *read_line(struct ke_str line, struct ke_str *name, struct ke_
     if (!hash->p)
         return "it is no \"name:hash\"";
     *hash = kei_str_trim(kei_str_cut(*hash, ':', &line));
-    if (name->n == 0)
-        return "the user name is empty";
+    if (name->n == 0 || name->p[0] == '#')
+        return "the user name is empty, or begins with '#'";
     if (name->n > KEI_USER_NAME_MAX || !kei_utf8_valid(*name))
         return "the user name is too long or no UTF-8 text";
     if (!kei_password_form(*hash, &iterations))
@@ -223,12 +223,18 @@ int kei_users_parse(struct kei_users *u, struct ke_str text,
     return 0;
 }
 
+static bool fits_line(struct ke_str name)
+{
+    return name.n > 0 && name.p[0] != '#' && !memchr(name.p, ':', name.n) &&
+           !memchr(name.p, '\n', name.n) && kei_str_trim(name).n == name.n;
+}
+
 int kei_users_format(const struct kei_users *u, struct ke_buf *out, struct ke_error *err)
 {
     KEI_LIST_EACH(l, &u->list)
     {
         const struct kei_user *x = KEI_OF(l, struct kei_user, link);
-        if (!x->secret.hash || !x->secret.hash[0])
+        if (!x->secret.hash || !x->secret.hash[0] || !fits_line(kei_strn(x->name, x->n)))
             continue;
         kei_buf_addf(out, "%s:%s\n", x->name, x->secret.hash);
     }

@@ -100,7 +100,7 @@ void kei_users_remove(struct kei_users *u, struct kei_user *x);
 int kei_users_parse(struct kei_users *u, struct ke_str text,
                     void (*skipped)(void *user, uint32_t line, const char *why), void *user,
                     struct ke_error *err);
-/* The other way: what mosquitto reads. Users without a hash are left out. */
+/* The other way: what mosquitto reads. Left out: users without a hash, and names it cannot hold. */
 int kei_users_format(const struct kei_users *u, struct ke_buf *out, struct ke_error *err);
 /* Names whose secret is the same in both keep it with what was proven, and their epoch. */
 void kei_users_inherit(struct kei_users *u, const struct kei_users *old);

@@ -90,7 +90,9 @@ static int answer_upgrade(struct mq_conn *c, const struct kei_http_head *h, stru
 {
     struct ke_buf b;
     struct ke_str offered = kei_http_header(h, "Sec-WebSocket-Protocol");
-    const char *chosen = token_in(offered, "mqtt") ? "mqtt" : token_in(offered, "mqttv3.1") ? "mqttv3.1" : NULL;
+    const char *chosen = token_in(offered, "mqtt")       ? "mqtt"
+                         : token_in(offered, "mqttv3.1") ? "mqttv3.1"
+                                                         : NULL;
 
     kei_buf_init(&b, c->m->alloc);
     int r = kei_ws_server_handshake(h, &b, err);
@@ -193,7 +195,8 @@ static void on_closed(void *user, int status, const char *text)
     kei_mq_conn_lost(c, status == KE_ECLOSED ? "the client closed the connection" : text);
 }
 
-static const struct kei_stream_ops ops = {.data = on_data, .drained = on_drained, .closed = on_closed};
+static const struct kei_stream_ops ops = {
+    .data = on_data, .drained = on_drained, .closed = on_closed};
 
 void kei_mq_via_accept(void *user, struct kei_stream *s)
 {
@@ -222,8 +225,8 @@ static int send_frame(struct mq_via *v, const uint8_t *p, size_t n)
 }
 
 /*
- * The first packet, in a WebSocket frame of its own: paho-mqtt-c takes one packet per frame only. Its
- * head is in one chunk; the payload may be in the next.
+ * The first packet, in a WebSocket frame of its own: paho-mqtt-c takes one packet per frame only.
+ * Its head is in one chunk; the payload may be in the next.
  */
 static int send_packet(struct mq_conn *c, size_t *ret_n)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Coarse timers by the ten thousand: a wheel of slots of 100 ms over one timer of the loop. Items are
- * embedded and zero before first use. An item is never told early, and at most one slot late.
+ * Coarse timers by the ten thousand: a wheel of slots of 100 ms over one timer of the loop. Items
+ * are embedded and zero before first use. An item is never told early, and at most one slot late.
  */
 #ifndef KEI_MQTT_WHEEL_H
 #define KEI_MQTT_WHEEL_H

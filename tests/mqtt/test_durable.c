@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What was acknowledged survives: the power is cut at every kind of moment of a run, the server
+ * starts on what a disk may hold then, and the session's owner comes back. Besides: a full disk,
+ * memory that runs out.
+ */
+#include "rig.h"
+#include "sim/powercut_io.h"
+
+#define N 30
+
+static void tune(struct rig *r)
+{
+    r->c.data = "/data";
+    r->c.max_keepalive = KE_MQTT_NONE;
+    r->c.max_packet = KE_MQTT_NONE;
+}
+
+#define SESSION_NEW "20 02 00 00"
+#define SESSION_OLD "20 02 01 00"
+
+/* One run: sessions, subscriptions, N messages of QoS 1 and 2 for somebody who is away. */
+struct story {
+    size_t subscribed, retained, cleared;
+    size_t acked[N + 1]; /* position of the disk when message i was acknowledged */
+    size_t taken[N + 1]; /* and when its receiver had acknowledged it */
+};
+
+static void publish(struct peer *b, int i)
+{
+    char hex[80];
+
+    snprintf(hex, sizeof hex, "%s 07 0001 't' %04x %04x", i % 3 ? "32" : "34", i, i);
+    say(b, hex);
+    snprintf(hex, sizeof hex, "%s 02 %04x", i % 3 ? "40" : "50", i);
+    hear(b, hex);
+    if (i % 3 == 0) {
+        snprintf(hex, sizeof hex, "62 02 %04x", i);
+        say(b, hex);
+        snprintf(hex, sizeof hex, "70 02 %04x", i);
+        hear(b, hex);
+    }
+}
+
+static void run(struct powercut *disk, struct story *st)
+{
+    struct rig r;
+    struct peer a, b;
+
+    rig_init_io(&r, powercut_io(disk));
+    tune(&r);
+    rig_start(&r);
+    hello4(&a, &r, "a", false);
+    hear(&a, SESSION_NEW);
+    say(&a, "82 06 0001 0001 't' 02");
+    hear(&a, "90 03 0001 02");
+    st->subscribed = powercut_pos(disk);
+    peer_close(&a);
+    test_settle(&r.env);
+    hello4(&b, &r, "b", false);
+    hear(&b, SESSION_NEW);
+    say(&b, "33 06 0001 'r' 0064 'x'");
+    hear(&b, "40 02 0064");
+    st->retained = powercut_pos(disk);
+    for (int i = 1; i <= N / 2; i++) {
+        publish(&b, i);
+        st->acked[i] = powercut_pos(disk);
+    }
+    ke_mqtt_stop(r.m);
+    peer_close(&b);
+    for (int k = 0; k < 2; k++) { /* so that there are several files, and a snapshot */
+        assert_int_equal(ke_mqtt_start(r.m), 0);
+        hello4(&b, &r, "b", false);
+        hear(&b, SESSION_OLD);
+        peer_close(&b);
+        test_settle(&r.env);
+        if (k == 0)
+            ke_mqtt_stop(r.m);
+    }
+    hello4(&b, &r, "b", false);
+    hear(&b, SESSION_OLD);
+    for (int i = N / 2 + 1; i <= N; i++) {
+        publish(&b, i);
+        st->acked[i] = powercut_pos(disk);
+    }
+    say(&b, "33 05 0001 'r' 0065");
+    hear(&b, "40 02 0065");
+    st->cleared = powercut_pos(disk);
+    peer_close(&b);
+    rig_fini(&r);
+}
+
+struct heard {
+    int n[N + 1];
+    int last;
+};
+
+/* One packet: taken and acknowledged. false: it was the answer to a ping. */
+static bool take_one(struct peer *a, struct heard *h)
+{
+    char hex[200];
+
+    need_bytes(a, 2);
+    size_t len = 2 + (size_t)(uint8_t)a->in.p[1];
+    need_bytes(a, len);
+    const uint8_t *p = (const uint8_t *)a->in.p;
+    if (p[0] >> 4 == 3) {
+        assert_int_equal(len, 9);
+        int id = p[7] << 8 | p[8];
+        assert_in_range(id, 1, N);
+        h->n[id]++;
+        assert_true(id > h->last);
+        h->last = id;
+        snprintf(hex, sizeof hex, "%s 02 %02x%02x", (p[0] >> 1 & 3) == 1 ? "40" : "50", p[5], p[6]);
+    } else if (p[0] == 0x62) {
+        snprintf(hex, sizeof hex, "70 02 %02x%02x", p[2], p[3]);
+    } else {
+        assert_int_equal(p[0], 0xd0);
+        kei_buf_drop(&a->in, len);
+        return false;
+    }
+    kei_buf_drop(&a->in, len);
+    say(a, hex);
+    return true;
+}
+
+/* Everything that waits, until a ping is answered with nothing else before it, twice. */
+static void take_all(struct peer *a, struct heard *h)
+{
+    for (int quiet = 0; quiet < 2; quiet++) {
+        test_settle(&a->r->env); /* what waits for the disk */
+        say(a, "c0 00");
+        while (take_one(a, h))
+            quiet = -1;
+    }
+}
+
+static void check(struct powercut *disk, size_t pos, const struct story *st)
+{
+    struct rig r;
+    struct peer a;
+    struct heard h = {.last = 0};
+
+    rig_init_io(&r, powercut_io(disk));
+    tune(&r);
+    rig_start(&r);
+    hello4(&a, &r, "a", false);
+    need_bytes(&a, 4);
+    bool old = a.in.p[2] == 1;
+    kei_buf_drop(&a.in, 4);
+    assert_true(old || pos < st->subscribed);
+    take_all(&a, &h);
+    for (int i = 1; i <= N; i++) {
+        assert_true(h.n[i] <= 1);
+        if (pos >= st->acked[i])
+            assert_int_equal(h.n[i], 1);
+    }
+    if (pos >= st->retained && pos < st->acked[N])
+        assert_int_equal(rig_stats(&r).retained, 1);
+    if (pos >= st->cleared)
+        assert_int_equal(rig_stats(&r).retained, 0);
+    peer_close(&a);
+    /* and what was taken is not given again after another start */
+    test_settle(&r.env);
+    ke_mqtt_stop(r.m);
+    assert_int_equal(ke_mqtt_start(r.m), 0);
+    hello4(&a, &r, "a", false);
+    hear(&a, SESSION_OLD);
+    hear_nothing(&a);
+    peer_close(&a);
+    rig_fini(&r);
+}
+
+static void power_cuts(void **state)
+{
+    struct powercut *disk = powercut_new();
+    struct story st;
+
+    (void)state;
+    memset(&st, 0, sizeof st);
+    run(disk, &st);
+    size_t end = powercut_pos(disk);
+    assert_true(st.cleared <= end);
+    uint64_t seed = 1;
+    for (size_t pos = 0; pos <= end; pos++) {
+        unsigned seeds = pos % 7 == 0 ? 3 : 1;
+        for (unsigned k = 0; k < seeds; k++) {
+            struct powercut *image = powercut_image(disk, pos, k < 2 ? seed++ : 0);
+            check(image, pos, &st);
+            powercut_free(image);
+        }
+    }
+    powercut_free(disk);
+}
+
+/* ---- a full disk ---- */
+
+static bool full;
+
+static int refuse(void *user, const struct powercut_op *op)
+{
+    (void)user;
+    return full && op->kind == POWERCUT_WRITE ? KE_ENOSPC : 0;
+}
+
+static void a_full_disk(void **state)
+{
+    struct powercut *disk = powercut_new();
+    struct rig r;
+    struct peer a, b;
+
+    (void)state;
+    powercut_fault(disk, refuse, NULL);
+    rig_init_io(&r, powercut_io(disk));
+    tune(&r);
+    rig_start(&r);
+    hello4(&a, &r, "a", false);
+    hear(&a, SESSION_NEW);
+    say(&a, "82 06 0001 0001 't' 01");
+    hear(&a, "90 03 0001 01");
+    peer_close(&a);
+    test_settle(&r.env);
+    hello4(&b, &r, "b", true);
+    hear(&b, SESSION_NEW);
+    say(&b, "82 06 0001 0001 'q' 00");
+    hear(&b, "90 03 0001 00");
+    full = true;
+    say(&b, "32 06 0001 't' 0001 'x'");
+    hear_nothing(&b);
+    say(&b, "30 04 0001 'q' 'y'"); /* QoS 0 is served */
+    hear(&b, "30 04 0001 'q' 'y'");
+    test_drive_ms(&r.env, 5000);
+    hear_nothing(&b);
+    assert_true(rig_stats(&r).commit_failures >= 4);
+    assert_int_equal(atomic_load(&r.env.log_errors), 1);
+    full = false;
+    hear(&b, "40 02 0001");
+    hello4(&a, &r, "a", false);
+    hear(&a, SESSION_OLD " 32 06 0001 't' 0001 'x'");
+    peer_close(&a);
+    peer_close(&b);
+    atomic_store(&r.env.log_errors, 0);
+    rig_fini(&r);
+    powercut_free(disk);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(power_cuts),
+        cmocka_unit_test(a_full_disk),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
