@@ -6,7 +6,9 @@ set -eu
 build="gcc libc6-dev meson ninja-build pkg-config python3 libssl-dev libsqlite3-dev libcjson-dev libwslay-dev libyaml-dev"
 test="$build g++ clang libclang-rt-14-dev libcmocka-dev libuv1-dev abigail-tools binutils openssl curl sqlite3 strace \
 python3-pytest python3-websockets python3-cryptography mypy shellcheck faketime tinyproxy fiu-utils procps swtpm swtpm-tools \
-tpm2-tools tpm2-openssl libtss2-tcti-swtpm0"
+tpm2-tools tpm2-openssl libtss2-tcti-swtpm0 libpaho-mqtt-dev mosquitto mosquitto-clients python3-paho-mqtt"
+# with whoever brought it: Debian's npm does not go with a nodejs from elsewhere
+command -v npm >/dev/null || test="$test nodejs npm"
 
 case "${1:-}" in
 build) want=$build ;;

@@ -405,6 +405,11 @@ static int mqtt_flag(struct reader *r, const char *key, struct ke_str v, uint32_
     return 0;
 }
 
+TAKE(take_mqtt_module)
+{
+    return text(r, key, v, &CONFIG->mqtt_module);
+}
+
 TAKE(take_mqtt_tls)
 {
     return mqtt_flag(r, key, v, KE_EVENTBUS_TLS);
@@ -519,6 +524,7 @@ static const struct {
     {"libkubeedge.proxy", take_proxy},
     {"libkubeedge.mqttQueue", take_mqtt_queue},
     {"libkubeedge.mqttKeepSession", take_mqtt_keep},
+    {"libkubeedge.mqttModule", take_mqtt_module},
 };
 
 /* Below edged many keys are upstream's own: their names are not checked one by one. */
