@@ -154,8 +154,12 @@ void kei_mq_on_subscribe(struct mq_conn *c, struct ke_str body)
     kei_buf_init(&a.codes, m->alloc);
     uint32_t id = s.props.n_sub_ids ? s.props.sub_ids[0] : 0;
     while (c->state == MQ_UP &&
-           kei_mqtt_next_filter(&s, KEI_MQTT_SUBSCRIBE, &at, &filter, &options))
+           kei_mqtt_next_filter(&s, KEI_MQTT_SUBSCRIBE, &at, &filter, &options)) {
+        /* 3.1.1 has no such options: a bridge says in CONNECT that it is one and wants them */
+        if (c->flags & MQ_C_BRIDGE && !kei_str_starts(filter, KEI_STR("$share/")))
+            options |= KEI_MQTT_SUB_NO_LOCAL | KEI_MQTT_SUB_AS_PUBLISHED;
         one(c, filter, options, id, &a);
+    }
     if (c->state == MQ_UP) {
         answer(c, KEI_MQTT_SUBACK, s.pid, &a.codes);
         for (uint32_t i = 0; i < a.n && c->state == MQ_UP; i++)
