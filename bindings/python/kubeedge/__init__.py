@@ -41,6 +41,19 @@ from .errors import (
     TryAgain,
     WrongThread,
 )
+from .mqtt import (
+    Mqtt,
+    MqttAccess,
+    MqttClient,
+    MqttEvent,
+    MqttEventKind,
+    MqttIdentity,
+    MqttKind,
+    MqttListener,
+    MqttMessage,
+    MqttRule,
+    MqttSubscription,
+)
 from .msg import Dialect, Message
 from .node import Node, NodeSettings, NodeState, NodeStatus, PodInfo, Taint
 from .router import Module, ModuleStats, Router
@@ -86,6 +99,17 @@ __all__ = [
     "Module",
     "ModuleStats",
     "Mount",
+    "Mqtt",
+    "MqttAccess",
+    "MqttClient",
+    "MqttEvent",
+    "MqttEventKind",
+    "MqttIdentity",
+    "MqttKind",
+    "MqttListener",
+    "MqttMessage",
+    "MqttRule",
+    "MqttSubscription",
     "NetworkError",
     "Node",
     "NodeSettings",

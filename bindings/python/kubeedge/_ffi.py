@@ -268,3 +268,114 @@ ke_cloud_nodes = f("ke_cloud_nodes", [s.Cloud, s.CloudNodesFn, c_void_p], c_int)
 # int ke_cloud_pods(struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_pod_info *p),
 #                   void *user);
 ke_cloud_pods = f("ke_cloud_pods", [s.Cloud, s.CloudPodsFn, c_void_p], c_int)
+
+# ---- mqtt.h ----
+
+# int ke_mqtt_message_user(const struct ke_mqtt_message *msg, uint32_t i, struct ke_mqtt_user_prop *ret);
+ke_mqtt_message_user = f("ke_mqtt_message_user", [POINTER(s.MqttMessage), c_uint32, POINTER(s.MqttUserProp)], c_int)
+# struct ke_mqtt_data *ke_mqtt_data_ref(struct ke_mqtt_data *d);
+ke_mqtt_data_ref = f("ke_mqtt_data_ref", [s.MqttData], s.MqttData)
+# void ke_mqtt_data_unref(struct ke_mqtt_data *d);
+ke_mqtt_data_unref = f("ke_mqtt_data_unref", [s.MqttData], None)
+# int ke_mqtt_auth_complete(struct ke_mqtt_auth *a, const struct ke_mqtt_auth_result *r, struct ke_error *reterr);
+ke_mqtt_auth_complete = f("ke_mqtt_auth_complete", [s.MqttAuth, POINTER(s.MqttAuthResult), POINTER(s.Error)], c_int)
+# void ke_mqtt_config_init(struct ke_mqtt_config *c, size_t size);
+ke_mqtt_config_init = f("ke_mqtt_config_init", [POINTER(s.MqttConfig), c_size_t], None)
+# void ke_mqtt_listener_init(struct ke_mqtt_listener *l, size_t size);
+ke_mqtt_listener_init = f("ke_mqtt_listener_init", [POINTER(s.MqttListener), c_size_t], None)
+# int ke_mqtt_new(struct ke_mqtt **ret, struct ke_ctx *ctx, const struct ke_mqtt_config *c, const struct
+#                 ke_mqtt_ops *ops, void *user);
+ke_mqtt_new = f("ke_mqtt_new", [POINTER(s.Mqtt), s.Ctx, POINTER(s.MqttConfig), POINTER(s.MqttOps), c_void_p], c_int)
+# int ke_mqtt_start(struct ke_mqtt *m);
+ke_mqtt_start = f("ke_mqtt_start", [s.Mqtt], c_int)
+# void ke_mqtt_stop(struct ke_mqtt *m);
+ke_mqtt_stop = f("ke_mqtt_stop", [s.Mqtt], None)
+# void ke_mqtt_free(struct ke_mqtt *m);
+ke_mqtt_free = f("ke_mqtt_free", [s.Mqtt], None)
+# int ke_mqtt_port(struct ke_mqtt *m, uint32_t i, uint32_t *ret);
+ke_mqtt_port = f("ke_mqtt_port", [s.Mqtt, c_uint32, POINTER(c_uint32)], c_int)
+# int ke_mqtt_reload(struct ke_mqtt *m, const struct ke_mqtt_config *c);
+ke_mqtt_reload = f("ke_mqtt_reload", [s.Mqtt, POINTER(s.MqttConfig)], c_int)
+# int ke_mqtt_disconnect(struct ke_mqtt *m, const char *client_id, uint32_t reason, const char *server, uint32_t
+#                        flags, struct ke_error *reterr);
+ke_mqtt_disconnect = f("ke_mqtt_disconnect", [s.Mqtt, c_char_p, c_uint32, c_char_p, c_uint32, POINTER(s.Error)], c_int)
+# int ke_mqtt_clients(struct ke_mqtt *m, void (*fn)(void *user, const struct ke_mqtt_client *c), void *user);
+ke_mqtt_clients = f("ke_mqtt_clients", [s.Mqtt, s.MqttClientFn, c_void_p], c_int)
+# int ke_mqtt_publish(struct ke_mqtt *m, const struct ke_mqtt_publish *p, ke_mqtt_done_fn done, void *user, struct
+#                     ke_error *reterr);
+ke_mqtt_publish = f(
+    "ke_mqtt_publish", [s.Mqtt, POINTER(s.MqttPublish), s.MqttDoneFn, c_void_p, POINTER(s.Error)], c_int
+)
+# int ke_mqtt_subscribe(struct ke_mqtt_sub **ret, struct ke_mqtt *m, const struct ke_mqtt_subscribe *s, void
+#                       *user, struct ke_error *reterr);
+ke_mqtt_subscribe = f(
+    "ke_mqtt_subscribe", [POINTER(s.MqttSub), s.Mqtt, POINTER(s.MqttSubscribe), c_void_p, POINTER(s.Error)], c_int
+)
+# void ke_mqtt_unsubscribe(struct ke_mqtt_sub *sub);
+ke_mqtt_unsubscribe = f("ke_mqtt_unsubscribe", [s.MqttSub], None)
+# int ke_mqtt_user_set(struct ke_mqtt *m, const char *name, const char *password, const struct ke_mqtt_rule
+#                      *rules, uint32_t n_rules, ke_mqtt_done_fn done, void *user, struct ke_error *reterr);
+ke_mqtt_user_set = f(
+    "ke_mqtt_user_set",
+    [s.Mqtt, c_char_p, c_char_p, POINTER(s.MqttRule), c_uint32, s.MqttDoneFn, c_void_p, POINTER(s.Error)],
+    c_int,
+)
+# int ke_mqtt_user_remove(struct ke_mqtt *m, const char *name, ke_mqtt_done_fn done, void *user, struct ke_error
+#                         *reterr);
+ke_mqtt_user_remove = f("ke_mqtt_user_remove", [s.Mqtt, c_char_p, s.MqttDoneFn, c_void_p, POINTER(s.Error)], c_int)
+# int ke_mqtt_rules_set(struct ke_mqtt *m, const char *user_name, const struct ke_mqtt_rule *rules, uint32_t
+#                       n_rules, ke_mqtt_done_fn done, void *user, struct ke_error *reterr);
+ke_mqtt_rules_set = f(
+    "ke_mqtt_rules_set",
+    [s.Mqtt, c_char_p, POINTER(s.MqttRule), c_uint32, s.MqttDoneFn, c_void_p, POINTER(s.Error)],
+    c_int,
+)
+# int ke_mqtt_identity_set(struct ke_mqtt *m, const struct ke_mqtt_identity *id, ke_mqtt_done_fn done, void *user,
+#                          struct ke_error *reterr);
+ke_mqtt_identity_set = f(
+    "ke_mqtt_identity_set", [s.Mqtt, POINTER(s.MqttIdentity), s.MqttDoneFn, c_void_p, POINTER(s.Error)], c_int
+)
+# int ke_mqtt_identity_revoke(struct ke_mqtt *m, const char *name, ke_mqtt_done_fn done, void *user, struct
+#                             ke_error *reterr);
+ke_mqtt_identity_revoke = f(
+    "ke_mqtt_identity_revoke", [s.Mqtt, c_char_p, s.MqttDoneFn, c_void_p, POINTER(s.Error)], c_int
+)
+# int ke_mqtt_identities(struct ke_mqtt *m, void (*fn)(void *user, const struct ke_mqtt_identity *id), void
+#                        *user);
+ke_mqtt_identities = f("ke_mqtt_identities", [s.Mqtt, s.MqttIdentityFn, c_void_p], c_int)
+# int ke_mqtt_stats(struct ke_mqtt *m, struct ke_mqtt_stats *ret, size_t size);
+ke_mqtt_stats = f("ke_mqtt_stats", [s.Mqtt, POINTER(s.MqttStats), c_size_t], c_int)
+
+# ---- bridge.h ----
+
+# void ke_bridge_config_init(struct ke_bridge_config *c, size_t size);
+ke_bridge_config_init = f("ke_bridge_config_init", [POINTER(s.BridgeConfig), c_size_t], None)
+# int ke_bridge_new(struct ke_bridge **ret, struct ke_mqtt *m, const struct ke_bridge_config *c);
+ke_bridge_new = f("ke_bridge_new", [POINTER(s.Bridge), s.Mqtt, POINTER(s.BridgeConfig)], c_int)
+# void ke_bridge_free(struct ke_bridge *b);
+ke_bridge_free = f("ke_bridge_free", [s.Bridge], None)
+# int ke_bridge_status(struct ke_bridge *b, struct ke_bridge_status *ret, size_t size);
+ke_bridge_status = f("ke_bridge_status", [s.Bridge, POINTER(s.BridgeStatus), c_size_t], c_int)
+
+# ---- eventbus.h ----
+
+# void ke_eventbus_config_init(struct ke_eventbus_config *c, size_t size);
+ke_eventbus_config_init = f("ke_eventbus_config_init", [POINTER(s.EventbusConfig), c_size_t], None)
+# int ke_eventbus_new(struct ke_eventbus **ret, struct ke_ctx *ctx, const struct ke_eventbus_config *c);
+ke_eventbus_new = f("ke_eventbus_new", [POINTER(s.Eventbus), s.Ctx, POINTER(s.EventbusConfig)], c_int)
+# int ke_eventbus_start(struct ke_eventbus *b);
+ke_eventbus_start = f("ke_eventbus_start", [s.Eventbus], c_int)
+# void ke_eventbus_free(struct ke_eventbus *b);
+ke_eventbus_free = f("ke_eventbus_free", [s.Eventbus], None)
+# int ke_eventbus_publish(struct ke_eventbus *b, const char *topic, const void *payload, size_t n, uint32_t qos,
+#                         uint32_t retain);
+ke_eventbus_publish = f("ke_eventbus_publish", [s.Eventbus, c_char_p, c_void_p, c_size_t, c_uint32, c_uint32], c_int)
+# int ke_eventbus_subscribe(struct ke_eventbus_sub **ret, struct ke_eventbus *b, const char *filter, uint32_t qos,
+#                           ke_eventbus_fn fn, void *user);
+ke_eventbus_subscribe = f(
+    "ke_eventbus_subscribe", [POINTER(s.EventbusSub), s.Eventbus, c_char_p, c_uint32, s.EventbusFn, c_void_p], c_int
+)
+# void ke_eventbus_unsubscribe(struct ke_eventbus_sub *s);
+ke_eventbus_unsubscribe = f("ke_eventbus_unsubscribe", [s.EventbusSub], None)
+# int ke_eventbus_status(struct ke_eventbus *b, struct ke_eventbus_status *ret, size_t size);
+ke_eventbus_status = f("ke_eventbus_status", [s.Eventbus, POINTER(s.EventbusStatus), c_size_t], c_int)

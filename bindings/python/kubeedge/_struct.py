@@ -96,6 +96,34 @@ class Cloud(c_void_p):
     """struct ke_cloud *"""
 
 
+class Mqtt(c_void_p):
+    """struct ke_mqtt *"""
+
+
+class MqttData(c_void_p):
+    """struct ke_mqtt_data *"""
+
+
+class MqttSub(c_void_p):
+    """struct ke_mqtt_sub *"""
+
+
+class MqttAuth(c_void_p):
+    """struct ke_mqtt_auth *"""
+
+
+class Bridge(c_void_p):
+    """struct ke_bridge *"""
+
+
+class Eventbus(c_void_p):
+    """struct ke_eventbus *"""
+
+
+class EventbusSub(c_void_p):
+    """struct ke_eventbus_sub *"""
+
+
 # ---- err.h ----
 
 
@@ -761,3 +789,461 @@ class CloudOps(Struct):
         ("pod", CloudPodFn),
         ("manifest_error", ManifestErrorFn),
     ]
+
+
+# ---- mqtt.h ----
+
+
+class MqttStr(Struct):
+    c_name = "ke_mqtt_str"
+    _fields_ = [
+        ("p", POINTER(c_char)),
+        ("n", c_size_t),
+    ]
+
+
+class MqttListener(Struct):
+    c_name = "ke_mqtt_listener"
+    _fields_ = [
+        ("size", c_size_t),
+        ("name", c_char_p),
+        ("kind", c_uint32),
+        ("flags", c_uint32),
+        ("host", c_char_p),
+        ("port", c_uint32),
+        ("max_connections", c_uint32),
+        ("path", c_char_p),
+        ("cert_file", c_char_p),
+        ("key_file", c_char_p),
+        ("ca_file", c_char_p),
+        ("crl_file", c_char_p),
+        ("mount_point", c_char_p),
+        ("socket_mode", c_uint32),
+        ("max_topic_alias", c_uint32),
+        ("password_file", c_char_p),
+        ("acl_file", c_char_p),
+    ]
+
+
+class MqttConfig(Struct):
+    c_name = "ke_mqtt_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("listeners", POINTER(MqttListener)),
+        ("n_listeners", c_uint32),
+        ("flags", c_uint32),
+        ("data", c_char_p),
+        ("max_connections", c_uint32),
+        ("max_sessions", c_uint32),
+        ("max_connect_rate", c_uint32),
+        ("max_pending", c_uint32),
+        ("max_retained", c_uint32),
+        ("max_subscriptions", c_uint32),
+        ("max_retained_bytes", c_uint64),
+        ("max_queued_bytes_all", c_uint64),
+        ("max_queued_all", c_uint32),
+        ("max_packet", c_uint32),
+        ("max_inflight", c_uint32),
+        ("receive_max", c_uint32),
+        ("max_queued", c_uint32),
+        ("max_client_subscriptions", c_uint32),
+        ("max_queued_bytes", c_uint64),
+        ("max_output", c_uint32),
+        ("max_topic_bytes", c_uint32),
+        ("max_topic_levels", c_uint32),
+        ("max_topic_alias", c_uint32),
+        ("max_topic_alias_out", c_uint32),
+        ("max_keepalive", c_uint32),
+        ("max_session_expiry", c_uint32),
+        ("max_client_id", c_uint32),
+        ("connect_ms", c_uint32),
+        ("auth_ms", c_uint32),
+        ("stall_ms", c_uint32),
+        ("sys_interval_s", c_uint32),
+        ("max_log_mib", c_uint32),
+        ("max_payload", c_uint32),
+        ("max_inflight_bytes", c_uint32),
+        ("reserved", c_uint32),
+        ("auto_id_prefix", c_char_p),
+        ("response_information", c_char_p),
+        ("password_file", c_char_p),
+        ("acl_file", c_char_p),
+    ]
+
+
+class MqttUserProp(Struct):
+    c_name = "ke_mqtt_user_prop"
+    _fields_ = [
+        ("name", MqttStr),
+        ("value", MqttStr),
+    ]
+
+
+class MqttMessage(Struct):
+    c_name = "ke_mqtt_message"
+    _fields_ = [
+        ("size", c_size_t),
+        ("data", MqttData),
+        ("topic", MqttStr),
+        ("payload", MqttStr),
+        ("content_type", MqttStr),
+        ("response_topic", MqttStr),
+        ("correlation", MqttStr),
+        ("client_id", MqttStr),
+        ("user_name", MqttStr),
+        ("sub_ids", POINTER(c_uint32)),
+        ("n_sub_ids", c_uint32),
+        ("n_user", c_uint32),
+        ("has", c_uint32),
+        ("qos", c_uint32),
+        ("retain", c_uint32),
+        ("format", c_uint32),
+        ("expiry", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class MqttPublish(Struct):
+    c_name = "ke_mqtt_publish"
+    _fields_ = [
+        ("size", c_size_t),
+        ("topic", MqttStr),
+        ("payload", MqttStr),
+        ("content_type", MqttStr),
+        ("response_topic", MqttStr),
+        ("correlation", MqttStr),
+        ("user_props", POINTER(MqttUserProp)),
+        ("n_user_props", c_uint32),
+        ("qos", c_uint32),
+        ("retain", c_uint32),
+        ("has", c_uint32),
+        ("format", c_uint32),
+        ("expiry", c_uint32),
+    ]
+
+
+# void (*ke_mqtt_done_fn)(void *user, int status)
+MqttDoneFn = CFUNCTYPE(None, c_void_p, c_int)
+
+# void (*ke_mqtt_message_fn)(void *user, const struct ke_mqtt_message *msg)
+MqttMessageFn = CFUNCTYPE(None, c_void_p, POINTER(MqttMessage))
+
+
+class MqttClient(Struct):
+    c_name = "ke_mqtt_client"
+    _fields_ = [
+        ("size", c_size_t),
+        ("client_id", MqttStr),
+        ("user_name", MqttStr),
+        ("identity", MqttStr),
+        ("address", MqttStr),
+        ("listener", MqttStr),
+        ("cert", MqttStr),
+        ("version", c_uint32),
+        ("keepalive", c_uint32),
+        ("clean_start", c_uint32),
+        ("session_expiry", c_uint32),
+    ]
+
+
+class MqttCredentials(Struct):
+    c_name = "ke_mqtt_credentials"
+    _fields_ = [
+        ("size", c_size_t),
+        ("client", POINTER(MqttClient)),
+        ("password", MqttStr),
+        ("has_user", c_uint32),
+        ("has_password", c_uint32),
+        ("auth_method", MqttStr),
+        ("auth_data", MqttStr),
+    ]
+
+
+class MqttEvent(Struct):
+    c_name = "ke_mqtt_event"
+    _fields_ = [
+        ("size", c_size_t),
+        ("what", c_uint32),
+        ("reason", c_uint32),
+        ("client", POINTER(MqttClient)),
+        ("topic", MqttStr),
+        ("text", MqttStr),
+    ]
+
+
+# int (*authenticate)(void *user, struct ke_mqtt_auth *a, const struct ke_mqtt_credentials *c)
+MqttAuthenticateFn = CFUNCTYPE(c_int, c_void_p, MqttAuth, POINTER(MqttCredentials))
+
+# void (*auth_gone)(void *user, struct ke_mqtt_auth *a)
+MqttAuthGoneFn = CFUNCTYPE(None, c_void_p, MqttAuth)
+
+# int (*authorize)(void *user, const struct ke_mqtt_client *c, uint32_t access, struct ke_mqtt_str topic)
+MqttAuthorizeFn = CFUNCTYPE(c_int, c_void_p, POINTER(MqttClient), c_uint32, MqttStr)
+
+# void (*event)(void *user, const struct ke_mqtt_event *e)
+MqttEventFn = CFUNCTYPE(None, c_void_p, POINTER(MqttEvent))
+
+# int (*message)(void *user, const struct ke_mqtt_client *c, const struct ke_mqtt_message *msg)
+MqttFilterFn = CFUNCTYPE(c_int, c_void_p, POINTER(MqttClient), POINTER(MqttMessage))
+
+
+class MqttOps(Struct):
+    c_name = "ke_mqtt_ops"
+    _fields_ = [
+        ("size", c_size_t),
+        ("authenticate", MqttAuthenticateFn),
+        ("auth", MqttAuthenticateFn),
+        ("auth_gone", MqttAuthGoneFn),
+        ("authorize", MqttAuthorizeFn),
+        ("event", MqttEventFn),
+        ("message", MqttFilterFn),
+        ("storage", MqttDoneFn),
+    ]
+
+
+class MqttAuthResult(Struct):
+    c_name = "ke_mqtt_auth_result"
+    _fields_ = [
+        ("size", c_size_t),
+        ("reason", c_uint32),
+        ("reserved", c_uint32),
+        ("data", MqttStr),
+        ("text", MqttStr),
+        ("identity", MqttStr),
+        ("user_name", MqttStr),
+        ("server", MqttStr),
+    ]
+
+
+# void (*fn)(void *user, const struct ke_mqtt_client *c)
+MqttClientFn = CFUNCTYPE(None, c_void_p, POINTER(MqttClient))
+
+# void (*gone)(void *user)
+MqttGoneFn = CFUNCTYPE(None, c_void_p)
+
+
+class MqttSubscribe(Struct):
+    c_name = "ke_mqtt_subscribe"
+    _fields_ = [
+        ("size", c_size_t),
+        ("filter", MqttStr),
+        ("qos", c_uint32),
+        ("flags", c_uint32),
+        ("id", c_uint32),
+        ("reserved", c_uint32),
+        ("message", MqttMessageFn),
+        ("gone", MqttGoneFn),
+    ]
+
+
+class MqttRule(Struct):
+    c_name = "ke_mqtt_rule"
+    _fields_ = [
+        ("size", c_size_t),
+        ("topic", c_char_p),
+        ("access", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class MqttIdentity(Struct):
+    c_name = "ke_mqtt_identity"
+    _fields_ = [
+        ("size", c_size_t),
+        ("name", c_char_p),
+        ("user_name", c_char_p),
+        ("password", c_char_p),
+        ("client_id", c_char_p),
+        ("cert_sha256", c_char_p),
+        ("cert_name", c_char_p),
+        ("rules", POINTER(MqttRule)),
+        ("n_rules", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+# void (*fn)(void *user, const struct ke_mqtt_identity *id)
+MqttIdentityFn = CFUNCTYPE(None, c_void_p, POINTER(MqttIdentity))
+
+
+class MqttStats(Struct):
+    c_name = "ke_mqtt_stats"
+    _fields_ = [
+        ("size", c_size_t),
+        ("connections", c_uint64),
+        ("sessions", c_uint64),
+        ("subscriptions", c_uint64),
+        ("shared_subscriptions", c_uint64),
+        ("retained", c_uint64),
+        ("retained_bytes", c_uint64),
+        ("queued", c_uint64),
+        ("queued_bytes", c_uint64),
+        ("inflight", c_uint64),
+        ("output_bytes", c_uint64),
+        ("connects", c_uint64),
+        ("connects_refused", c_uint64),
+        ("disconnects", c_uint64),
+        ("packets_in", c_uint64),
+        ("packets_out", c_uint64),
+        ("bytes_in", c_uint64),
+        ("bytes_out", c_uint64),
+        ("publish_in", c_uint64),
+        ("publish_out", c_uint64),
+        ("publish_dropped", c_uint64),
+        ("publish_expired", c_uint64),
+        ("publish_bytes_in", c_uint64),
+        ("publish_bytes_out", c_uint64),
+        ("sessions_expired", c_uint64),
+        ("wills", c_uint64),
+        ("protocol_errors", c_uint64),
+        ("commits", c_uint64),
+        ("commit_failures", c_uint64),
+        ("over_connections", c_uint64),
+        ("over_sessions", c_uint64),
+        ("over_connect_rate", c_uint64),
+        ("over_pending", c_uint64),
+        ("over_connect_time", c_uint64),
+        ("over_packet", c_uint64),
+        ("over_topic", c_uint64),
+        ("over_inflight", c_uint64),
+        ("over_queued", c_uint64),
+        ("over_queued_bytes", c_uint64),
+        ("over_queued_all", c_uint64),
+        ("over_output", c_uint64),
+        ("over_stall", c_uint64),
+        ("over_retained", c_uint64),
+        ("over_subscriptions", c_uint64),
+        ("over_auth_time", c_uint64),
+        ("denied", c_uint64),
+        ("max_connections_seen", c_uint64),
+        ("uptime_s", c_uint64),
+    ]
+
+
+# ---- bridge.h ----
+
+
+class BridgeTopic(Struct):
+    c_name = "ke_bridge_topic"
+    _fields_ = [
+        ("size", c_size_t),
+        ("pattern", c_char_p),
+        ("local_prefix", c_char_p),
+        ("remote_prefix", c_char_p),
+        ("direction", c_uint32),
+        ("qos", c_uint32),
+    ]
+
+
+class BridgeConfig(Struct):
+    c_name = "ke_bridge_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("name", c_char_p),
+        ("host", c_char_p),
+        ("port", c_uint32),
+        ("version", c_uint32),
+        ("client_id", c_char_p),
+        ("local_client_id", c_char_p),
+        ("user_name", c_char_p),
+        ("password", c_char_p),
+        ("topics", POINTER(BridgeTopic)),
+        ("n_topics", c_uint32),
+        ("flags", c_uint32),
+        ("keepalive", c_uint32),
+        ("retry_min_ms", c_uint32),
+        ("retry_max_ms", c_uint32),
+        ("max_inflight", c_uint32),
+        ("max_packet", c_uint32),
+        ("ca_file", c_char_p),
+        ("cert_file", c_char_p),
+        ("key_file", c_char_p),
+        ("verify_name", c_char_p),
+        ("notify_topic", c_char_p),
+        ("more_hosts", POINTER(c_char_p)),
+        ("n_more_hosts", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class BridgeStatus(Struct):
+    c_name = "ke_bridge_status"
+    _fields_ = [
+        ("size", c_size_t),
+        ("state", c_uint32),
+        ("last_error", c_int32),
+        ("sent", c_uint64),
+        ("received", c_uint64),
+        ("dropped", c_uint64),
+        ("refused", c_uint64),
+        ("connects", c_uint64),
+        ("error_text", c_char * KE_ERROR_TEXT_MAX),
+    ]
+
+
+# ---- eventbus.h ----
+
+
+class EventbusConfig(Struct):
+    c_name = "ke_eventbus_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("mode", c_uint32),
+        ("flags", c_uint32),
+        ("server", Mqtt),
+        ("router", Router),
+        ("store", Store),
+        ("node_name", c_char_p),
+        ("qos", c_uint32),
+        ("retain", c_uint32),
+        ("url", c_char_p),
+        ("client_id", c_char_p),
+        ("user_name", c_char_p),
+        ("password", c_char_p),
+        ("ca_file", c_char_p),
+        ("cert_file", c_char_p),
+        ("key_file", c_char_p),
+        ("keepalive", c_uint32),
+        ("retry_min_ms", c_uint32),
+        ("retry_max_ms", c_uint32),
+        ("max_messages", c_uint32),
+        ("max_bytes", c_uint64),
+        ("will_topic", c_char_p),
+        ("will_payload", c_char_p),
+        ("will_qos", c_uint32),
+        ("will_retain", c_uint32),
+        ("module", c_char_p),
+    ]
+
+
+class EventbusStatus(Struct):
+    c_name = "ke_eventbus_status"
+    _fields_ = [
+        ("size", c_size_t),
+        ("state", c_uint32),
+        ("last_error", c_int32),
+        ("to_cloud", c_uint64),
+        ("to_twin", c_uint64),
+        ("published", c_uint64),
+        ("refused", c_uint64),
+        ("waiting", c_uint64),
+        ("connects", c_uint64),
+        ("error_text", c_char * KE_ERROR_TEXT_MAX),
+    ]
+
+
+class EventbusMessage(Struct):
+    c_name = "ke_eventbus_message"
+    _fields_ = [
+        ("size", c_size_t),
+        ("topic", MqttStr),
+        ("payload", MqttStr),
+        ("qos", c_uint32),
+        ("retain", c_uint32),
+        ("external", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+# void (*ke_eventbus_fn)(void *user, const struct ke_eventbus_message *m)
+EventbusFn = CFUNCTYPE(None, c_void_p, POINTER(EventbusMessage))
