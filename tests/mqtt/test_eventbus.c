@@ -579,6 +579,83 @@ static void firmware(void **state)
     rig_fini(&r);
 }
 
+/* ---- with a server inside ---- */
+
+static char said[512];
+
+static void on_said(void *user, const struct ke_mqtt_message *m)
+{
+    (void)user;
+    size_t at = strlen(said);
+    snprintf(said + at, sizeof said - at, "%.*s=%.*s/%u%u ", (int)m->topic.n, m->topic.p,
+             (int)m->payload.n, m->payload.p, m->qos, m->retain);
+}
+
+static void publish_inside(struct rig *r, struct ke_mqtt *m, const char *topic, const char *payload)
+{
+    struct ke_mqtt_publish p = {.size = sizeof p,
+                                .topic = {topic, strlen(topic)},
+                                .payload = {payload, strlen(payload)},
+                                .qos = 1};
+    assert_int_equal(ke_mqtt_publish(m, &p, NULL, NULL, NULL), 0);
+    test_drive_ms(&r->env, 50);
+}
+
+static void both_at_once(void **state)
+{
+    struct rig r;
+    struct ke_mqtt *m = NULL;
+    struct ke_mqtt_sub *ear = NULL;
+    struct ke_mqtt_subscribe s = {.size = sizeof s,
+                                  .filter = {"#", 1},
+                                  .qos = 2,
+                                  .flags = KE_MQTT_SUB_AS_PUBLISHED,
+                                  .message = on_said};
+    int fd;
+    (void)state;
+    said[0] = '\0';
+    rig_init(&r, false);
+    assert_int_equal(ke_ctx_fd(r.env.ctx, &fd), 0);
+    assert_int_equal(ke_mqtt_new(&m, r.env.ctx, NULL, NULL, NULL), 0);
+    assert_int_equal(ke_mqtt_start(m), 0);
+    assert_int_equal(ke_mqtt_subscribe(&ear, m, &s, NULL, NULL), 0);
+    r.conf.mode = KE_EVENTBUS_BOTH;
+    r.conf.server = m;
+    r.conf.qos = 1;
+    r.conf.retain = 1;
+    rig_bus(&r);
+    connect_fake(&r);
+    /* out: to both, with the settings of each */
+    order(&r, "publish", "test", "\"x\"");
+    assert_string_equal(said, "test=x/11 ");
+    assert_string_equal(fake.sent[0].topic, "test");
+    assert_int_equal(fake.sent[0].qos, 1);
+    assert_int_equal(fake.sent[0].retain, 0);
+    /* in: from either */
+    publish_inside(&r, m, "a/user/1", "inside");
+    from_device(&r, "a/user/2", "outside");
+    assert_int_equal(r.cloud.n, 2);
+    assert_string_equal(ke_msg_resource(r.cloud.m[0]), "a/user/1");
+    assert_string_equal(ke_msg_resource(r.cloud.m[1]), "a/user/2");
+    publish_inside(&r, m, "$hw/events/device/d/twin/get", "{}");
+    assert_int_equal(r.twin.n, 1);
+    /* what the bus publishes at the server inside is not taken for a device's */
+    order(&r, "publish", "a/user/3", "\"x\"");
+    assert_int_equal(r.cloud.n, 2);
+    order(&r, "subscribe", "default/up", NULL);
+    publish_inside(&r, m, "default/up", "y");
+    order(&r, "unsubscribe", "default/up", NULL);
+    publish_inside(&r, m, "default/up", "z");
+    assert_int_equal(r.cloud.n, 3);
+    ke_eventbus_free(r.bus);
+    r.bus = NULL;
+    publish_inside(&r, m, "a/user/1", "nobody");
+    assert_int_equal(r.cloud.n, 3);
+    ke_mqtt_unsubscribe(ear);
+    ke_mqtt_free(m);
+    rig_fini(&r);
+}
+
 static void refuses_bad_configuration(void **state)
 {
     struct rig r;
@@ -642,6 +719,7 @@ int main(void)
         cmocka_unit_test(cloud_subscriptions_are_kept),
         cmocka_unit_test(uploads_are_bounded),
         cmocka_unit_test(firmware),
+        cmocka_unit_test(both_at_once),
         cmocka_unit_test(refuses_bad_configuration),
         cmocka_unit_test(out_of_memory),
     };
