@@ -117,13 +117,13 @@ struct ke_mqtt_config {
     uint64_t max_queued_bytes;    /* default 16 MiB */
     uint32_t max_output;          /* bytes waiting in a connection before QoS 0 is dropped; 1 MiB */
     uint32_t max_topic_bytes;     /* default 65,535 */
-    uint32_t max_topic_levels;    /* default and most 200 */
+    uint32_t max_topic_levels;    /* default and most 201 */
     uint32_t max_topic_alias;     /* taken from clients, announced; default 10, KE_MQTT_NONE: 0 */
     uint32_t max_topic_alias_out; /* used towards clients that allow them; default 10 */
     uint32_t max_keepalive;       /* seconds, announced when a client wants more; default 60;
                                      KE_MQTT_NONE: clients may have any, or none */
     uint32_t max_session_expiry;  /* seconds; default and KE_MQTT_NONE: no limit */
-    uint32_t max_client_id;       /* bytes; default 256 */
+    uint32_t max_client_id;       /* bytes; default 65,535 */
     uint32_t connect_ms;          /* from accept to a whole CONNECT; default 10,000 */
     uint32_t auth_ms;             /* for the host's answer to authenticate; default 30,000 */
     uint32_t stall_ms;            /* a client that takes nothing for so long is closed; 120,000 */

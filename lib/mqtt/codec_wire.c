@@ -104,7 +104,8 @@ static bool flags_ok(uint8_t first)
         return true;
     case KEI_MQTT_PUBLISH:
         return (first >> 1 & 3) != 3;
-    case KEI_MQTT_PUBREL:
+    case KEI_MQTT_PUBREL: /* 3.1 may mark it as sent again; kei_mqtt_frame's caller checks */
+        return (first & 7) == 2;
     case KEI_MQTT_SUBSCRIBE:
     case KEI_MQTT_UNSUBSCRIBE:
         return (first & 15) == 2;

@@ -51,7 +51,7 @@ static void limits(struct mq_limits *l, const struct ke_mqtt_config *c)
     l->alias_out = amount(c->max_topic_alias_out, 10, 65535);
     l->keepalive = amount(c->max_keepalive, 60, 65535);
     l->session_expiry = pick(c->max_session_expiry, KE_MQTT_NONE);
-    l->client_id = bound(c->max_client_id, 256, 65535);
+    l->client_id = bound(c->max_client_id, 65535, 65535);
     l->connect_ms = bound(c->connect_ms, 10000, 3600000);
     l->auth_ms = bound(c->auth_ms, 30000, 3600000);
     l->stall_ms = bound(c->stall_ms, 120000, 86400000);

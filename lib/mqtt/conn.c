@@ -302,7 +302,7 @@ void kei_mq_conn_input(struct mq_conn *c, const uint8_t *p, size_t n, size_t *re
             break;
         }
         int r = kei_mqtt_frame(p + at, n - at, &f);
-        if (r < 0) {
+        if (r < 0 || (p[at] == 0x6a && c->version > KEI_MQTT_V31)) {
             bad_header(c, p[at]);
             break;
         }

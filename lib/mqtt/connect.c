@@ -83,7 +83,7 @@ static void take_over(struct mq_session *s, bool clean)
     kei_mq_conn_close(old, KEI_MQTT_R_TAKEN_OVER, "another connection has the same client id");
     if (old->flags & MQ_C_CLEAN_END)
         kei_mq_will_free(s);
-    else if (s->will && (clean || s->will->delay_s == 0))
+    else if (s->will && clean)
         kei_mq_will_publish(s);
     old->s = NULL;
     s->conn = NULL;
@@ -113,6 +113,8 @@ static struct mq_session *get_session(struct mq_conn *c, const struct kei_mqtt_c
     *present = false;
     if (s) {
         bool clean = k->clean || s->expiry_s == 0 || !same_user(s, c);
+        if (!s->conn)
+            kei_mq_will_free(s); /* it came back before the delay of its will was over */
         take_over(s, clean);
         if (clean) {
             kei_mq_session_end(s, "a client began a new one");
@@ -417,6 +419,10 @@ void kei_mq_connect(struct mq_conn *c, uint8_t first, struct ke_str body)
         kei_error(&err, KE_EPARSE, "flags of the packet were set");
     }
     c->version = k.version ? k.version : KEI_MQTT_V311;
+    if (!why && k.has_will && kei_mq_reserved(k.will_topic)) {
+        why = KEI_MQTT_R_TOPIC;
+        kei_error(&err, KE_EACCES, "its will is for a topic of the server's own");
+    }
     if (why && !k.answer) {
         m->st.connects_refused++;
         kei_mq_conn_close(c, (unsigned)why, "CONNECT: %s", err.text);

@@ -294,6 +294,8 @@ void kei_mq_pump(struct mq_session *s)
         if (mq_kept(s) && d.flags & MQ_D_LOGGED)
             kei_mq_note_done(s, &d);
         kei_mq_delivery_done(s, &d);
+        if (d.qos && s->flight.n == 0)
+            s->base_pid = pid_at(s, 1); /* its number is not used again */
     }
 }
 

@@ -201,32 +201,54 @@ static int64_t now_s(void *user)
     return ke_ctx_real_ms(user) / 1000;
 }
 
+/* The files of a TLS listener. */
+struct pems {
+    struct ke_buf cert, ca, crl;
+};
+
+static int read_pems(struct ke_mqtt *m, const struct ke_mqtt_listener *cfg, struct pems *p)
+{
+    int r = read_pem(m, cfg->cert_file, &p->cert);
+
+    if (r == 0 && cfg->ca_file)
+        r = read_pem(m, cfg->ca_file, &p->ca);
+    if (r == 0 && cfg->crl_file)
+        r = read_pem(m, cfg->crl_file, &p->crl);
+    return r;
+}
+
 static int make_tls(struct ke_mqtt *m, const struct ke_mqtt_listener *cfg,
                     struct kei_tls_config **ret)
 {
     struct kei_cert *cert = NULL, *ca = NULL;
     struct kei_key *key = NULL;
     struct kei_crypto *crypto;
-    int r;
+    struct pems p = {.cert.n = 0};
+    bool require = cfg->flags & KE_MQTT_CERT_REQUIRE, request = cfg->flags & KE_MQTT_CERT_REQUEST;
 
     if (!cfg->cert_file || !cfg->key_file)
         return kei_fail(m->ctx, KE_EINVAL, "a TLS listener needs cert_file and key_file");
-    r = kei_crypto_get(m->ctx, &crypto);
+    if ((require || request) && !cfg->ca_file)
+        return kei_fail(m->ctx, KE_EINVAL, "client certificates need a ca_file to be checked with");
+    int r = kei_crypto_get(m->ctx, &crypto);
+    if (r == 0)
+        r = read_pems(m, cfg, &p);
     if (r == 0)
         r = read_cert(m, crypto, cfg->cert_file, &cert);
     if (r == 0)
         r = read_key(m, crypto, cfg->key_file, &key);
     if (r == 0 && cfg->ca_file)
         r = read_cert(m, crypto, cfg->ca_file, &ca);
-    if (r == 0 && cfg->flags & (KE_MQTT_CERT_REQUIRE | KE_MQTT_CERT_REQUEST) && !ca)
-        r = kei_fail(m->ctx, KE_EINVAL, "client certificates need a ca_file to be checked with");
     if (r == 0) {
         struct kei_tls_options o = {.server = true,
-                                    .verify_peer = (cfg->flags & KE_MQTT_CERT_REQUIRE) != 0,
-                                    .request_peer = (cfg->flags & KE_MQTT_CERT_REQUEST) != 0,
+                                    .verify_peer = require,
+                                    .verify_given = request && !require,
                                     .ca = ca,
                                     .cert = cert,
                                     .key = key,
+                                    .cert_chain = kei_buf_str(&p.cert),
+                                    .ca_list = kei_buf_str(&p.ca),
+                                    .crl_list = kei_buf_str(&p.crl),
                                     .now = now_s,
                                     .now_user = m->ctx};
         r = kei_tls_config_new(ret, m->ctx, &o);
@@ -234,6 +256,9 @@ static int make_tls(struct ke_mqtt *m, const struct ke_mqtt_listener *cfg,
     kei_cert_free(cert);
     kei_cert_free(ca);
     kei_key_free(key);
+    ke_buf_free(&p.cert);
+    ke_buf_free(&p.ca);
+    ke_buf_free(&p.crl);
     return r;
 }
 

@@ -69,7 +69,7 @@ static int check(struct mq_conn *c, struct kei_mqtt_publish *p, const char **wha
     if (p->topic.n > m->lim.topic_bytes || kei_mqtt_levels(p->topic) > m->lim.topic_levels) {
         m->st.over_topic++;
         *what = "topic has more bytes or levels than allowed (max_topic_bytes, max_topic_levels)";
-        return KEI_MQTT_R_TOPIC;
+        return KEI_MQTT_R_MALFORMED;
     }
     return 0;
 }
@@ -119,17 +119,16 @@ static bool host_refuses(struct mq_conn *c, struct mq_msg *g)
     return r != 0;
 }
 
-/* Gives it to everybody; the reason for the acknowledgement. */
-static unsigned hand_on(struct mq_conn *c, const struct kei_mqtt_publish *p)
+/* Is it taken? *ret is the message then; else the reason for the acknowledgement. */
+static unsigned admit(struct mq_conn *c, const struct kei_mqtt_publish *p, struct mq_msg **ret)
 {
     struct ke_mqtt *m = c->m;
-    unsigned reason = 0;
 
     if (p->payload.n > m->lim.payload) {
         m->st.over_packet++;
         kei_mq_log(c, KE_LOG_INFO, "a payload of %zu bytes was refused, max_payload is %u",
                    p->payload.n, m->lim.payload);
-        return KEI_MQTT_R_IMPLEMENTATION;
+        return KEI_MQTT_R_PACKET_TOO_LARGE;
     }
     if (p->qos && m->journal && !kei_mq_journal_room(m))
         return KEI_MQTT_R_QUOTA;
@@ -143,47 +142,79 @@ static unsigned hand_on(struct mq_conn *c, const struct kei_mqtt_publish *p)
         mq_unref(g);
         return KEI_MQTT_R_NOT_AUTHORIZED;
     }
-    if (p->retain)
-        reason = (unsigned)kei_mq_retain(m, g);
-    if (reason == 0 && kei_mq_route(m, g, c->s->origin) == 0)
+    *ret = g;
+    return p->retain ? (unsigned)kei_mq_retain(m, g) : 0;
+}
+
+/* Gives it to everybody; the reason for the acknowledgement. */
+static unsigned hand_on(struct mq_conn *c, const struct kei_mqtt_publish *p)
+{
+    struct mq_msg *g = NULL;
+    unsigned reason = admit(c, p, &g);
+
+    if (reason == 0 && kei_mq_route(c->m, g, c->s->origin) == 0 && !c->m->matched)
         reason = KEI_MQTT_R_NO_SUBSCRIBERS;
     mq_unref(g);
     return reason;
 }
 
+static bool new_qos2(struct mq_conn *c, const struct kei_mqtt_publish *p)
+{
+    struct mq_session *s = c->s;
+
+    if (c->version == KEI_MQTT_V5 && s->rec_n >= c->m->lim.receive) {
+        c->m->st.over_inflight++;
+        kei_mq_conn_close(c, KEI_MQTT_R_RECEIVE_MAX,
+                          "more than receive_max (%u) messages of QoS 2 in flight",
+                          c->m->lim.receive);
+        return false;
+    }
+    if (kei_mq_rec_add(s, p->pid) < 0) {
+        kei_mq_conn_close(c, KEI_MQTT_R_QUOTA, "no memory for QoS 2");
+        return false;
+    }
+    return true;
+}
+
+/*
+ * The acknowledgement goes before what the client may get of its own message; with a journal it
+ * waits for what is noted, and so comes behind.
+ */
 static void on_qos2(struct mq_conn *c, const struct kei_mqtt_publish *p)
 {
     struct mq_session *s = c->s;
-    unsigned reason = 0;
+    struct mq_msg *g = NULL;
 
-    if (!kei_mq_rec_has(s, p->pid)) { /* else it was taken before */
-        if (c->version == KEI_MQTT_V5 && s->rec_n >= c->m->lim.receive) {
-            c->m->st.over_inflight++;
-            kei_mq_conn_close(c, KEI_MQTT_R_RECEIVE_MAX,
-                              "more than receive_max (%u) messages of QoS 2 in flight",
-                              c->m->lim.receive);
-            return;
-        }
-        if (kei_mq_rec_add(s, p->pid) < 0) {
-            kei_mq_conn_close(c, KEI_MQTT_R_QUOTA, "no memory for QoS 2");
-            return;
-        }
-        reason = hand_on(c, p);
-        if (reason >= 0x80)
-            kei_mq_rec_remove(s, p->pid);
-        else if (mq_kept(s))
-            kei_mq_note_taken(s, p->pid, true);
+    if (kei_mq_rec_has(s, p->pid)) { /* it was taken before */
+        if (++c->repeats > 1)
+            kei_mq_conn_close(c, KEI_MQTT_R_PROTOCOL,
+                              "message %u was sent again and again on one connection", p->pid);
+        else
+            acknowledge(c, p, 0);
+        return;
     }
-    if (c->state == MQ_UP)
+    if (!new_qos2(c, p))
+        return;
+    unsigned reason = admit(c, p, &g);
+    if (reason >= 0x80)
+        kei_mq_rec_remove(s, p->pid);
+    else if (mq_kept(s))
+        kei_mq_note_taken(s, p->pid, true);
+    if (!c->m->journal || reason)
         acknowledge(c, p, reason);
+    if (g && reason == 0)
+        kei_mq_route(c->m, g, s->origin);
+    if (c->m->journal && reason == 0 && c->state == MQ_UP)
+        acknowledge(c, p, 0);
+    mq_unref(g);
 }
 
 /* The server's own topics: nobody else writes there, but bridges their state. */
-static bool reserved(struct ke_str topic)
+bool kei_mq_reserved(struct ke_str topic)
 {
     if (kei_str_starts(topic, KEI_STR("$SYS/")))
         return !kei_mqtt_match(KEI_STR("$SYS/broker/connection/+/state"), topic);
-    return kei_str_starts(topic, KEI_STR("$share/"));
+    return kei_str_starts(topic, KEI_STR("$share/")) || kei_str_starts(topic, KEI_STR("$CONTROL/"));
 }
 
 void kei_mq_on_publish(struct mq_conn *c, uint8_t first, struct ke_str body)
@@ -205,7 +236,7 @@ void kei_mq_on_publish(struct mq_conn *c, uint8_t first, struct ke_str body)
     }
     m->st.publish_in++;
     m->st.publish_bytes_in += p.payload.n;
-    if (p.topic.p[0] == '$' && reserved(p.topic)) {
+    if (p.topic.p[0] == '$' && kei_mq_reserved(p.topic)) {
         m->st.denied++;
         acknowledge(c, &p, KEI_MQTT_R_NOT_AUTHORIZED);
         return;
@@ -222,6 +253,8 @@ void kei_mq_on_publish(struct mq_conn *c, uint8_t first, struct ke_str body)
 void kei_mq_on_pubrel(struct mq_conn *c, uint16_t pid)
 {
     bool known = kei_mq_rec_remove(c->s, pid);
+
+    c->repeats = 0;
 
     if (known && mq_kept(c->s))
         kei_mq_note_taken(c->s, pid, false);

@@ -64,6 +64,7 @@ static void take(struct routing *r, struct mq_sub *sub, bool own)
     uint8_t qos = sub->options & KEI_MQTT_SUB_QOS;
     struct mq_hit *h;
 
+    r->m->matched = true;
     if (sub->options & KEI_MQTT_SUB_NO_LOCAL && s->origin == r->origin)
         return;
     if (own || s->mark != r->m->mark) {
@@ -145,6 +146,7 @@ uint32_t kei_mq_route(struct ke_mqtt *m, struct mq_msg *g, const void *origin)
     m->routing = true;
     m->mark++;
     m->n_hits = m->n_ids = 0;
+    m->matched = false;
     kei_mq_tree_match(&m->filters, mq_topic(g), on_match, &r);
     n = m->n_hits;
     for (uint32_t i = 0; i < n; i++) {

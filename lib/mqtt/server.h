@@ -29,7 +29,7 @@ struct mq_journal;
 #define MQ_COPY 1024      /* payloads up to here are copied into the output, larger ones shared */
 #define MQ_FLUSH (64 * 1024) /* a connection with so much output is written at once */
 #define MQ_TEXT 200
-#define MQ_LEVELS 200 /* of a topic or filter, at most */
+#define MQ_LEVELS 201 /* of a topic or filter, at most: 200 slashes */
 
 /* ---- messages (msg.c) ---- */
 
@@ -219,10 +219,10 @@ struct mq_will {
     uint32_t delay_s;
 };
 
-#define MQ_S_LOCAL 1u /* of the firmware; sub is its handle */
-#define MQ_S_KEPT 2u  /* in the journal: survives a restart */
-#define MQ_S_ENDED 4u /* being freed */
-#define MQ_S_SNAPPED 8u
+#define MQ_S_LOCAL 1u     /* of the firmware; sub is its handle */
+#define MQ_S_KEPT 2u      /* in the journal: survives a restart */
+#define MQ_S_ENDED 4u     /* being freed */
+#define MQ_S_WILL_ONLY 8u /* over, but for its will, which waits for its delay */
 
 struct mq_session {
     struct ke_mqtt *m;
@@ -363,6 +363,7 @@ struct mq_conn {
     uint16_t flags;
     uint8_t version, state;
     uint8_t close_reason;
+    uint8_t repeats; /* of messages of QoS 2 that were not released meanwhile */
 };
 
 /* conn.c */
@@ -411,6 +412,7 @@ void kei_mq_on_publish(struct mq_conn *c, uint8_t first, struct ke_str body);
 void kei_mq_on_pubrel(struct mq_conn *c, uint16_t pid);
 void kei_mq_on_subscribe(struct mq_conn *c, struct ke_str body);
 void kei_mq_on_unsubscribe(struct mq_conn *c, struct ke_str body);
+bool kei_mq_reserved(struct ke_str topic); /* not for clients to write to */
 bool kei_mq_may(struct mq_conn *c, uint32_t access, struct ke_str topic);
 
 /* encode.c: to one connection. Where it goes (out, or behind the gate) is up to them. */
@@ -514,6 +516,7 @@ struct ke_mqtt {
     uint32_t cap_list;
     uint32_t mark;
     bool routing;
+    bool matched; /* somebody subscribed, though perhaps not to what is his own */
     uint32_t n_local_subs;
 
     struct mq_chunk *chunks; /* pool */

@@ -101,6 +101,19 @@ static void ring_free(struct mq_session *s, struct mq_ring *r)
     memset(r, 0, sizeof *r);
 }
 
+static void rings_clear(struct mq_session *s)
+{
+    struct ke_mqtt *m = s->m;
+
+    m->st.queued -= s->queue.n;
+    m->st.queued_bytes -= s->queued_bytes;
+    m->st.inflight -= s->in_flight;
+    s->queued_bytes = s->flight_bytes = 0;
+    s->in_flight = 0;
+    ring_free(s, &s->queue);
+    ring_free(s, &s->flight);
+}
+
 void kei_mq_session_free(struct mq_session *s)
 {
     struct ke_mqtt *m = s->m;
@@ -108,11 +121,7 @@ void kei_mq_session_free(struct mq_session *s)
     unlink_session(s);
     kei_mq_wheel_stop(&m->wheel, &s->timer);
     kei_mq_subs_clear(s);
-    m->st.queued -= s->queue.n;
-    m->st.queued_bytes -= s->queued_bytes;
-    m->st.inflight -= s->in_flight;
-    ring_free(s, &s->queue);
-    ring_free(s, &s->flight);
+    rings_clear(s);
     kei_mq_will_free(s);
     kei_free(m->alloc, s->rec);
     kei_free(m->alloc, s->user_name);
@@ -187,6 +196,14 @@ void kei_mq_session_away(struct mq_session *s)
 
     s->away_ms = ke_ctx_real_ms(m->ctx);
     s->resend = s->flight_at = 0;
+    if (s->expiry_s == 0 && s->will && s->will->delay_s) { /* only the will is left of it */
+        kei_mq_subs_clear(s);
+        rings_clear(s);
+        s->flags |= MQ_S_WILL_ONLY;
+        s->will_ms = s->expires_ms = m->now + (int64_t)s->will->delay_s * 1000;
+        kei_mq_session_arm(s);
+        return;
+    }
     if (s->expiry_s == 0) {
         kei_mq_session_end(s, "its connection ended");
         return;

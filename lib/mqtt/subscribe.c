@@ -102,6 +102,13 @@ static void one(struct mq_conn *c, struct ke_str filter, uint8_t options, uint32
     }
     if (code == 0)
         code = subscribe(c, used, options, id, &sub);
+    if (code == KEI_MQTT_R_FILTER) {
+        kei_mq_conn_close(c, KEI_MQTT_R_MALFORMED,
+                          "SUBSCRIBE: a filter of %zu bytes and %u levels is too much", used.n,
+                          kei_mqtt_levels(used));
+        ke_buf_free(&full);
+        return;
+    }
     if (sub && a->n == a->cap) {
         uint32_t cap = a->cap ? a->cap * 2 : 16;
         void *p = kei_array_realloc(m->alloc, a->subs, cap, sizeof *a->subs);

@@ -24,6 +24,10 @@ struct kei_tls_options {
     const char *verify_name;    /* client: instead of the host dialled; NULL: the host */
     int64_t (*now)(void *user); /* Unix seconds for validity checks (time floor); NULL: system */
     void *now_user;
+    bool verify_given;        /* server: no certificate is fine, but one that comes must be good */
+    struct ke_str cert_chain; /* PEM: own certificate, then those between it and the root; sent */
+    struct ke_str ca_list;    /* PEM: CAs besides ca; a server also builds its own chain of them */
+    struct ke_str crl_list;   /* PEM: with it a peer's certificate must not be in its CA's list */
 };
 
 int kei_tls_config_new(struct kei_tls_config **ret, struct ke_ctx *ctx,

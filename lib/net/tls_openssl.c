@@ -6,7 +6,9 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
 
@@ -162,7 +164,7 @@ static int verify_peer(X509_STORE_CTX *sc, void *arg)
 
 static int check_options(struct ke_ctx *ctx, const struct kei_tls_options *o)
 {
-    if (o->verify_peer && !o->ca)
+    if ((o->verify_peer || o->verify_given) && !o->ca)
         return kei_fail(ctx, KE_EINVAL, "TLS cannot verify the peer without a CA");
     if (!o->cert != !o->key)
         return kei_fail(ctx, KE_EINVAL, "TLS needs certificate and key together");
@@ -206,12 +208,91 @@ static bool set_identities(SSL_CTX *x, const struct kei_tls_options *o)
            (!o->server || SSL_CTX_add_client_CA(x, o->ca->x) == 1);
 }
 
+typedef bool (*each_cert_fn)(SSL_CTX *x, X509 *cert, size_t i, const struct kei_tls_options *o);
+
+static bool add_to_chain(SSL_CTX *x, X509 *cert, size_t i, const struct kei_tls_options *o)
+{
+    (void)o;
+    return i == 0 ||
+           SSL_CTX_add1_chain_cert(x, cert) == 1; /* the first is the certificate itself */
+}
+
+static bool add_to_store(SSL_CTX *x, X509 *cert, size_t i, const struct kei_tls_options *o)
+{
+    (void)i;
+    return X509_STORE_add_cert(SSL_CTX_get_cert_store(x), cert) == 1 &&
+           (!o->server || SSL_CTX_add_client_CA(x, cert) == 1);
+}
+
+/* At the end of a PEM text is an error of its own kind, which is none. */
+static bool pem_ended(void)
+{
+    unsigned long e = ERR_peek_last_error();
+    bool end = ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE;
+    if (end)
+        ERR_clear_error();
+    return end;
+}
+
+static bool each_cert(SSL_CTX *x, struct ke_str pem, const struct kei_tls_options *o,
+                      OSSL_LIB_CTX *lib, each_cert_fn fn)
+{
+    if (pem.n == 0)
+        return true;
+    if (pem.n > INT_MAX)
+        return false;
+    BIO *b = BIO_new_mem_buf(pem.p, (int)pem.n);
+    bool ok = b != NULL;
+    for (size_t i = 0; ok; i++) {
+        X509 *cert = X509_new_ex(lib, NULL);
+        ok = cert != NULL;
+        if (ok && !PEM_read_bio_X509(b, &cert, NULL, NULL)) {
+            X509_free(cert);
+            ok = pem_ended();
+            break;
+        }
+        ok = ok && fn(x, cert, i, o);
+        X509_free(cert);
+    }
+    BIO_free(b);
+    return ok;
+}
+
+static bool add_crls(SSL_CTX *x, struct ke_str pem, OSSL_LIB_CTX *lib)
+{
+    if (pem.n == 0)
+        return true;
+    BIO *b = pem.n <= INT_MAX ? BIO_new_mem_buf(pem.p, (int)pem.n) : NULL;
+    bool ok = b != NULL;
+    while (ok) {
+        X509_CRL *crl = X509_CRL_new_ex(lib, NULL);
+        ok = crl != NULL;
+        if (ok && !PEM_read_bio_X509_CRL(b, &crl, NULL, NULL)) {
+            X509_CRL_free(crl);
+            ok = pem_ended();
+            break;
+        }
+        ok = ok && X509_STORE_add_crl(SSL_CTX_get_cert_store(x), crl) == 1;
+        X509_CRL_free(crl);
+    }
+    BIO_free(b);
+    return ok && X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(x), X509_V_FLAG_CRL_CHECK) == 1;
+}
+
+static bool set_lists(SSL_CTX *x, const struct kei_tls_options *o, OSSL_LIB_CTX *lib)
+{
+    if (o->server && o->ca_list.n)
+        SSL_CTX_clear_mode(x, SSL_MODE_NO_AUTO_CHAIN);
+    return each_cert(x, o->cert_chain, o, lib, add_to_chain) &&
+           each_cert(x, o->ca_list, o, lib, add_to_store) && add_crls(x, o->crl_list, lib);
+}
+
 static void set_verify(struct kei_tls_config *t, const struct kei_tls_options *o)
 {
     int mode = SSL_VERIFY_NONE;
     if (o->verify_peer)
         mode = SSL_VERIFY_PEER | (o->server ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
-    else if (o->server && o->request_peer)
+    else if (o->server && (o->request_peer || o->verify_given))
         mode = SSL_VERIFY_PEER;
     SSL_CTX_set_verify(t->ssl, mode, NULL);
     SSL_CTX_set_cert_verify_callback(t->ssl, verify_peer, t);
@@ -236,6 +317,8 @@ static int config_open(struct kei_tls_config *t, const struct kei_tls_options *o
         return kei_ossl_error(err, KE_ETLS, "the TLS settings could not be made");
     if (!set_identities(t->ssl, o))
         return kei_ossl_error(err, KE_ECERT, "the certificate or its key is not usable for TLS");
+    if (!set_lists(t->ssl, o, t->crypto->lib))
+        return kei_ossl_error(err, KE_ECERT, "a list of certificates or revocations is not usable");
     set_verify(t, o);
     ERR_clear_error();
     return 0;
@@ -253,7 +336,7 @@ int kei_tls_config_new(struct kei_tls_config **ret, struct ke_ctx *ctx,
     t->refs = 1;
     t->ctx = ctx;
     t->server = o->server;
-    t->verify_peer = o->verify_peer;
+    t->verify_peer = o->verify_peer || o->verify_given;
     t->own_cert = o->cert != NULL;
     t->now = o->now;
     t->now_user = o->now_user;

@@ -159,7 +159,7 @@ static void messages_expire(void **state)
     hear(&b, "40 02 0001 40 02 0002");
     test_drive_ms(&r.env, 6000);
     hello5(&a, &r, "a", 1000);
-    hear(&a, ACK5_RESUMED " 32 0e 0003 't/1' 0001 05 02 0000000e 'y'"); /* 14 s are left */
+    hear(&a, ACK5_RESUMED " 32 0e 0003 't/1' 0002 05 02 0000000e 'y'"); /* 14 s are left */
     hear_nothing(&a);
     peer_close(&a);
     peer_close(&b);
