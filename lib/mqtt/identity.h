@@ -6,7 +6,8 @@
  *
  * An identity with a password or a certificate in it lets its device in by itself. One without
  * (client id or user name only) is given to a client that was let in otherwise. A revoked one stays
- * in the table without rules, so that what matched it is refused, until it is assigned again.
+ * in the table without rules, so that what matched it is refused, until it is assigned again. An
+ * empty password lets nobody in.
  */
 #ifndef KEI_MQTT_IDENTITY_H
 #define KEI_MQTT_IDENTITY_H

@@ -51,7 +51,7 @@ static enum judgement judge_secret(struct kei_access_impl *a, struct kei_secret 
                                    const struct kei_access_login *l, struct judged *j)
 {
     enum kei_proof p = KEI_PROOF_NO;
-    if (l->has_password)
+    if (l->has_password && l->password.n > 0) /* an empty one is none, as in mosquitto */
         p = kei_secret_ask(s, &a->proofs, l->password);
     j->secret = s;
     return p == KEI_PROOF_YES ? LET_IN : p == KEI_PROOF_NO ? REFUSE : NEEDS_HASH;
