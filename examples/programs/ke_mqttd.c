@@ -30,7 +30,7 @@ static const char help[] =
     "  --config FILE          a mosquitto.conf (also -c); read again at SIGHUP\n"
     "  --listen ADDR:PORT     listen there, too; several; \"[::1]:1883\", \":1883\" is every "
     "address\n"
-    "  --port N               the same for every address (also -p)\n"
+    "  --port N               another port of this machine, if the file names none (also -p)\n"
     "  --data DIR             sessions, retained messages, users; default: what the file says;\n"
     "                         without either: memory only\n"
     "  --log-level L          error, warn, info (default) or debug; --verbose, -v: debug\n"
@@ -59,7 +59,8 @@ static const struct option options[] = {{"config", 1, 0, OPT_CONFIG},
 struct flags {
     const char *config;
     const char *listen[LISTEN_MAX]; /* "ADDR:PORT" */
-    unsigned n_listen;
+    const char *ports[LISTEN_MAX];
+    unsigned n_listen, n_ports;
     const char *data;
     uint32_t level; /* 0: not given */
     bool daemon;
@@ -111,14 +112,13 @@ static int take_flag(struct flags *f, int opt, char *arg)
         return 0;
     case OPT_LISTEN:
         return add_listen(f, "--listen", arg);
-    case 'p': {
+    case 'p':
         if (parse_number(arg, 65535) < 1)
             return usage_error("--port", arg, "is no port (1 to 65535)");
-        char *text = must(malloc(strlen(arg) + 2)); /* lives as long as the program */
-        text[0] = ':';
-        strcpy(text + 1, arg);
-        return add_listen(f, "--port", text);
-    }
+        if (f->n_ports == LISTEN_MAX)
+            return usage_error("--port", arg, "is one too many");
+        f->ports[f->n_ports++] = arg;
+        return 0;
     case OPT_DATA:
         f->data = arg;
         return 0;
@@ -282,11 +282,19 @@ static int add_listeners(struct setup *s, const struct flags *f)
     uint32_t anonymous = s->file && !s->file->local_only ? s->file->anonymous : 0;
     for (unsigned i = 0; r == 0 && i < f->n_listen; i++)
         r = add_address(s, f->listen[i], anonymous);
-    if (r == 0 && s->n == 0) {
-        anonymous = s->file ? s->file->anonymous : KE_MQTT_ANONYMOUS;
-        r = add_address(s, "127.0.0.1:1883", anonymous);
+    static const char *const standard[] = {"1883"};
+    const char *const *ports = f->n_ports ? f->ports : standard;
+    unsigned n_ports = f->n_ports ? f->n_ports : s->n == 0 ? 1 : 0;
+    if (s->file && !s->file->local_only)
+        n_ports = 0; /* the file's listeners stand for themselves */
+    anonymous = s->file ? s->file->anonymous : KE_MQTT_ANONYMOUS;
+    for (unsigned i = 0; r == 0 && i < n_ports; i++) {
+        char text[40];
+        snprintf(text, sizeof text, "127.0.0.1:%s", ports[i]);
+        r = add_address(s, keep(s, text), anonymous);
+        snprintf(text, sizeof text, "[::1]:%s", ports[i]);
         if (r == 0 && have_ipv6())
-            r = add_address(s, "[::1]:1883", anonymous);
+            r = add_address(s, keep(s, text), anonymous);
     }
     if (s->sealed) {
         mqttd_log(NULL, KE_LOG_ERROR, "config", "there are more listeners than can be");

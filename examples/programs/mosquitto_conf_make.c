@@ -194,7 +194,8 @@ static int finish_limits(struct inside *in)
                (g->empty_id == 0 ? KE_MQTT_NO_EMPTY_ID : 0) |
                (g->queue_qos0 == 1 ? KE_MQTT_QUEUE_QOS0 : 0) |
                (g->upgrade_qos == 1 ? KE_MQTT_UPGRADE_QOS : 0) |
-               (g->sys_interval == 0 ? KE_MQTT_NO_SYS : 0);
+               (g->sys_interval == 0 ? KE_MQTT_NO_SYS : 0) |
+               (g->max_keepalive > 0 ? KE_MQTT_REFUSE_KEEPALIVE : 0);
     m->auto_id_prefix = g->auto_id_prefix;
     if (g->per_listener != 1) {
         m->password_file = g->sec.password_file;

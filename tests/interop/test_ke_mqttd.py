@@ -82,7 +82,11 @@ class Subscriber:
         wait_for(f"{part!r} at a subscriber", lambda: part in self.text())
 
     def __enter__(self):
-        self.wait("Subscribed")
+        try:
+            self.wait("Subscribed")
+        except AssertionError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc):

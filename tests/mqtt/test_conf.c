@@ -96,7 +96,7 @@ static void test_globals(void **state)
     assert_int_equal(m->max_payload, 900);
     assert_int_equal(m->max_keepalive, 99);
     assert_int_equal(m->flags, KE_MQTT_NO_RETAIN | KE_MQTT_NO_EMPTY_ID | KE_MQTT_QUEUE_QOS0 |
-                                   KE_MQTT_UPGRADE_QOS | KE_MQTT_NO_SYS);
+                                   KE_MQTT_UPGRADE_QOS | KE_MQTT_NO_SYS | KE_MQTT_REFUSE_KEEPALIVE);
     assert_string_equal(m->auto_id_prefix, "my id-");
     assert_int_equal(m->max_session_expiry, 14 * 86400);
     assert_string_equal(m->password_file, "/p w");
