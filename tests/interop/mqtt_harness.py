@@ -79,7 +79,7 @@ class Server:
         if self.process.poll() is not None:
             raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.text()[-3000:]}")
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            Raw(port).close()
             return True
         except OSError:
             return False
@@ -146,6 +146,9 @@ class Raw:
 
     def __init__(self, port):
         self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        if self.socket.getsockname() == self.socket.getpeername():
+            self.socket.close()  # nobody listens, and the kernel chose that very port for us
+            raise ConnectionRefusedError(f"port {port}")
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 

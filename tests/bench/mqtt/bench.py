@@ -87,7 +87,7 @@ class Server:
                           + "user root\nlog_dest none\n" + (keep if persist else "persistence false\n"))
 
     def our_conf(self, persist):
-        keep = f"persistence true\npersistence_location {self.folder}/data/\n"
+        keep = f"persistence true\npersistence_location {self.folder}/\n"
         return self.write(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n"
                           + "log_dest none\n" + (keep if persist else "persistence false\n"))
 

@@ -54,6 +54,16 @@ void bytes_add(struct bytes *b, const void *p, size_t n)
     b->n += n;
 }
 
+/* Nobody listens, and the kernel chose the very port that was dialled as our own: it connects. */
+static bool is_itself(int fd, int family)
+{
+    struct sockaddr_in a, b;
+    socklen_t n = sizeof a, m = sizeof b;
+    return family == AF_INET && getsockname(fd, (struct sockaddr *)&a, &n) == 0 &&
+           getpeername(fd, (struct sockaddr *)&b, &m) == 0 && a.sin_port == b.sin_port &&
+           a.sin_addr.s_addr == b.sin_addr.s_addr;
+}
+
 static int dial(int family, const struct sockaddr *to, socklen_t len)
 {
     int one = 1;
@@ -66,6 +76,11 @@ static int dial(int family, const struct sockaddr *to, socklen_t len)
         int e = errno;
         close(fd);
         errno = e;
+        return -1;
+    }
+    if (is_itself(fd, family)) {
+        close(fd);
+        errno = ECONNREFUSED;
         return -1;
     }
     if (family == AF_INET)
