@@ -9,6 +9,7 @@
 #include "mqtt/identity_access.h"
 
 #define OK 0x00u
+#define BAD_USER 0x86u
 #define NOT_AUTHORIZED 0x87u
 #define BUSY 0x89u
 
@@ -21,6 +22,7 @@ struct judged {
     const struct kei_user *user;
     enum kei_source source;
     struct kei_secret *secret; /* NEEDS_HASH */
+    unsigned reason;           /* REFUSE */
 };
 
 /* What the client brings that an identity may ask for. sum, cn: room for texts. */
@@ -62,8 +64,10 @@ static enum judgement judge_user(struct kei_access_impl *a, const struct kei_acc
                                  struct judged *j)
 {
     const struct kei_files *f = kei_files_of(a, l->listener);
-    if (l->cert_user) /* the name is the certificate's, or there is none */
+    if (l->cert_user) { /* the name is the certificate's, or there is none */
+        j->reason = BAD_USER;
         return l->has_user && l->cert_verified ? LET_IN : REFUSE;
+    }
     if (!l->has_user)
         return l->anonymous ? LET_IN : REFUSE;
     struct kei_user *x = kei_users_find(&a->ids.users, l->user_name);
@@ -88,6 +92,7 @@ static enum judgement judge(struct kei_access_impl *a, const struct kei_access_l
     struct kei_cert_info info;
     char sum[65];
     memset(j, 0, sizeof *j);
+    j->reason = NOT_AUTHORIZED; /* what mosquitto says, of a wrong password, too */
     brings(a, l, by, sum, &info);
     struct kei_identity *id = kei_ids_match(&a->ids, by);
     if (!id)
@@ -188,7 +193,7 @@ static int attempt(struct kei_access_impl *a, struct login *g, const struct kei_
         kei_who_look(a, who, l->has_user ? l->user_name : kei_strn(NULL, 0));
     }
     login_free(g);
-    done(user, verdict == LET_IN ? OK : NOT_AUTHORIZED, who);
+    done(user, verdict == LET_IN ? OK : j.reason, who);
     return 0;
 }
 
