@@ -7,7 +7,7 @@
 #include "mqtt/acl.h"
 
 #define ARENA_MAX ((size_t)256 << 20)
-#define TREE_FROM 12u /* rules; fewer are scanned */
+#define TREE_FROM 6u /* rules; fewer are scanned */
 
 /* ---- templates ---- */
 
