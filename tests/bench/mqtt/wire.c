@@ -316,5 +316,6 @@ bool read_publish(const struct packet *k, struct publish *ret)
 
 uint16_t read_id(const struct packet *k)
 {
-    return k->len < 2 ? 0 : (uint16_t)(k->body[0] << 8 | k->body[1]);
+    unsigned id = k->len < 2 ? 0 : (unsigned)k->body[0] << 8 | k->body[1];
+    return (uint16_t)id;
 }
