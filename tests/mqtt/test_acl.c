@@ -166,6 +166,12 @@ static void test_covers(void **state)
                      (int)cases[i].want);
         fix_fini(&f);
     }
+    struct fix f;
+    fix_init(&f, "pattern dev/%c/#\npattern read all/#\n");
+    assert_int_equal(cover(&f, "+", NULL, "dev/x/y"), KEI_ACL_COVER_NONE);
+    assert_int_equal(cover(&f, "+", NULL, "all/x"), KEI_ACL_COVER_NONE);
+    assert_int_equal(cover(&f, "c", "u#", "all/x"), KEI_ACL_COVER_NONE);
+    fix_fini(&f);
 }
 
 /* ---- the tree against a matcher that only knows strings ---- */

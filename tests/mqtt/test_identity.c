@@ -362,7 +362,19 @@ static void test_host_users(void **state)
                                          RULE("own/%u/ro", KE_MQTT_WRITE | KE_MQTT_RULE_DENY)};
     fix_init(&f);
     server_new(&f, NULL);
+    settled(&f, ke_mqtt_user_set(&f.m, "w", "pw", NULL, 0, on_done, &f, &f.err));
+    /* one that no live connection has looks again by itself when rules have changed */
+    struct kei_access *a = f.m.access;
+    struct kei_access_login away = {.user_name = KEI_STR("w"),
+                                    .password = KEI_STR("pw"),
+                                    .has_user = true,
+                                    .has_password = true};
+    assert_int_equal(attempt(&f, &away), 0);
+    struct kei_who *who = f.who;
+    assert_true(a->ops->may(a, who, KEI_STR("c"), KEI_STR("w"), KE_MQTT_WRITE, KEI_STR("x")));
     settled(&f, ke_mqtt_user_set(&f.m, "u", "pw", rules, 2, on_done, &f, &f.err));
+    assert_false(a->ops->may(a, who, KEI_STR("c"), KEI_STR("w"), KE_MQTT_WRITE, KEI_STR("x")));
+    a->ops->forget(a, who);
     assert_int_equal(login(&f, 0, "c", "u", "pw"), 0);
     assert_int_equal(login(&f, -1, "c", "u", "pv"), NO);
     assert_int_equal(login(&f, -1, "c", "other", "pw"), NO);
