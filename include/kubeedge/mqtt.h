@@ -381,7 +381,14 @@ KE_API void ke_mqtt_unsubscribe(struct ke_mqtt_sub *sub);
 
 /* ---- users, identities, rules (kept in data, or in memory only) ---- */
 
-/* One rule: what a topic allows. Several apply in order of being specific: deny wins over allow. */
+/*
+ * Who may do what. Rules are asked in this order: of the client's identity, of its user (or of clients
+ * without a name), of everybody; those set here before those of acl_file. The first of these that
+ * says anything decides; within one, a denial wins. What none allows is refused as soon as there is
+ * any rule for users, anonymous clients or everybody, an acl_file, or a rule of this client's own
+ * identity. A subscription is refused when nothing it could receive is allowed; of a wider one, what
+ * is not allowed is held back. A client whose name has '+' or '#' gets nothing from %c, %u, %i.
+ */
 #define KE_MQTT_RULE_DENY 8u /* in access, with READ, WRITE, SUBSCRIBE: refuse these */
 struct ke_mqtt_rule {
     size_t size;
@@ -411,7 +418,10 @@ KE_API KE_NODISCARD int ke_mqtt_rules_set(struct ke_mqtt *m, const char *user_na
 
 /*
  * The identity of a device: whoever connects with what is given here (all that is not NULL must
- * fit) is that device, and its rules apply before those of users.
+ * fit) is that device, and its rules apply before those of users. With a password or a certificate
+ * it lets its device in by itself; without, it is given to a client that is let in otherwise. At
+ * least one of user_name, client_id, cert_sha256, cert_name is needed. Setting it again with other
+ * credentials closes the connections made with the old ones. An empty password lets nobody in.
  */
 struct ke_mqtt_identity {
     size_t size;
