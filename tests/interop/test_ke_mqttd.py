@@ -338,3 +338,25 @@ def test_user(tmp_path):
         assert (home / "pid").read_text().strip() == str(b.process.pid)
         assert publish("-p", port, "-t", "kept", "-r") == "ok"
     assert not (home / "pid").exists()
+
+
+def test_the_server_inside_of_a_firmware():
+    """The example that has the server, and is its client without a socket."""
+    if not (BIN / "mqtt_embedded").exists():
+        pytest.skip("mqtt_embedded was not built")
+    alone = subprocess.run([BIN / "mqtt_embedded"], capture_output=True, text=True, timeout=PATIENCE)
+    assert alone.returncode == 0 and "sensor/self/temperature: 21.5" in alone.stdout
+    port = free_port()
+    process = subprocess.Popen([BIN / "mqtt_embedded", str(port)], stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for("the port", lambda: connects(port))
+        pump = ["-p", port, "-u", "pump"]
+        wait_for("its identity", lambda: publish(*pump, "-P", "s3cret", "-t", "sensor/pump-1/temperature") == "ok")
+        assert publish(*pump, "-P", "s3cret", "-t", "sensor/other/temperature") == "denied"
+        assert publish(*pump, "-P", "wrong", "-t", "sensor/pump-1/temperature") == "refused"
+        assert publish(*pump, "-P", "s3cret", "-t", "sensor/pump-1/stop") == "ok"
+        out, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0 and "sensor/pump-1/temperature: x" in out and "other" not in out
+    finally:
+        process.kill()
+        process.wait()
