@@ -29,10 +29,12 @@ static struct ke_mqtt_str text(const char *s)
 
 static void say(struct app *a, const char *topic, const char *payload, uint32_t retain)
 {
-    struct ke_mqtt_publish p = {sizeof p, text(topic), text(payload)};
+    struct ke_mqtt_publish p = {.size = sizeof p,
+                                .topic = text(topic),
+                                .payload = text(payload),
+                                .qos = 1,
+                                .retain = retain};
     struct ke_error err = KE_ERROR_INIT;
-    p.qos = 1;
-    p.retain = retain;
     if (ke_mqtt_publish(a->mqtt, &p, NULL, NULL, &err) < 0)
         fprintf(stderr, "publish %s: %s\n", topic, err.text);
 }
@@ -56,13 +58,16 @@ static int set_up(struct app *a, const char *port, const char *folder)
     const struct ke_mqtt_rule rules[] = {
         {sizeof rules[0], "sensor/%i/#", KE_MQTT_WRITE, 0},
         {sizeof rules[0], "command/%i", KE_MQTT_READ | KE_MQTT_SUBSCRIBE, 0}};
-    struct ke_mqtt_identity pump = {sizeof pump, "pump-1", "pump", "s3cret"};
-    struct ke_mqtt_subscribe s = {sizeof s, text("sensor/#")};
+    struct ke_mqtt_identity pump = {.size = sizeof pump,
+                                    .name = "pump-1",
+                                    .user_name = "pump",
+                                    .password = "s3cret",
+                                    .rules = rules,
+                                    .n_rules = 2};
+    struct ke_mqtt_subscribe s = {
+        .size = sizeof s, .filter = text("sensor/#"), .message = on_message};
     struct ke_mqtt_sub *sub; /* ends with the server */
     struct ke_error err = KE_ERROR_INIT;
-    pump.rules = rules;
-    pump.n_rules = 2;
-    s.message = on_message;
 
     ke_mqtt_config_init(&c, sizeof c);
     ke_mqtt_listener_init(&l, sizeof l);
