@@ -7,6 +7,7 @@
 #include <kubeedge/mqtt.h>
 
 #include "base/error.h"
+#include "mqtt/eventbus_priv.h"
 
 static const char text[] = "this library was built without the MQTT server";
 
@@ -248,4 +249,9 @@ int ke_eventbus_status(struct ke_eventbus *b, struct ke_eventbus_status *ret, si
 {
     (void)b, (void)ret, (void)size;
     return KE_ENOTSUP;
+}
+
+void kei_eventbus_connection(struct ke_eventbus *b, bool up, bool publish)
+{
+    (void)b, (void)up, (void)publish;
 }
