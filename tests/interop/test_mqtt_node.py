@@ -2,6 +2,7 @@
 """A node with MQTT: what devices publish for the cloud waits on disk until the cloud has it."""
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -45,6 +46,7 @@ def test_uploads_wait_for_the_cloud(tmp_path, cloud):
             upload(d, "default/user/x", b"%d" % i, i + 1)
         upload(d, "elsewhere", b"stays here", 99)
         wait_for("the outbox to have them", lambda: waiting(node) == 20)
+        time.sleep(1)  # on disk, too: the acknowledgement to the device does not wait for that (eventbus.h)
         node.kill()
         node.start("--mqtt", f"127.0.0.1:{port}", runtime="none")
         wait_for("the outbox after a kill", lambda: waiting(node) == 20)
