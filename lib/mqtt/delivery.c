@@ -108,6 +108,8 @@ static void flight_trim(struct mq_session *s)
         ring_pop(s, &s->flight);
         if (s->flight_at > 0)
             s->flight_at--;
+        else if (s->resend > 0)
+            s->resend--;
     }
 }
 

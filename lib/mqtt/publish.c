@@ -33,6 +33,10 @@ static void acknowledge(struct mq_conn *c, const struct kei_mqtt_publish *p, uns
 {
     if (p->qos == 0)
         return;
+    if (reason == KEI_MQTT_R_QUOTA && c->version < KEI_MQTT_V5) {
+        kei_mq_conn_close(c, reason, "a message could not be kept"); /* it will send it again */
+        return;
+    }
     if (reason >= 0x80 && c->version < KEI_MQTT_V5)
         reason = 0; /* there is no other answer: the message is dropped */
     if (reason == KEI_MQTT_R_NO_SUBSCRIBERS && p->qos == 2)

@@ -130,8 +130,11 @@ struct mq_node {
     uint32_t hash;
     uint16_t seg_n;
     uint8_t has_plus, has_hash; /* it has such a child */
-    char seg[];
 };
+static inline char *mq_seg(const struct mq_node *n) /* its segment, behind it */
+{
+    return (char *)(uintptr_t)(n + 1);
+}
 struct mq_tree {
     const struct ke_alloc *alloc;
     struct mq_node **slots;

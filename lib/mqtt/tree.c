@@ -58,7 +58,7 @@ static struct mq_node *lookup(const struct mq_tree *t, const struct mq_node *par
     struct mq_node *n = t->slots[hash & (t->cap - 1)];
 
     while (n && !(n->hash == hash && n->parent == parent && n->seg_n == seg.n &&
-                  (seg.n == 0 || memcmp(n->seg, seg.p, seg.n) == 0)))
+                  (seg.n == 0 || memcmp(mq_seg(n), seg.p, seg.n) == 0)))
         n = n->hnext;
     return n;
 }
@@ -104,7 +104,7 @@ static struct mq_node *add(struct mq_tree *t, struct mq_node *parent, struct ke_
     n->hash = hash;
     n->seg_n = (uint16_t)seg.n;
     if (seg.n)
-        memcpy(n->seg, seg.p, seg.n);
+        memcpy(mq_seg(n), seg.p, seg.n);
     n->next = parent->child;
     if (n->next)
         n->next->prev = n;
@@ -162,9 +162,9 @@ void kei_mq_tree_prune(struct mq_tree *t, struct mq_node *n)
             parent->child = n->next;
         if (n->next)
             n->next->prev = n->prev;
-        if (n->seg_n == 1 && n->seg[0] == '+')
+        if (n->seg_n == 1 && mq_seg(n)[0] == '+')
             parent->has_plus = 0;
-        if (n->seg_n == 1 && n->seg[0] == '#')
+        if (n->seg_n == 1 && mq_seg(n)[0] == '#')
             parent->has_hash = 0;
         kei_free(t->alloc, n);
         t->n--;
@@ -241,7 +241,7 @@ struct mq_node *kei_mq_tree_next(const struct mq_node *top, const struct mq_node
 
 static bool hidden(const struct mq_tree *t, const struct mq_node *n)
 {
-    return n->parent == &t->root && n->seg_n && n->seg[0] == '$';
+    return n->parent == &t->root && n->seg_n && mq_seg(n)[0] == '$';
 }
 
 /* Everything below top and top itself, but at the root not what begins with '$'. */
@@ -342,7 +342,7 @@ void kei_mq_tree_text(const struct mq_node *n, struct ke_buf *b)
         path[depth++] = n;
     while (depth > 0) {
         n = path[--depth];
-        kei_buf_add(b, n->seg, n->seg_n);
+        kei_buf_add(b, mq_seg(n), n->seg_n);
         if (depth > 0)
             kei_buf_addc(b, '/');
     }
