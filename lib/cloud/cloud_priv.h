@@ -96,7 +96,7 @@ struct kei_peer {
 
     /* what is on it (index.c) */
     struct kei_object *node;  /* its Node, NULL if none */
-    uint8_t labels[32];       /* digest of its labels */
+    uint8_t placing[32];      /* digest of its labels and taints */
     struct kei_link labelled; /* in cloud->labelled */
     struct kei_link pods;     /* struct kei_pod_note */
     uint32_t n_pods;

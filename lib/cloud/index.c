@@ -188,10 +188,22 @@ static int index_pod(struct ke_cloud *c, struct kei_object *o, struct ke_str nex
 
 /* ---- nodes ---- */
 
+/* Of all that decides which pods a node may get. */
+static void digest_placing(struct ke_str node, uint8_t digest[32])
+{
+    static const char *const paths[] = {"metadata.labels", "spec.taints", "spec.unschedulable"};
+    uint8_t parts[3][32];
+    for (size_t i = 0; i < 3; i++) {
+        struct ke_str v = {NULL, 0};
+        (void)kei_json_path(node, paths[i], &v);
+        kei_sha256(v.p, v.n, parts[i]);
+    }
+    kei_sha256(parts, sizeof parts, digest);
+}
+
 static int index_node(struct ke_cloud *c, struct kei_object *o, struct ke_str next)
 {
     struct kei_peer *p = kei_peer_get(c, o->name, next.p != NULL);
-    struct ke_str labels = {0};
     uint8_t digest[32];
     if (!p)
         return next.p ? kei_fail(c->ctx, KE_ENOMEM, "out of memory for node %s", o->name) : 0;
@@ -205,10 +217,9 @@ static int index_node(struct ke_cloud *c, struct kei_object *o, struct ke_str ne
     }
     if (!p->node)
         c->nodes++;
-    (void)kei_json_path(next, "metadata.labels", &labels);
-    kei_sha256(labels.p, labels.n, digest);
-    if (!p->node || memcmp(digest, p->labels, sizeof digest) != 0) {
-        memcpy(p->labels, digest, sizeof digest);
+    digest_placing(next, digest);
+    if (!p->node || memcmp(digest, p->placing, sizeof digest) != 0) {
+        memcpy(p->placing, digest, sizeof digest);
         if (!kei_list_linked(&p->labelled))
             kei_list_add_tail(&c->labelled, &p->labelled);
         kei_bind_soon(c);
