@@ -2,14 +2,13 @@
 """A complete KubeEdge node: tunnel, store, router and pod engine put together."""
 from __future__ import annotations
 
-import enum
 from ctypes import byref, cast, pointer, sizeof
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import _const as c
 from . import _ffi as ffi
 from . import _struct as s
-from ._core import Core, Handle, Path, State, cpath, cstr, cstrings, drop, held, hold, pystr
+from ._core import Core, Handle, OpenEnum, Path, State, cpath, cstr, cstrings, drop, held, hold, pystr
 from .context import Context
 from .errors import error
 from .msg import Dialect
@@ -17,7 +16,7 @@ from .runtime import Link, Runtime
 from .tunnel import TunnelStatus, status_of
 
 
-class NodeState(enum.IntEnum):
+class NodeState(OpenEnum):
     STOPPED = c.KE_NODE_STOPPED
     STARTING = c.KE_NODE_STARTING
     OFFLINE = c.KE_NODE_OFFLINE
