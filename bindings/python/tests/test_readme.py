@@ -30,11 +30,10 @@ def test_c(tmp_path):
 extern const struct ke_runtime_ops my_containers;
 extern const char *token;
 void on_state(void *user, const struct ke_node_status *st);
-int f(void);
-int f(void)
+int firmware(void);
+int firmware(void)
 {{
 {node}
-return r;
 }}
 extern sqlite3_mem_methods my_sqlite_methods;
 void *my_malloc(size_t n);
