@@ -50,16 +50,40 @@ static void end_sandbox(struct kei_pod *p)
     kei_pod_unref(p);
 }
 
+/* The removal of one instance. */
+struct removal {
+    struct kei_pod *p;
+    char id[KEI_ID_MAX];
+};
+
+static void on_removed(void *user, int status, const struct ke_runtime_result *r)
+{
+    struct removal *m = user;
+    struct kei_pod *p = m->p;
+    if (status < 0 && status != KE_ECANCELED && status != KE_ENOTFOUND)
+        kei_stray_failed(p->ps, m->id, status, r->text); /* the pod need not wait for it */
+    kei_free(p->ps->alloc, m);
+    end_op_done(p);
+    kei_pod_unref(p);
+}
+
 static void remove_one(struct kei_pod *p, const char *id)
 {
     struct kei_pods *ps = p->ps;
     if (!*id || !ps->rt || !kei_runtime_ops(ps->rt)->container_remove)
         return;
+    struct removal *m = kei_alloc(ps->alloc, sizeof *m);
+    if (!m)
+        return; /* found at the next start */
+    m->p = p;
+    kei_text_copy(m->id, sizeof m->id, id);
     kei_pod_ref(p);
     p->end_ops++;
-    if (kei_runtime_remove(ps->rt, id, ps->op_ms, on_end_op, p) == 0)
+    if (kei_runtime_remove(ps->rt, id, ps->op_ms, on_removed, m) == 0)
         return;
     p->end_ops--;
+    kei_free(ps->alloc, m);
+    kei_stray_failed(ps, id, KE_ENOMEM, ke_strerror(KE_ENOMEM));
     kei_pod_unref(p);
 }
 
@@ -77,8 +101,9 @@ static void folder_run(struct kei_work *w)
     struct folder_job *j = KEI_OF(w, struct folder_job, work);
     const struct ke_io *io = kei_ctx_io(j->p->ps->ctx);
     j->status = kei_folder_remove(io, j->volumes, &j->err);
-    if (j->status == 0 && j->logs)
-        j->status = kei_folder_remove(io, j->log_folder, &j->err);
+    int r = j->logs ? kei_folder_remove(io, j->log_folder, j->status < 0 ? NULL : &j->err) : 0;
+    if (j->status == 0)
+        j->status = r;
 }
 
 static void folder_done(struct kei_work *w)

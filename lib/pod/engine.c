@@ -354,6 +354,7 @@ int kei_pods_new(struct kei_pods **ret, struct ke_ctx *ctx, const struct kei_pod
     kei_list_init(&ps->pods);
     kei_list_init(&ps->kicked);
     kei_list_init(&ps->dirty);
+    kei_list_init(&ps->strays);
     kei_map_init(&ps->by_uid, ps->alloc, kei_ctx_random64(ctx));
     kei_timer_init(ctx, &ps->retry, on_retry);
     kei_timer_init(ctx, &ps->rt_timer, on_rt_timer);
@@ -420,6 +421,7 @@ void kei_pods_stop(struct kei_pods *ps)
     ps->module = NULL;
     kei_runtime_close(ps->rt);
     ps->rt = NULL;
+    kei_strays_free(ps);
     kei_timer_stop(&ps->retry);
     kei_timer_stop(&ps->rt_timer);
     kei_timer_stop(&ps->reread);

@@ -125,7 +125,7 @@ struct kei_pods {
     struct kei_process *process;
     struct ke_runtime *rt;
     struct ke_module *module;
-    struct kei_link pods, kicked, dirty;
+    struct kei_link pods, kicked, dirty, strays;
     struct kei_map by_uid;
     struct kei_defer work;   /* looks at kicked and dirty */
     struct kei_timer retry;  /* reports that found a full queue */
@@ -190,8 +190,11 @@ void kei_pod_retry(struct kei_pod *p);
  */
 void kei_pod_wait(struct kei_pod *p, const char *reason, const char *message);
 void kei_pod_pause(struct kei_pod *p);
-/* Ends a container nobody wants: kills it, removes it. */
+/* Ends a container nobody wants: kills it, removes it; what fails is tried again. */
 void kei_stray_end(struct kei_pods *ps, const char *id);
+/* The same after a pause: id could not be removed. */
+void kei_stray_failed(struct kei_pods *ps, const char *id, int status, const char *text);
+void kei_strays_free(struct kei_pods *ps);                           /* those that wait */
 size_t kei_pod_container(const struct kei_pod *p, const char *name); /* index, or n */
 void kei_end_of(struct kei_ct_end *e, const struct ke_container_info *c);
 

@@ -252,7 +252,11 @@ int kei_proc_look(struct kei_proc_state *st, const char *folder, bool pidfd, str
     if (began)
         st->info.started_ms = number_of(value_of(text, k, "started", '\n'));
     text = read_state(folder, KE_SHIM_EXIT, &k, a);
-    if (text) {
+    /*
+     * A shim that has written the end but still lives keeps its folder from being removed: the end
+     * is not told before it has let go. Not so with one that cannot be watched.
+     */
+    if (text && shim <= 0) {
         fill_exit(&st->info, text, k);
     } else if (shim != 0) {
         st->info.state = KE_CONTAINER_RUNNING;

@@ -309,6 +309,64 @@ static void waiting_for_an_object(void **state)
     rig_fini(&r);
 }
 
+/* A container that cannot be removed at once does not hold its pod, and is not forgotten. */
+static void removal_is_tried_again(void **state)
+{
+    (void)state;
+    static const struct {
+        int fail, seconds;
+        bool left;
+    } cases[] = {
+        {1, 1, false}, {4, 1 + 2 + 4 + 8, false}, {100, 600, true}, /* until the next start */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct rig r;
+        char pod[2048];
+        rig_init(&r, 0);
+        rig_start(&r);
+        rig_send(&r, "insert", "default/pod/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+        r.fake.fail_removes = cases[i].fail;
+        rig_send(&r, "delete", "default/pod/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+        assert_int_equal(r.removed, 1);
+        assert_int_equal(r.fake.removes, 1);
+        test_drive_ms(&r.env, cases[i].seconds * 1000 - 1);
+        assert_true(cases[i].left || fake_find(&r.fake, "u-1", "main") != NULL);
+        test_drive_ms(&r.env, 1);
+        assert_int_equal(fake_find(&r.fake, "u-1", "main") != NULL, cases[i].left);
+        if (cases[i].left) {
+            assert_int_equal(r.fake.removes, 9);
+            assert_non_null(strstr(r.env.last_log, "left until the node starts again"));
+            r.fake.fail_removes = 0;
+            rig_stop(&r);
+            rig_start(&r);
+            assert_null(fake_find(&r.fake, "u-1", "main"));
+        }
+        rig_fini(&r);
+    }
+}
+
+/* One that is taken back meanwhile is let be; and the node may end while one waits. */
+static void removal_waits_no_longer(void **state)
+{
+    (void)state;
+    struct rig r;
+    char pod[2048];
+    rig_init(&r, 0);
+    rig_start(&r);
+    rig_send(&r, "insert", "default/pod/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+    r.fake.fail_removes = 2;
+    rig_send(&r, "delete", "default/pod/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+    rig_send(&r, "insert", "default/pod/b", rig_pod(pod, "b", "u-2", "", RIG_MAIN));
+    rig_send(&r, "delete", "default/pod/b", rig_pod(pod, "b", "u-2", "", RIG_MAIN));
+    rig_send(&r, "insert", "default/pod/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+    r.fake.fail_removes = 1;
+    int stops = r.fake.stops;
+    test_drive_ms(&r.env, 1000);
+    assert_int_equal(r.fake.stops, stops + 1); /* b */
+    rig_stop(&r);                              /* it waits once more */
+    rig_fini(&r);
+}
+
 /* Folders of pods that the store does not know go at the start. */
 static void leftovers_go(void **state)
 {
@@ -341,6 +399,8 @@ int main(void)
         cmocka_unit_test(finished_before),
         cmocka_unit_test(in_the_middle_of_a_start),
         cmocka_unit_test(waiting_for_an_object),
+        cmocka_unit_test(removal_is_tried_again),
+        cmocka_unit_test(removal_waits_no_longer),
         cmocka_unit_test(leftovers_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
