@@ -235,12 +235,56 @@ static int bind_one(struct mounter *m, const struct shim_mount *v)
     return 0;
 }
 
+/* From a folder that is not below the root, up to where the namespace begins. */
+static int climb(void)
+{
+    struct stat here, up;
+    for (;;) {
+        if (stat(".", &here) < 0 || stat("..", &up) < 0)
+            return -1;
+        if (here.st_dev == up.st_dev && here.st_ino == up.st_ino)
+            return 0;
+        if (chdir("..") < 0)
+            return -1;
+    }
+}
+
+/*
+ * In a chroot the root need not be a mount point, and only a mount point can be told to pass
+ * nothing on: that of the namespace it is, seen from outside for a moment.
+ */
+static int seclude_chroot(const char *stage)
+{
+    int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0 || cwd < 0 || chroot(stage) < 0)
+        return -1;
+    int r = fchdir(root) < 0 || climb() < 0 ? -1 : mount(NULL, ".", NULL, MS_REC | MS_SLAVE, NULL);
+    int error = errno;
+    if (fchdir(root) < 0 || chroot(".") < 0 || fchdir(cwd) < 0)
+        _exit(1); /* nothing may run with another root */
+    close(root);
+    close(cwd);
+    errno = error;
+    return r;
+}
+
+/* A mount namespace from which no mount gets back to the host. */
+static int seclude(const char *stage)
+{
+    if (unshare(CLONE_NEWNS) < 0)
+        return -1;
+    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0)
+        return 0;
+    return errno == EINVAL ? seclude_chroot(stage) : -1;
+}
+
 int shim_mounts(struct shim_mount *v, size_t n, const char *stage, char *err, size_t err_n)
 {
     struct mounter m = {.stage = stage, .err = err, .err_n = err_n};
     char real[PATH_MAX];
     const char *rest;
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+    if (seclude(stage) < 0)
         return fail(&m, "could not enter a mount namespace for", stage);
     /* a new root comes first: what is opened before it could not be bound after it */
     for (size_t i = 0; i < n; i++) {
