@@ -65,13 +65,14 @@ struct ke_pod_info {
     const char *pod_namespace;
     const char *name;
     const char *uid;
-    const char *phase;  /* Pending, Running, Succeeded, Failed */
+    const char *phase;  /* Pending, Running, Succeeded, Failed; Unknown: see removed */
     const char *reason; /* or "" */
     const char *message;
     uint32_t ready;     /* containers ready */
     uint32_t containers;
     uint32_t restarts;  /* of all containers */
-    uint32_t removed;   /* 1: this pod is gone, last report */
+    uint32_t removed;   /* 1: this pod is gone, last report. One that went while the node was down is
+                           reported so after the start, with phase Unknown if it was not over. */
 };
 
 struct ke_node_status {

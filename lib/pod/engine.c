@@ -436,6 +436,7 @@ void kei_pods_unref(struct kei_pods *ps)
     if (--ps->refs > 0)
         return;
     kei_load_free(ps->load);
+    kei_lost_free(ps, ps->lost);
     kei_process_free(ps->process);
     kei_timer_fini(&ps->retry);
     kei_timer_fini(&ps->rt_timer);

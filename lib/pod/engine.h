@@ -5,6 +5,7 @@
  *   engine.c   entry, start, stop, work put off to the end of a turn
  *   inbox.c    what arrives: pods, objects, the link
  *   load.c     what store and runtime know after a start, and taking it back
+ *   sweep.c    files of pods that went while the node was down
  *   lifecycle.c  one pod: from the state machine's steps to operations of the runtime
  *   ending.c   one pod: what is taken down when nothing of it runs any more
  *   prepare.c  what a pod needs before its containers: objects, volumes, configuration
@@ -141,6 +142,7 @@ struct kei_pods {
     int64_t list_pause;
     /* start */
     struct kei_load *load; /* NULL once the store has been read */
+    struct kei_lost *lost; /* until the sweep */
     bool settled;
     bool connected;
 };
@@ -176,6 +178,17 @@ void kei_load_free(struct kei_load *l);
 void kei_load_hold(struct kei_load *l, struct ke_msg *m); /* kept until the store is read */
 void kei_load_list(struct kei_pods *ps);                  /* asks the runtime for its containers */
 void kei_runtime_ask(struct kei_pods *ps);                /* asks the runtime for its state */
+
+/* sweep.c */
+struct kei_lost;
+/* The note on a pod the store does not have: kept for kei_sweep. */
+void kei_sweep_note(struct kei_pods *ps, struct ke_str uid, struct ke_str note);
+/*
+ * Removes the folders of pods that are not known, on the disk worker. Those that have a note are
+ * then told to the host as removed, and the note goes.
+ */
+void kei_sweep(struct kei_pods *ps);
+void kei_lost_free(struct kei_pods *ps, struct kei_lost *lost);
 
 /* lifecycle.c */
 void kei_pod_kick(struct kei_pod *p); /* look at it later in this turn */
