@@ -116,7 +116,10 @@ void kei_look_report(const struct kei_look *l, struct kei_look_file *f, uint32_t
                      const char *text)
 {
     f->bad = true;
-    kei_buf_addf(&f->errors, "%s/%s:%u: %s\n", l->folder, f->name, (unsigned)line, text);
+    kei_buf_addf(&f->errors, "%s/%s", l->folder, f->name);
+    if (line > 0) /* 0: all of the file */
+        kei_buf_addf(&f->errors, ":%u", (unsigned)line);
+    kei_buf_addf(&f->errors, ": %s\n", text);
 }
 
 /* The reader of YAML begins its text with "YAML line N". */
