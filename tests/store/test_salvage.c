@@ -137,7 +137,7 @@ static void damage(unsigned char *p, size_t *n, uint64_t *rng)
         break;
     }
     case 3: { /* in a header of a page */
-        size_t at = (size_t)powercut_below(rng, *n / 4096 + 1) * 4096 + powercut_below(rng, 12);
+        size_t at = (size_t)(powercut_below(rng, *n / 4096 + 1) * 4096 + powercut_below(rng, 12));
         if (at < *n)
             p[at] ^= (unsigned char)(1 + powercut_below(rng, 255));
         break;

@@ -341,7 +341,7 @@ static uint64_t try_images(struct units *u, struct powercut *p, const struct scr
 
     for (uint64_t i = 0; i < n; i++) {
         /* every position, then again with other seeds */
-        size_t pos = i % (end + 1);
+        size_t pos = (size_t)(i % (end + 1));
         struct powercut *image = powercut_image(p, pos, i < end + 1 ? i : powercut_random(&seed));
 
         bad += !holds(u, s, image, pos);
