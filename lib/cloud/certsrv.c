@@ -104,7 +104,10 @@ static void sign(struct kei_certsrv *s, struct kei_http_conn *conn, const char *
         snprintf(text, sizeof text, "failed to sign certs for edgenode %s: %s", node, err.text);
         answer_text(conn, 500, text);
     } else {
-        kei_log(c->ctx, KE_LOG_INFO, "cloud", "signed a certificate for node %s", node);
+        const struct kei_peer *p = kei_peer_get(c, node, false);
+        kei_log(c->ctx, KE_LOG_INFO, "cloud", "signed a certificate for node %s%s%s", node,
+                p && p->session ? ", which is connected now from " : "",
+                p && p->session ? kei_stream_peer_name(kei_ws_stream(p->session->ws)) : "");
         (void)kei_http_respond(conn, 200, "application/octet-stream", NULL, kei_buf_str(&der));
     }
     ke_buf_free(&der);

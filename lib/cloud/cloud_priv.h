@@ -57,7 +57,7 @@ struct ke_cloud {
     struct kei_defer sweep;
     struct kei_map refs;      /* "type/ns/name" -> struct kei_ref of index.c */
     struct kei_link unbound;  /* pods without a node: struct kei_pod_note */
-    struct kei_link labelled; /* peers whose labels those pods were not tried with */
+    struct kei_link labelled; /* peers whose labels or taints those pods were not tried with */
     struct kei_timer bind;
     uint32_t sessions, nodes;
     uint64_t generation;     /* of sessions */
@@ -80,6 +80,8 @@ struct kei_peer {
     uint32_t dialect;            /* KE_DIALECT_AUTO until it showed */
     bool ours;                   /* takes several objects in flight */
     struct kei_session *session; /* NULL: not connected */
+    uint32_t takes;              /* sessions that lived and were replaced: two programs? */
+    int64_t taken_ms, hold_ms;   /* the last time; who is in stays for so long */
     struct kei_link idle;        /* in cloud->idle */
 
     /* delivery (deliver.c) */
@@ -113,7 +115,11 @@ struct kei_session {
     struct kei_ws *ws;
     uint64_t generation;
     struct kei_timer keepalive;
+    int64_t heard_ms; /* of the last message, or the connect; monotonic */
+    uint8_t cert[32]; /* digest of its certificate */
     uint32_t waiting; /* requests that wait for the store */
+    bool paused;      /* too many of them: nothing is read */
+    bool refused;     /* another one, and that was logged */
     bool failed;      /* ends in the next turn */
     char why[128];
 };
