@@ -404,7 +404,7 @@ static void nothing_is_forgotten(void **state)
         size_t last = powercut_pos(disk);
         rig_stop(&w.r);
         for (size_t i = 0; i < 40 && done < images; i++, done++)
-            check_image(&w, first + powercut_below(&w.rng, last - first + 1), w.rng);
+            check_image(&w, first + (size_t)powercut_below(&w.rng, last - first + 1), w.rng);
         end(&w);
     }
     free(events);
