@@ -22,14 +22,14 @@
 #include "pod/runtime_process_disk.h"
 #include "pod/shim/shim.h"
 
-static const char *const allow[] = {"/bin/sh", "/bin/sleep", "/usr/bin/env"};
+static const char *const allow[] = {"/bin/sh", "/bin/sleep", "/usr/bin/env", "/proc/"};
 
 static void use_process(struct rig *r)
 {
     r->conf.runtime = NULL;
     r->conf.runtime_name = "process";
     r->conf.process_allow = allow;
-    r->conf.n_process_allow = 3;
+    r->conf.n_process_allow = sizeof allow / sizeof allow[0];
     r->conf.shim = KE_TEST_SHIM;
 }
 
@@ -175,6 +175,12 @@ static void allow_list(void **state)
     assert_int_equal(symlink(link, path), 0);
     snprintf(path, sizeof path, "%s/apps/escape", dir);
     assert_int_equal(symlink("/bin/sh", path), 0);
+    snprintf(path, sizeof path, "%s/apps/out", dir);
+    assert_int_equal(symlink("/bin", path), 0);
+    snprintf(path, sizeof path, "%s/apps/nowhere", dir);
+    assert_int_equal(symlink("/no/such/place", path), 0);
+    snprintf(path, sizeof path, "%s/apps/folder", dir);
+    assert_int_equal(mkdir(path, 0755), 0);
     snprintf(path, sizeof path, "%s/link", dir);
     snprintf(link, sizeof link, "%s/apps", dir);
     assert_int_equal(symlink(link, path), 0);
@@ -190,8 +196,23 @@ static void allow_list(void **state)
         {"%s/apps/other", "%s/apps/real", KE_EACCES},
         {"%s/apps/", "%s/apps/real", 0},
         {"%s/apps/", "%s/link/real", 0},
-        {"%s/apps/", "%s/apps/escape", KE_EACCES}, /* leads out of the folder */
-        {"%s/apps/", "%s/apps/none", KE_EACCES},
+        {"%s/apps/", "%s/apps/escape", KE_EACCES},  /* leads out of the folder */
+        {"%s/apps/", "%s/apps/none", KE_ENOTFOUND}, /* the folder is open to all: it may be known */
+        {"%s/apps/", "%s/link/none", KE_ENOTFOUND},
+        {"%s/link/", "%s/apps/none", KE_ENOTFOUND},
+        {"%s/apps/", "%s/apps/no/such/folder", KE_ENOTFOUND},
+        {"%s/apps/", "%s/apps/real/none", KE_ENOTFOUND}, /* below a file */
+        {"%s/apps/", "%s/apps/folder", KE_ENOTFOUND},
+        {"%s/apps/", "%s/apps", KE_ENOTFOUND},
+        {"%s/apps/", "%s/apps/out/none", KE_EACCES}, /* what is outside is not told */
+        {"%s/apps/", "%s/apps/out", KE_EACCES},
+        {"%s/apps/", "%s/apps/nowhere", KE_EACCES},
+        {"%s/apps/", "%s/apps/nowhere/none", KE_EACCES},
+        {"%s/apps/", "%s/apps/../none", KE_EACCES},
+        {"%s/apps/", "%s/appsnone", KE_EACCES},
+        {"%s/none/", "%s/none/x", KE_EACCES}, /* no such folder on this node */
+        {"%s/link/none", "%s/apps/none", KE_ENOTFOUND},
+        {"/", "%s/none", KE_ENOTFOUND},
         {"%s/apps/none", "%s/apps/none", KE_ENOTFOUND}, /* named by the host: it may know */
         {"%s/app", "%s/apps/real", KE_EACCES},
         {"%s/app/", "%s/apps/real", KE_EACCES},
@@ -219,6 +240,8 @@ static void allow_list(void **state)
         int e = kei_proc_allowed(out, sizeof out, command, list, 1, &err);
         if (e != cases[i].code)
             fail_msg("%s with %s: %d %s", command, entry, e, err.text);
+        if (e == KE_ENOTFOUND && !strstr(err.text, command))
+            fail_msg("%s is not named: %s", command, err.text);
         assert_int_equal(kei_proc_allowed(out, sizeof out, command, NULL, 0, &err) == 0, 0);
     }
     snprintf(sub, sizeof sub, "%s/apps/../apps/real", dir);
@@ -234,6 +257,12 @@ static void refusals(void **state)
         {"\"containers\":[{\"name\":\"main\",\"image\":\"i\",\"command\":[\"/bin/cat\"]}]",
          "\"reason\":\"CommandNotAllowed\",\"message\":\"command /bin/cat is not among what this "
          "node allows to run\""},
+        {"\"containers\":[{\"name\":\"main\",\"image\":\"i\",\"command\":[\"/opt/no-such-folder/"
+         "x\"]}]",
+         "\"reason\":\"CommandNotAllowed\""},
+        {"\"containers\":[{\"name\":\"main\",\"image\":\"i\",\"command\":[\"/proc/none\"]}]",
+         "\"reason\":\"CommandNotFound\",\"message\":\"command /proc/none: there is no such "
+         "program\""},
         {"\"containers\":[{\"name\":\"main\",\"image\":\"i\"}]", "\"reason\":\"CommandMissing\""},
         {"\"containers\":[{\"name\":\"main\",\"image\":\"i\",\"command\":[\"/bin/"
          "sh\"],\"env\":[{\"name\":\"LD_PRELOAD\",\"value\":\"/x\"}]}]",
