@@ -202,7 +202,8 @@ static void any_allocation_may_fail(void **state)
         at = n;
         live(n, &failed);
     }
-    print_message("%zu failing allocations, the last is number %zu\n", tried - 1, n - step);
+    print_message("count: %zu failing allocations of the cloud, the last is number %zu\n",
+                  tried - 1, n - step);
     assert_true(tried > 10);
 }
 

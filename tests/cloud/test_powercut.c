@@ -386,7 +386,8 @@ static void nothing_is_forgotten(void **state)
     const char *text = getenv("KE_POWERCUT_IMAGES"), *seed_text = getenv("KE_SEED");
     size_t images = (text ? (size_t)strtoul(text, NULL, 10) : 1500) / 20;
     uint64_t seed = seed_text ? strtoull(seed_text, NULL, 0) : 20261201;
-    print_message("seed %llu, %zu images\n", (unsigned long long)seed, images);
+    print_message("count: %zu power cuts of the cloud, seed %llu\n", images,
+                  (unsigned long long)seed);
     events = calloc(EVENTS, sizeof *events);
     assert_non_null(events);
     for (size_t done = 0; done < images;) {

@@ -772,7 +772,9 @@ static void killed_at_any_moment(void **state)
     const char *scale = getenv("KE_TEST_ROUNDS");
     long rounds = scale ? strtol(scale, NULL, 10) : 25;
     test_tmp_make(data, sizeof data);
-    unsigned seed = (unsigned)getpid();
+    const char *seed_text = getenv("KE_SEED");
+    unsigned seed = seed_text ? (unsigned)strtoul(seed_text, NULL, 10) : 1;
+    print_message("count: %ld kills with processes, seed %u\n", rounds, seed);
     rig_init_at(&r, TEST_REAL_CLOCK, data);
     for (int i = 0; i < SERVERS; i++) {
         snprintf(mark[i], sizeof mark[i], "exec sleep 5%d00.%03d", (int)getpid(), i);

@@ -544,7 +544,7 @@ static void must_hold(scenario_fn scenario, const char *name, int n)
 {
     char why[200] = "";
     int bad = scenario(seed_of(name), dropped_class(), n, why);
-    print_message("%s: %d images\n", name, n);
+    print_message("count: %d power cuts of the store, %s\n", n, name);
     if (bad)
         fail_msg("%s: %s", name, why);
 }

@@ -207,8 +207,8 @@ static void random_damage_to_the_file(void **state)
         powercut_free(disk);
     }
     left_free(&l);
-    print_message("%d damages: %zu salvaged, %zu without loss, %zu rows lost in all\n", n, told,
-                  whole, lost);
+    print_message("count: %d damages: %zu salvaged, %zu without loss, %zu rows lost in all\n", n,
+                  told, whole, lost);
     assert_true(told > 0 && whole > 0);
 }
 
@@ -241,8 +241,8 @@ static void random_damage_with_a_log(void **state)
         powercut_free(disk);
     }
     left_free(&l);
-    print_message("%d damages: %zu salvaged, %zu rows lost, %zu old, %zu times unnoticed\n", n,
-                  told, lost, stale, quiet);
+    print_message("count: %d damages: %zu salvaged, %zu rows lost, %zu old, %zu times unnoticed\n",
+                  n, told, lost, stale, quiet);
     assert_true(told > 0);
 }
 

@@ -360,6 +360,7 @@ static void power_cuts(void **state)
     units_init(&u);
     play(&u, p, &s);
     assert_int_equal(try_images(&u, p, &s, images_wanted()), 0);
+    print_message("count: %llu power cuts of the identity\n", (unsigned long long)images_wanted());
     powercut_free(p);
     units_fini(&u);
 }
