@@ -26,6 +26,9 @@ struct kei_stream_ops {
     void (*closed)(void *user, int status, const char *text);
 };
 
+/* How the text of a stream that never opened begins; what it was to be opened to follows. */
+#define KEI_STREAM_NOT_OPENED "could not connect to "
+
 struct kei_stream_config {
     const char *host; /* name, IPv4, IPv6 (with or without brackets); NULL with unix_path */
     uint16_t port;

@@ -305,9 +305,12 @@ static void note_failure(struct ke_tunnel *t, int status, const char *text, uint
                        : " (this node's certificate was refused)";
         kei_identity_rejected(t);
     }
-    kei_tunnel_error(t, status, "%s %s:%u: %s%s",
-                     t->step == KEI_STEP_UP ? "the link was lost to" : "could not connect to",
-                     t->conf.host, t->conf.tunnel_port, text, hint);
+    if (kei_str_starts(kei_str(text), KEI_STR(KEI_STREAM_NOT_OPENED))) /* says all of it */
+        kei_tunnel_error(t, status, "%s%s", text, hint);
+    else
+        kei_tunnel_error(t, status, "%s %s:%u: %s%s",
+                         t->step == KEI_STEP_UP ? "the link was lost to" : "could not connect to",
+                         t->conf.host, t->conf.tunnel_port, text, hint);
 }
 
 static void on_closed(void *user, int status, const char *text, uint32_t http_status)

@@ -515,17 +515,32 @@ static void expect_failure(struct kei_stream_config *c, int status, const char *
 static void refused(void **state)
 {
     struct kei_stream_config c = {0};
-    char dir[64], path[128];
+    char dir[64], path[128], text[300], url[64];
 
     (void)state;
     close(raw_listen(&c.port));
-    expect_failure(&c, KE_ECONN, "refused");
+    snprintf(text, sizeof text, "could not connect to 127.0.0.1 port %u: Connection refused",
+             c.port);
+    expect_failure(&c, KE_ECONN, text); /* each thing once */
     c.host = "::1";
-    expect_failure(&c, KE_ECONN, "[::1]");
+    snprintf(text, sizeof text, "could not connect to ::1 port %u: Connection refused", c.port);
+    expect_failure(&c, KE_ECONN, text);
+    c.host = "localhost"; /* of a name the address is told as well */
+    snprintf(text, sizeof text,
+             "could not connect to localhost port %u: 127.0.0.1:%u: Connection refused", c.port,
+             c.port);
+    expect_failure(&c, KE_ECONN, text);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", c.port);
+    c = (struct kei_stream_config){.host = "cloud.example", .port = 443, .proxy_url = url};
+    snprintf(text, sizeof text,
+             "could not connect to cloud.example port 443: the proxy %s: Connection refused",
+             url + 7);
+    expect_failure(&c, KE_ECONN, text);
     test_tmp_make(dir, sizeof dir);
     snprintf(path, sizeof path, "%s/none.sock", dir);
     c = (struct kei_stream_config){.unix_path = path};
-    expect_failure(&c, KE_ENOTFOUND, "none.sock");
+    snprintf(text, sizeof text, "could not connect to unix:%s: No such file or directory", path);
+    expect_failure(&c, KE_ENOTFOUND, text);
     test_tmp_remove(dir);
 }
 
