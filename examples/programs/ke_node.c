@@ -5,6 +5,7 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common.h"
@@ -166,6 +167,18 @@ static int parse_dialect(const char *text, uint32_t *ret)
     return usage_error("--dialect", text, "is not auto, 1.4, 1.15 or 1.23");
 }
 
+/* Pods would only wait for it. */
+static int check_shim(const char *path)
+{
+    struct stat st;
+    int r = stat(path, &st);
+    if (r == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0)
+        return 0;
+    fprintf(stderr, "ke-node: --shim %s: %s\n", path,
+            r < 0 || S_ISREG(st.st_mode) ? strerror(errno) : "is not a program");
+    return EXIT_FILE;
+}
+
 static int take_flag(struct flags *f, int opt, const char *arg)
 {
     struct ke_node_config *c = &f->set;
@@ -203,7 +216,7 @@ static int take_flag(struct flags *f, int opt, const char *arg)
         c->process_allow = (const char *const *)split_list(arg, &c->n_process_allow);
         return 0;
     case OPT_PROCESS_USER: c->process_user = arg; return 0;
-    case OPT_SHIM: c->shim = arg; return 0;
+    case OPT_SHIM: c->shim = arg; return check_shim(arg);
     case OPT_LOG_LEVEL:
         f->level = log_level(arg);
         return f->level ? 0 : usage_error("--log-level", arg, "is not error, warn, info or debug");
@@ -312,8 +325,10 @@ static void on_request(void *user, const char *request, FILE *out)
 static void on_unknown_key(void *user, const char *key, uint32_t line)
 {
     char text[600];
-    snprintf(text, sizeof text, "%s:%u: %s is not known and has no effect", (const char *)user, line,
-             key);
+    char at[16] = "";
+    if (line > 0) /* 0: not known */
+        snprintf(at, sizeof at, ":%u", line);
+    snprintf(text, sizeof text, "%s%s: %s is not known and has no effect", (const char *)user, at, key);
     log_line(NULL, KE_LOG_WARN, "config", text);
 }
 
@@ -355,7 +370,7 @@ static void merge(struct ke_node_config *c, const struct ke_node_config *f)
 static int exit_code(int r)
 {
     switch (r) {
-    case KE_EINVAL: return EXIT_USAGE;
+    case KE_EINVAL: case KE_ETOKEN: return EXIT_USAGE;
     case KE_EPARSE: case KE_ENOTFOUND: case KE_EEXIST: case KE_EACCES: case KE_EROFS: case KE_EBUSY:
     case KE_ENOSPC: case KE_ENEWER: case KE_ECORRUPT: return EXIT_FILE;
     default: return 1;

@@ -36,9 +36,9 @@ struct ke_node_config {
     const char *name;       /* required; a DNS subdomain name */
     const char *data;       /* required: folder of the node; one process at a time */
     const char *cloud_host; /* required to be more than an offline node */
-    const char *token;
+    const char *token;      /* to join with; see ke_tunnel_config */
     const char *project_id;
-    const char *proxy_url;
+    const char *proxy_url;  /* http://[user[:password]@]host[:port] */
     const char *ca_file, *cert_file, *key_file; /* as in ke_tunnel_config */
     uint32_t tunnel_port, cert_port, dialect, heartbeat_ms;
     const struct ke_env *labels; /* besides the standard ones, which they win over */
@@ -48,7 +48,9 @@ struct ke_node_config {
     uint32_t max_pods;      /* default 110 */
     const char *node_ip;    /* default: the address used towards the cloud */
     const char *runtime;    /* "none" (default), "process"; ignored when a table is given */
-    const char *const *process_allow; /* executables the process runtime may start, absolute */
+    /* What the process runtime may start, absolute: a program by that name; with a '/' at the end
+     * all programs below that folder, links resolved; "/" alone: anything. */
+    const char *const *process_allow;
     uint32_t n_process_allow;
     uint32_t status_ms;     /* node status period; default 10000 */
     const char *process_user; /* user name or uid that processes run as; default: the node's own */
@@ -122,7 +124,7 @@ KE_API KE_NODISCARD int ke_node_new(struct ke_node **ret, struct ke_ctx *ctx,
                                     void *user);
 /*
  * Opens the data folder (errors as ke_store_open), takes back what runs, starts what the store
- * holds, connects. Returns before any of the later steps is done; they are told by state.
+ * holds, connects. KE_ETOKEN for a malformed token if there is no certificate yet. Returns before any of the later steps is done; they are told by state.
  */
 KE_API KE_NODISCARD int ke_node_start(struct ke_node *n);
 /* Ends the link and the node's work; workloads of a runtime that outlives it run on. Any thread;

@@ -6,6 +6,7 @@
 
 #include "message/k8s.h"
 #include "net/addr.h"
+#include "net/proxy.h"
 
 #define LIST_MAX 1000
 #define DEFAULT_MAX_PODS 110
@@ -107,6 +108,10 @@ static int check(const struct ke_node_config *c, struct ke_error *err)
                          "ke_node_config.runtime \"%s\" is not known: none, process", c->runtime);
     if (c->tunnel_port > 65535 || c->cert_port > 65535)
         return kei_error(err, KE_EINVAL, "ke_node_config: a port is above 65535");
+    struct kei_proxy proxy;
+    struct ke_error why = KE_ERROR_INIT;
+    if (c->proxy_url && c->proxy_url[0] && kei_proxy_parse(&proxy, c->proxy_url, &why) < 0)
+        return kei_error(err, KE_EINVAL, "ke_node_config.proxy_url: %s", why.text);
     struct kei_addr ip;
     if (c->node_ip && !kei_addr_literal(&ip, c->node_ip, 0))
         return kei_error(err, KE_EINVAL, "ke_node_config.node_ip \"%s\" is no IP address",

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "crypto/crypto.h"
 #include "meta/meta.h"
 #include "node/config.h"
 #include "node/duty.h"
@@ -211,6 +212,26 @@ static int check_owner(struct ke_node *n)
     return r;
 }
 
+/* A malformed token would be tried for ever. It does not matter once there is a certificate. */
+static int check_token(struct ke_node *n)
+{
+    const struct ke_node_config *c = &n->config;
+    const struct ke_io *io = kei_ctx_io(n->ctx);
+    struct ke_io_stat st = {.size = sizeof st};
+    struct kei_token token;
+    char path[4096];
+    if (!c->cloud_host || !c->token || !c->token[0] || c->cert_file ||
+        (kei_path_join(path, sizeof path, c->data, "identity/current.pem") &&
+         io->stat(io->user, path, &st) == 0))
+        return 0;
+    struct ke_error why = KE_ERROR_INIT;
+    if (kei_token_parse(&token, kei_str(c->token), &why) == 0)
+        return 0;
+    return kei_fail(n->ctx, KE_ETOKEN,
+                    "node %s cannot join with its token: %s (the cloud %s gives a new one)", c->name,
+                    why.text, c->cloud_host);
+}
+
 static int make_tunnel(struct ke_node *n)
 {
     struct ke_tunnel_config tc;
@@ -313,6 +334,8 @@ static void start(void *user)
     int r = open_store(n);
     if (r == 0)
         r = check_owner(n);
+    if (r == 0)
+        r = check_token(n);
     if (r == 0)
         r = make_parts(n);
     n->running = r == 0;

@@ -42,8 +42,10 @@ static uint32_t line_of(const struct reader *r, struct ke_str v)
 
 static int wrong(const struct reader *r, const char *key, struct ke_str v, const char *what)
 {
-    return kei_fail(r->s->ctx, KE_EINVAL, "%s:%u: %s %s", r->path, (unsigned)line_of(r, v), key,
-                    what);
+    uint32_t line = line_of(r, v);
+    if (line == 0)
+        return kei_fail(r->s->ctx, KE_EINVAL, "%s: %s %s", r->path, key, what);
+    return kei_fail(r->s->ctx, KE_EINVAL, "%s:%u: %s %s", r->path, (unsigned)line, key, what);
 }
 
 /* ---- values ---- */
@@ -386,9 +388,10 @@ static int take_key_value(struct reader *r, const char *key, struct ke_str v, bo
     *ret_down = kei_json_type(v) == '{' && leads_on(key);
     if (*ret_down)
         return 0;
+    if (kei_json_type(v) != 'n' && leads_on(key))
+        return wrong(r, key, v, "is not a map");
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (matches(keys[i].key, key) &&
-            (kei_json_type(v) != '{' || keys[i].take == labels || keys[i].take == ignore))
+        if (matches(keys[i].key, key))
             return keys[i].take(r, key, v);
     if (strncmp(key, "modules", 8) == 0 || kei_json_type(v) == 'n')
         return 0;

@@ -23,10 +23,38 @@ def run(program, *args):
     (["--nonsense"], "nonsense"),
     (["frobnicate"], "is not status, pods, logs or reset"),
     (["--name", "UPPER_case", "--data", "/tmp/never-made"], "no node name"),
+    (["--name", "e", "--process-allow", "bin/sleep"], '"bin/sleep" is not an absolute path'),
+    (["--name", "e", "--proxy", "nonsense"], "proxy URL had no scheme; expected http://"),
+    (["--name", "e", "--proxy", "socks5://h:1"], "proxy scheme was not http://"),
 ])
 def test_bad_flags_of_the_node(args, words):
     r = run("ke-node", *args)
     assert r.returncode == 2 and words in r.stderr, (r.returncode, r.stderr)
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/ke-shim", "/tmp", "/etc/passwd"])
+def test_a_shim_that_is_none(path):
+    r = run("ke-node", "--shim", path)
+    assert r.returncode == 3 and f"--shim {path}: " in r.stderr, (r.returncode, r.stderr)
+
+
+def test_a_malformed_token_is_refused_at_once(tmp_path):
+    r = run("ke-node", "--name", "e", "--cloud", "127.0.0.1", "--data", str(tmp_path / "d"), "--token", "abc")
+    assert r.returncode == 2 and "the token has no dots" in r.stderr, (r.returncode, r.stderr)
+    assert "the cloud 127.0.0.1 gives a new one" in r.stderr
+
+
+def test_a_malformed_token_does_not_matter_with_a_certificate(tmp_path, cloud):
+    n = Node(tmp_path, cloud=cloud, token=cloud.token())
+    n.start()
+    try:
+        wait_for("the node", lambda: n.status().get("state") == "ready")
+        n.kill()
+        n.join = "abc"
+        n.start()
+        wait_for("the node", lambda: n.status().get("state") == "ready")
+    finally:
+        n.kill()
 
 
 def test_bad_file_is_told_from_a_bad_flag(tmp_path):
@@ -43,7 +71,7 @@ def test_bad_file_is_told_from_a_bad_flag(tmp_path):
 def test_wrong_token_and_wrong_hash(tmp_path, cloud):
     good = cloud.token()
     ca_hash, jwt = good.split(".", 1)
-    for name, token, words in [("malformed", "abc", "token"), ("signature", good[:-6] + "AAAAAA", "401"),
+    for name, token, words in [("signature", good[:-6] + "AAAAAA", "401"),
                                ("pin", "0" * 64 + "." + jwt, "the join token names")]:
         n = Node(tmp_path, name=name, cloud=cloud, token=token)
         n.start()

@@ -106,6 +106,15 @@ static void refuses(void **state)
          ":4: modules.edgeHub.websocket.server is not HOST:PORT", KE_EINVAL},
         {"modules:\n  edged:\n    nodeLabels: [a]\n", ":3: modules.edged.nodeLabels", KE_EINVAL},
         {"libkubeedge:\n  dialect: \"3\"\n", ":2: libkubeedge.dialect", KE_EINVAL},
+        {"modules: {edged: 5}\n", "edgecore.yaml:1: modules.edged is not a map", KE_EINVAL},
+        {"modules:\n  edged: [a]\n", "edgecore.yaml:2: modules.edged is not a map", KE_EINVAL},
+        {"\nmodules: all\n", "edgecore.yaml:2: modules is not a map", KE_EINVAL},
+        {"libkubeedge: process\n", "edgecore.yaml:1: libkubeedge is not a map", KE_EINVAL},
+        {"modules:\n  edgeHub:\n    websocket: ws://x\n",
+         ":3: modules.edgeHub.websocket is not a map", KE_EINVAL},
+        {"modules:\n  edgeHub:\n    heartbeat: {a: 1}\n", ":3: modules.edgeHub.heartbeat",
+         KE_EINVAL},
+        {"libkubeedge:\n  data: {a: 1}\n", ":2: libkubeedge.data is not a string", KE_EINVAL},
     };
     (void)state;
     struct test_env env;
@@ -117,7 +126,15 @@ static void refuses(void **state)
             fail_msg("case %zu: %d %s", i, r, ke_ctx_error(env.ctx));
     }
     struct ke_node_settings *s = NULL;
+    /* a key without a value is as good as absent */
+    assert_int_equal(read_text(&env, "modules:\n  edged:\n  edgeHub: {heartbeat: 5}\n", &s), 0);
+    assert_int_equal(ke_node_settings_config(s)->heartbeat_ms, 5000);
+    assert_string_equal(unknown, "");
+    ke_node_settings_free(s);
+    s = NULL;
     assert_int_equal(ke_node_settings_read(&s, env.ctx, "/nowhere/x.yaml", NULL, NULL), KE_ENOTFOUND);
+    assert_int_equal(ke_node_settings_read(&s, env.ctx, "/tmp", NULL, NULL), KE_EINVAL);
+    assert_non_null(strstr(ke_ctx_error(env.ctx), "/tmp: it is a folder, not a file"));
     test_env_fini(&env);
 }
 
