@@ -97,7 +97,8 @@ struct kei_pod {
     char *sent; /* the PodStatus last reported */
     size_t sent_n;
     char *note;
-    bool told; /* the host has heard of it */
+    bool told;          /* the host has heard of it */
+    uint64_t told_hash; /* of what it heard */
 };
 
 /* ---- the engine ---- */
