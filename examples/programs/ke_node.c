@@ -390,7 +390,8 @@ static int serve(struct ke_ctx *ctx, struct app *a, const char *data)
         return complain(ctx, "start", r);
     struct control *control = control_new(data, on_request, a);
     if (!control)
-        fprintf(stderr, "ke-node: no control socket in %s: %s\n", data, strerror(errno));
+        fprintf(stderr, "ke-node: no control socket in %s: %s; status and pods will not answer\n", data,
+                strerror(errno));
     r = run_loop(ctx, control, NULL, NULL);
     control_free(control);
     ke_node_stop(a->node);

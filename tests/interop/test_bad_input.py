@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes wrong in the field: each has a clear message and loses nothing."""
 import glob
+import signal
 import subprocess
 
 import pytest
@@ -66,6 +67,22 @@ def test_bad_file_is_told_from_a_bad_flag(tmp_path):
     config.write_text("modules:\n  edgeHub:\n    heartbeat: soon\n")
     r = run("ke-node", "--config", str(config))
     assert r.returncode == 3 and ":3: modules.edgeHub.heartbeat" in r.stderr, r.stderr
+
+
+def test_a_folder_with_a_long_path(tmp_path):
+    base = tmp_path / ("long-" * 20) / ("longer-" * 20)
+    base.mkdir(parents=True)
+    n = Node(base)
+    n.start()
+    try:
+        wait_for("the node", lambda: n.status().get("state") == "offline")
+        assert n.pods() == {}
+        assert (n.folder / "control.sock").is_socket()
+        assert n.kill(signal.SIGTERM) == 0
+        assert not (n.folder / "control.sock").exists()
+        assert "control socket" not in n.text(), n.text()
+    finally:
+        n.kill()
 
 
 def test_wrong_token_and_wrong_hash(tmp_path, cloud):
