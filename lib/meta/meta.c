@@ -342,6 +342,7 @@ int kei_meta_new(struct kei_meta_manager **ret, struct ke_ctx *ctx, struct ke_ro
     kei_list_init(&mm->early);
     kei_list_init(&mm->untold);
     kei_list_init(&mm->asks);
+    kei_list_init(&mm->queries);
     kei_index_init(&mm->index, a, kei_ctx_random64(ctx), kei_ctx_random64(ctx));
     kei_timer_init(ctx, &mm->retry, on_retry);
     kei_report_init(mm);

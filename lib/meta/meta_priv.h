@@ -34,7 +34,8 @@ struct kei_meta_manager {
     struct kei_link early;  /* messages that came before the index was read */
     struct kei_link untold; /* messages a module had no room for */
     uint32_t n_early, n_untold;
-    struct kei_link asks; /* requests under way to the cloud */
+    struct kei_link asks;    /* requests under way to the cloud */
+    struct kei_link queries; /* of them, queries for an object: struct query of ask.c */
     struct kei_timer retry, resync;
 };
 
@@ -82,6 +83,8 @@ int kei_objects_keep(struct kei_meta_manager *mm, const struct kei_resource *res
 void kei_ask_take(struct kei_meta_manager *mm, struct ke_msg *m);
 void kei_ask_link(struct kei_meta_manager *mm, bool up);
 void kei_ask_end_all(struct kei_meta_manager *mm); /* no answers any more */
+/* The store has what the cloud pushed of object name (TYPE NS/NAME): an answer to who asks for it. */
+void kei_ask_arrived(struct kei_meta_manager *mm, const char *name);
 /*
  * A round trip to the cloud with a copy of asked. fn once, in a later turn: 0 with the reply
  * (borrowed, not an operation "error"), or KE_ETIMEDOUT, KE_ECLOSED, KE_ENOTSUP with text.
