@@ -90,18 +90,18 @@ static void remove_one(struct kei_pod *p, const char *id)
 struct folder_job {
     struct kei_work work;
     struct kei_pod *p;
-    bool logs;
     int status;
     struct ke_error err;
-    char volumes[PATH_MAX], log_folder[PATH_MAX];
+    char *logs; /* NULL: they stay. In paths */
+    char paths[];
 };
 
 static void folder_run(struct kei_work *w)
 {
     struct folder_job *j = KEI_OF(w, struct folder_job, work);
     const struct ke_io *io = kei_ctx_io(j->p->ps->ctx);
-    j->status = kei_folder_remove(io, j->volumes, &j->err);
-    int r = j->logs ? kei_folder_remove(io, j->log_folder, j->status < 0 ? NULL : &j->err) : 0;
+    j->status = kei_folder_remove(io, j->paths, &j->err);
+    int r = j->logs ? kei_folder_remove(io, j->logs, j->status < 0 ? NULL : &j->err) : 0;
     if (j->status == 0)
         j->status = r;
 }
@@ -121,17 +121,22 @@ static void folder_done(struct kei_work *w)
 static void end_folder(struct kei_pod *p)
 {
     struct kei_pods *ps = p->ps;
-    struct folder_job *j = kei_zalloc(ps->alloc, sizeof *j);
+    char volumes[PATH_MAX], logs[PATH_MAX] = "";
+    bool with_logs = p->st.desire == KEI_WANT_KILL && kei_pod_log_folder(p, logs, sizeof logs);
+    if (!kei_pod_folder(volumes, sizeof volumes, ps->data, p->uid))
+        return;
+    size_t n = strlen(volumes) + 1, k = strlen(logs) + 1;
+    struct folder_job *j = kei_zalloc(ps->alloc, sizeof *j + n + k);
     if (!j)
         return; /* found at the next start */
     j->p = p;
     j->err = (struct ke_error)KE_ERROR_INIT;
-    j->logs =
-        p->st.desire == KEI_WANT_KILL && kei_pod_log_folder(p, j->log_folder, sizeof j->log_folder);
+    memcpy(j->paths, volumes, n);
+    memcpy(j->paths + n, logs, k);
+    j->logs = with_logs ? j->paths + n : NULL;
     kei_pod_ref(p);
     p->end_ops++;
-    if (kei_pod_folder(j->volumes, sizeof j->volumes, ps->data, p->uid) &&
-        kei_work_submit(ps->ctx, &j->work, folder_run, folder_done) == 0)
+    if (kei_work_submit(ps->ctx, &j->work, folder_run, folder_done) == 0)
         return;
     p->end_ops--;
     kei_free(ps->alloc, j);

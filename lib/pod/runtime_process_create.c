@@ -259,14 +259,14 @@ int kei_proc_op_create(void *user, uint64_t op, const struct ke_container_config
     struct kei_proc_job *j = kei_proc_job_new(p, op, id);
     if (!j)
         return KE_ENOMEM;
-    if (strlen(c->command[0]) >= sizeof j->command) {
+    if (strlen(c->command[0]) >= PATH_MAX) {
         kei_proc_job_free(j);
         return KE_ELIMIT;
     }
-    memcpy(j->command, c->command[0], strlen(c->command[0]) + 1);
     write_config(j, c);
+    j->command = kei_arena_strdup(&j->arena, kei_str(c->command[0]));
     j->log_path = kei_arena_strdup(&j->arena, kei_str(c->log_path));
-    if (!kei_buf_ok(&j->config) || !j->log_path) {
+    if (!kei_buf_ok(&j->config) || !j->command || !j->log_path) {
         kei_proc_job_free(j);
         return KE_ENOMEM;
     }
