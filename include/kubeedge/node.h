@@ -105,9 +105,10 @@ struct ke_node_settings;
 /*
  * Reads an edgecore.yaml of upstream (v1alpha1, v1alpha2) as it is: names, addresses, ports, token,
  * certificate files, labels, taints, status period; keys of our own stand under "libkubeedge:"
- * (data, runtime, processAllow, processUser, dialect, proxy). An unknown key is not fatal: it is
- * reported by unknown (may be NULL), once each, with its dotted name and line. KE_ENOTFOUND, KE_EPARSE
- * with the line, KE_EINVAL for a value of the wrong type, KE_ENOTSUP without YAML. Loop.
+ * (data, runtime, processAllow, processUser, dialect, proxy, retryMin, retryMax). An unknown key is
+ * not fatal: it is reported by unknown (may be NULL), once each, with its dotted name and line.
+ * KE_ENOTFOUND, KE_EPARSE with the line, KE_EINVAL for a value of the wrong type, KE_ENOTSUP without
+ * YAML. Loop.
  */
 KE_API KE_NODISCARD int ke_node_settings_read(struct ke_node_settings **ret, struct ke_ctx *ctx,
                                               const char *path,

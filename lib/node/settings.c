@@ -263,6 +263,14 @@ TAKE(take_status)
 {
     return duration(r, key, v, &CONFIG->status_ms);
 }
+TAKE(take_retry_min)
+{
+    return duration(r, key, v, &CONFIG->retry_min_ms);
+}
+TAKE(take_retry_max)
+{
+    return duration(r, key, v, &CONFIG->retry_max_ms);
+}
 TAKE(take_data)
 {
     return text(r, key, v, &CONFIG->data);
@@ -360,6 +368,8 @@ static const struct {
     {"libkubeedge.processUser", take_user},
     {"libkubeedge.dialect", take_dialect},
     {"libkubeedge.proxy", take_proxy},
+    {"libkubeedge.retryMin", take_retry_min},
+    {"libkubeedge.retryMax", take_retry_max},
 };
 
 /* Below edged many keys are upstream's own: their names are not checked one by one. */

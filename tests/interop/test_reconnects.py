@@ -31,7 +31,9 @@ def test_reconnects(tmp_path, cloud):
     rng = random.Random(SEED)
     cable = Cable(cloud)
     node = Node(tmp_path, cloud=cable, token=cloud.token())
-    node.start()
+    quick = tmp_path / "edgecore.yaml"  # pauses would grow to a minute, as links that break at once make them
+    quick.write_text("libkubeedge: {retryMin: 20ms, retryMax: 200ms}\n")
+    node.start("--config", str(quick))
     try:
         wait_for("Ready", lambda: cloud.node_ready("edge-1"))
         cloud.apply("kept.yaml", pod("kept", ["/bin/sleep", "100000"]))

@@ -53,7 +53,7 @@ static void reads_both_versions(void **state)
                   "  eventBus: {mqttMode: 2}\n"
                   "  surprise: {a: 1}\n"
                   "libkubeedge:\n  data: /d\n  runtime: process\n  processAllow: [/bin/sleep]\n"
-                  "  dialect: \"1.15\"\n  typo: 1\n",
+                  "  dialect: \"1.15\"\n  typo: 1\n  retryMin: 200ms\n  retryMax: 1m30s\n",
                   &s),
         0);
     const struct ke_node_config *c = ke_node_settings_config(s);
@@ -72,6 +72,8 @@ static void reads_both_versions(void **state)
     assert_int_equal(c->n_taints, 1);
     assert_string_equal(c->taints[0].key, "t");
     assert_null(c->ca_file); /* not there yet: the node fetches its own */
+    assert_int_equal(c->retry_min_ms, 200);
+    assert_int_equal(c->retry_max_ms, 90000);
     assert_string_equal(c->data, "/d");
     assert_string_equal(c->runtime, "process");
     assert_string_equal(c->process_allow[0], "/bin/sleep");
