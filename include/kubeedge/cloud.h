@@ -2,6 +2,10 @@
 /*
  * The cloud end: certificate endpoint, tunnel endpoint, reliable delivery and an embedded store of
  * objects whose source is a folder of Kubernetes manifests. All calls: loop, unless marked.
+ *
+ * One program per node name: the newest connection wins. When two living ones throw each other out
+ * again and again, the log names both, who is in stays for 10 s to 5 min, and the other is refused.
+ * Service accounts, volume claims, devices and logs are not served: nodes get NotFound, at once.
  */
 #ifndef KUBEEDGE_CLOUD_H
 #define KUBEEDGE_CLOUD_H
@@ -17,7 +21,8 @@ struct ke_cloud;
 struct ke_cloud_config {
     size_t size;
     const char *data;      /* required: folder of the cloud; one process at a time */
-    const char *manifests; /* folder of *.yaml, *.yml, *.json; NULL: none */
+    const char *manifests; /* folder of *.yaml, *.yml, *.json with Pod, ConfigMap (1 MiB of data at
+                              most, as in Kubernetes) and Secret; NULL: none */
     const char *listen;    /* default "0.0.0.0" */
     const char *const *advertise; /* names and addresses nodes dial; go into the certificate */
     uint32_t n_advertise;
