@@ -26,12 +26,12 @@ struct ke_cloud_config {
     const char *listen;    /* default "0.0.0.0" */
     const char *const *advertise; /* names and addresses nodes dial; go into the certificate */
     uint32_t n_advertise;
-    uint32_t tunnel_port;  /* default 10000; KE_PORT_ANY picks a free one */
-    uint32_t cert_port;    /* default 10002 */
-    uint32_t max_nodes;    /* default 10000 */
-    uint32_t max_message;  /* bytes; default 32 MiB */
-    uint32_t cert_days;    /* life of node certificates; default 365 */
-    uint32_t token_hours;  /* life of the join token; default 24 */
+    uint32_t tunnel_port; /* default 10000; KE_PORT_ANY picks a free one */
+    uint32_t cert_port;   /* default 10002 */
+    uint32_t max_nodes;   /* default 10000 */
+    uint32_t max_message; /* bytes; default 32 MiB */
+    uint32_t cert_days;   /* life of node certificates; default 365 */
+    uint32_t token_hours; /* life of the join token; default 24 */
     uint32_t flags;
 };
 #define KE_PORT_ANY 0xffffffffu
@@ -74,15 +74,16 @@ KE_API KE_NODISCARD int ke_cloud_new(struct ke_cloud **ret, struct ke_ctx *ctx,
                                      const struct ke_cloud_config *c,
                                      const struct ke_cloud_ops *ops, void *user);
 /* Opens the data folder, makes CA, server certificate and token if missing, listens. Errors as
- * ke_store_open, and KE_EADDRINUSE naming the port. Gives the context a thread of its own unless the
- * host has taken the loop. */
+ * ke_store_open, and KE_EADDRINUSE naming the port. Gives the context a thread of its own unless
+ * the host has taken the loop. */
 KE_API KE_NODISCARD int ke_cloud_start(struct ke_cloud *c);
 KE_API void ke_cloud_stop(struct ke_cloud *c); /* any thread */
 KE_API void ke_cloud_free(struct ke_cloud *c); /* stops first; NULL is fine */
 /* A join token, valid for token_hours from now, appended to out. */
 KE_API KE_NODISCARD int ke_cloud_token(struct ke_cloud *c, struct ke_buf *out);
 /* The ports in use (after KE_PORT_ANY). */
-KE_API KE_NODISCARD int ke_cloud_ports(struct ke_cloud *c, uint32_t *ret_tunnel, uint32_t *ret_cert);
+KE_API KE_NODISCARD int ke_cloud_ports(struct ke_cloud *c, uint32_t *ret_tunnel,
+                                       uint32_t *ret_cert);
 KE_API KE_NODISCARD int ke_cloud_nodes(struct ke_cloud *c,
                                        void (*fn)(void *user, const struct ke_cloud_node_info *n),
                                        void *user);
