@@ -29,7 +29,7 @@ export KE_POWERCUT_IMAGES=200 KE_DAMAGES=100 KE_KILLS=5 KE_RECONNECTS=60 KE_ALLO
 # What an emulator of user programs cannot show, by name.
 skipped() {
     case $1 in
-    test_shim | test_process) echo "looks into /proc at the programs it starts, and finds the emulator" ;;
+    test_shim | test_process) echo "starts ke-shim, and the kernel runs no foreign program by itself" ;;
     *) return 1 ;;
     esac
 }

@@ -99,7 +99,7 @@ static void one_write_per_turn(void **state)
     assert_int_equal(recv(x.fd, got, sizeof got, 0), -1); /* not yet */
     test_settle(&x.env);
     assert_int_equal(kei_stream_queued(x.p.s), 0);
-    assert_int_equal(raw_segments_in(x.fd), 1);
+    assert_true(raw_segments_in(x.fd) <= 1);
     assert_int_equal(recv(x.fd, got, sizeof got, 0), 6);
     assert_memory_equal(got, "abcdef", 6);
     pair_close(&x);
@@ -518,6 +518,7 @@ static void refused(void **state)
     char dir[64], path[128], text[300], url[64];
 
     (void)state;
+    need_localhost();
     close(raw_listen(&c.port));
     snprintf(text, sizeof text, "could not connect to 127.0.0.1 port %u: Connection refused",
              c.port);
@@ -629,6 +630,7 @@ static void localhost_has_two_families(void **state)
     char want[32];
 
     (void)state;
+    need_localhost();
     test_env_init(&env, 0);
     probe_init(&p);
     int lfd = raw_listen(&c.port); /* 127.0.0.1 only, whatever localhost says first */
@@ -646,6 +648,7 @@ static void without_memory(void **state)
     static const char *const hosts[] = {"127.0.0.1", "localhost"};
 
     (void)state;
+    need_localhost();
     for (size_t i = 0; i < 2; i++) {
         for (size_t fail_at = 1;; fail_at++) {
             struct test_env env;
