@@ -384,7 +384,15 @@ int ke_cloud_token(struct ke_cloud *c, struct ke_buf *out)
         return r;
     if (!out->alloc)
         kei_buf_init(out, kei_ctx_alloc(c->ctx));
-    return kei_pki_token(&c->pki, c->config.token_hours, out);
+    struct ke_buf token = {0}; /* half of one would look like one */
+    kei_buf_init(&token, kei_ctx_alloc(c->ctx));
+    r = kei_pki_token(&c->pki, c->config.token_hours, &token);
+    if (r == 0)
+        kei_buf_addv(out, kei_buf_str(&token));
+    if (r == 0 && !kei_buf_ok(out))
+        r = kei_fail(c->ctx, KE_ENOMEM, "out of memory for a token");
+    ke_buf_free(&token);
+    return r;
 }
 
 int ke_cloud_ports(struct ke_cloud *c, uint32_t *ret_tunnel, uint32_t *ret_cert)
