@@ -246,6 +246,17 @@ unsigned raw_segments_in(int fd)
     return info.tcpi_data_segs_in;
 }
 
+bool have_ipv6(void)
+{
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool have = fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return have;
+}
+
 void need_localhost(void)
 {
     struct addrinfo *list = NULL;

@@ -50,6 +50,8 @@ unsigned raw_segments_in(int fd); /* 0: not told (an emulator) */
 
 /* Skips the test where the name "localhost" does not resolve: a bare chroot has no /etc/hosts. */
 void need_localhost(void);
+/* Many a container has no IPv6: what is tested with it besides IPv4 is then left out. */
+bool have_ipv6(void);
 
 /* ---- processes ---- */
 /* env.idle_ms with such a peer: the virtual clock must not overtake another process on a busy
