@@ -149,7 +149,8 @@ def test_read_only_data_folder(tmp_path):
 
 
 @pytest.mark.parametrize("text, words", [
-    ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n", ":1: apiVersion: is not v1"),
+    ("apiVersion: v2\nkind: Pod\nmetadata: {name: x}\n", ":1: apiVersion: is not v1"),
+    ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n", ':2: kind: "Deployment" is not known'),
     ("apiVersion: v1\nkind: Gadget\nmetadata: {name: x}\n", ':2: kind: "Gadget" is not known'),
     ("apiVersion: v1\nkind: Pod\nmetadata:\n  name: x\nspec:\n  nodeName: node\n  containers:\n  - name: c\n    imgae: i\n",
      ":9: spec.containers[0].imgae: unknown field"),
@@ -158,7 +159,7 @@ def test_read_only_data_folder(tmp_path):
     ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata:\n  k: 'not base64!'\n", ":5: data.k: is not base64"),
     ("apiVersion: v1\nkind: Pod\n  metadata: [\n", "bad.yaml"),
     ("[" * 200000, "bad.yaml"),
-], ids=["version", "kind", "field", "name", "bool", "base64", "syntax", "deep"])
+], ids=["version", "group", "kind", "field", "name", "bool", "base64", "syntax", "deep"])
 def test_bad_manifest_names_file_line_and_field(cloud, node, text, words):
     cloud.apply("good.yaml", pod("good", SLEEP))
     cloud.apply("bad.yaml", text)
