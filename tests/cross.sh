@@ -24,7 +24,7 @@ done
 sh "$root/tests/deps.sh" $want
 
 # The counts of the tests that repeat themselves: emulation is slow, and the full counts are soak.sh's.
-export KE_POWERCUT_IMAGES=200 KE_DAMAGES=100 KE_KILLS=5 KE_RECONNECTS=60 KE_ALLOC_STEP=25 KE_MEMORY_STEP=40 KE_TEST_ROUNDS=3
+export KE_POWERCUT_IMAGES=200 KE_DAMAGES=100 KE_KILLS=5 KE_RECONNECTS=60 KE_ALLOC_STEP=25 KE_MEMORY_STEP=15 KE_TEST_ROUNDS=3
 
 # What an emulator of user programs cannot show, by name.
 skipped() {
