@@ -238,6 +238,9 @@ void kei_rotate_plan(struct ke_tunnel *t)
         kei_timer_stop(&t->rotate);
         return;
     }
+    /* It is being renewed, or has expired and the link is waiting for a token: look again later. */
+    if (wait == 0 && (t->join || now >= t->id.info.not_after))
+        wait = TICK_MS;
     if (mono + wait < t->rotate_not_before)
         wait = t->rotate_not_before - mono;
     (void)kei_timer_in(&t->rotate, wait);
