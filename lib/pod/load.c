@@ -372,8 +372,10 @@ static void adopt_one(struct kei_pod *p, size_t i, const struct ke_container_inf
         ct->last = e;
     }
     kei_ct_created(ct, c->attempt, c->id);
-    kei_text_copy(ct->image_id, sizeof ct->image_id,
-                  *c->image_id ? c->image_id : p->spec->containers[i].image);
+    /* else what the last status said: the pull told it, and its list does not */
+    if (*c->image_id || !*ct->image_id)
+        kei_text_copy(ct->image_id, sizeof ct->image_id,
+                      *c->image_id ? c->image_id : p->spec->containers[i].image);
     /* by what the note says it was made with: a runtime may call an image by another name */
     ct->outdated = ct->image_hash && hash && hash != ct->image_hash;
     if (c->state == KE_CONTAINER_RUNNING) {
