@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of test_replay.c: what our node does otherwise than the recorded one, and why. */
+#define DEVICES "devices come later"
+#define ONE_SUBJECT "sent before the dialect is known; a cloud up to 1.15 takes the key of it only"
+#define NO_ATTACH "no volume of this node is attached by a controller"
+#define NO_HUGE "huge pages are refused: there is nothing to tell"
+#define UNMEASURED "the recorded machine could not measure its disk"
+#define UID_FIRST "waits for the uid of the Node: an empty one is refused, as recorded"
+{"", "get detail", NOT_SENT, DEVICES, 0},
+{"1.15 1.4", "http /edge.crt", "csr", ONE_SUBJECT, 0},
+{"1.15 1.23", "insert node", "content.metadata.annotations", NO_ATTACH, 0},
+{"1.15 1.23", "", "content.status.capacity.hugepages-1Gi", NO_HUGE, 0},
+{"1.15 1.23", "", "content.status.capacity.hugepages-2Mi", NO_HUGE, 0},
+{"1.15 1.23", "", "content.status.allocatable.hugepages-1Gi", NO_HUGE, 0},
+{"1.15 1.23", "", "content.status.allocatable.hugepages-2Mi", NO_HUGE, 0},
+{"1.15 1.23", "node", "status.capacity.hugepages-1Gi", NO_HUGE, 0},
+{"1.15 1.23", "node", "status.capacity.hugepages-2Mi", NO_HUGE, 0},
+{"1.15 1.23", "node", "status.allocatable.hugepages-1Gi", NO_HUGE, 0},
+{"1.15 1.23", "node", "status.allocatable.hugepages-2Mi", NO_HUGE, 0},
+{"1.15", "insert node", "content.status.capacity.ephemeral-storage", UNMEASURED, 0},
+{"1.15", "insert node", "content.status.allocatable.ephemeral-storage", UNMEASURED, 0},
+{"1.15", "node", "status.capacity.ephemeral-storage", UNMEASURED, 0},
+{"1.15", "node", "status.allocatable.ephemeral-storage", UNMEASURED, 0},
+{"1.15/01", "insert lease", NOT_SENT, UID_FIRST, 0},
+{"1.15/01", "query lease", NOT_SENT, UID_FIRST, 0},
+#define NO_PROBE "probes come later: the pod is played without, so it is ready when it runs"
+#define ONCE "upstream deletes it again when it is gone"
+#define MADE_ANEW "a cloud of 1.15 does not tell of one that is made anew: it is asked for"
+#define TOLD_AGAIN "the Node is a new one: its cloud may know nothing of the pods"
+#define REGISTERS "registers again when its Node is gone; upstream waits for a restart"
+#define LABELS "the labels of a Node that is there already are brought up to date"
+{"1.15/07 1.15/08 1.15/09", "course of pod", "condition.Ready", NO_PROBE, 0},
+{"1.15/07 1.15/08 1.15/09", "course of pod", "condition.ContainersReady", NO_PROBE, 0},
+{"1.15/07 1.15/08", "course of pod", "container.main", NO_PROBE, 0},
+{"1.15/07 1.15/08", "pod", "status.conditions[Ready]", NO_PROBE, 0},
+{"1.15/07 1.15/08", "pod", "status.conditions[ContainersReady]", NO_PROBE, 0},
+{"1.15/07 1.15/08", "pod", "status.containerStatuses[main].ready", NO_PROBE, 0},
+{"1.15/09 1.15/45", "delete pod", NOT_SENT, ONCE, 0},
+{"1.15/16", "query configmap", MORE, MADE_ANEW, 0},
+{"1.15/47", "patch podpatch", MORE, TOLD_AGAIN, 0},
+{"1.15/42 1.15/44", "update node", MORE, LABELS, 0},
+#define AT_ONCE "after a reconnect the status is sent at once: the node is Ready the sooner"
+{"1.15/43", "patch nodepatch", MORE, AT_ONCE, 0},
+{"1.15/46", "ack of delete devicemodel", "route", DEVICES, 0},
+{"1.15/46", "ack of delete device", "route", DEVICES, 0},
+{"1.15/47", "insert node", MORE, REGISTERS, 0},
+{"1.15/47", "query lease", NOT_SENT, REGISTERS, 0},
+{"1.15/47", "insert lease", NOT_SENT, REGISTERS, 0},
+{"1.15/47", "insert lease", "content.metadata.ownerReferences[edge-up1].uid",
+ "names the Node it knows, not none", 0},
+{"1.15/50", "update kube-node-lease/lease/", NOT_SENT, "upstream takes the empty Lease of the error for its own", 0},
+{"1.15/50", "query lease", MORE, "reads the Lease again before it renews it", 0},
