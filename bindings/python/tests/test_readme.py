@@ -59,7 +59,7 @@ def test_python(tmp_path):
     (code,) = blocks("python")
     code = code.replace("/var/lib/edge-7", str(tmp_path / "node")).replace("cloud.example", "127.0.0.1")
     states = []
-    space = {"token": "ab" * 32 + ".e30.e30.e30", "print": lambda s: (states.append(s), space["ctx"].stop())}
+    space = {"token": "ab" * 32 + ".eyJhbGciOiJIUzI1NiJ9.e30.e30", "print": lambda s: (states.append(s), space["ctx"].stop())}
     exec(code, space)
     assert space["ctx"].closed and states
     space.clear()
