@@ -109,7 +109,10 @@ static void class_of(struct ke_str op, struct ke_str resource, char type[64], ch
         chars(type, 64, r.type);
     else
         chars(type, 64, resource);
-    snprintf(what, 100, "%.*s %s", (int)(op.n < 30 ? op.n : 30), op.p ? op.p : "", type);
+    /* 1.4 tells all of them each minute */
+    bool all = strcmp(type, "podstatus") == 0 && r.name.n == 0;
+    snprintf(what, 100, "%.*s %s%s", (int)(op.n < 30 ? op.n : 30), op.p ? op.p : "", type,
+             all ? "es" : "");
 }
 
 static void read_entry(struct entry *e, const struct capture_record *r)
@@ -160,9 +163,9 @@ static struct entry *answer_of(struct replay *p, struct ke_str id, bool e2c)
 static bool is_free(const char *what)
 {
     static const char *const list[] = {
-        "query node",       "query configmap", "query secret",     "query serviceaccounttoken",
-        "update lease",     "patch podpatch",  "update podstatus", "patch nodepatch",
-        "update nodestatus"};
+        "query node",        "query configmap",   "query secret",     "query serviceaccounttoken",
+        "update lease",      "patch podpatch",    "update podstatus", "patch nodepatch",
+        "update nodestatus", "update podstatuses"};
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
         if (strcmp(what, list[i]) == 0)
             return true;
@@ -171,7 +174,8 @@ static bool is_free(const char *what)
 
 static bool is_periodic(const char *what)
 {
-    return strcmp(what, "update lease") == 0 || strcmp(what, "update nodestatus") == 0;
+    return strcmp(what, "update lease") == 0 || strcmp(what, "update nodestatus") == 0 ||
+           strcmp(what, "update podstatuses") == 0;
 }
 
 /* ---- the cloud's view ---- */
@@ -796,6 +800,8 @@ static int rt_pull(void *user, uint64_t op, const char *image, const char *polic
     struct fake_runtime *f = &of(user)->fake;
     char text[300];
     struct ke_runtime_result r = {.size = sizeof r, .reason = "ErrImageNeverPull", .text = text};
+    if (of(user)->no_image)
+        return 0;
     if (!of(user)->missing_image || strcmp(image, of(user)->missing_image) != 0)
         return f->ops.image_pull(user, op, image, policy, pod_json, n);
     snprintf(text, sizeof text, "Container image \"%s\" is not present with pull policy of %s",
@@ -825,7 +831,7 @@ static void make_runtime(struct replay *p)
     p->ops.container_stop = rt_stop;
     p->ops.image_pull = rt_pull;
     p->ops.sandbox_run = rt_sandbox;
-    p->rt.name = strcmp(p->version, "1.4") == 0 ? "remote" : "containerd";
+    p->rt.name = "containerd";
     p->rt.version = "1.6.20";
     p->rt.stop_code = 137;
     snprintf(p->rt.pod_ip, sizeof p->rt.pod_ip, "10.88.7.8");
@@ -1073,14 +1079,15 @@ static void play_request(struct replay *p, struct entry *e)
 {
     struct place at = place_at(p, e->what);
     take_report(p, THEIRS, e->op, e->resource, e->content);
-    if (strcmp(e->what, "query node") == 0 || is_periodic(e->what) || e->live ||
+    bool all = strcmp(e->what, "update podstatuses") == 0;
+    if (strcmp(e->what, "query node") == 0 || (is_periodic(e->what) && !all) || e->live ||
         (strncmp(e->what, "query ", 6) == 0 && strcmp(e->type, "lease") != 0 &&
          has_asked(p, e->resource)))
         return;
-    bool shortly = is_free(e->what) && strncmp(e->what, "query ", 6) != 0;
+    bool shortly = is_free(e->what) && strncmp(e->what, "query ", 6) != 0 && !all;
     bool enough = strcmp(e->type, "nodepatch") == 0 && count_ours(p, e->what, NULL) > 0;
     if (!enough && !differs_on_purpose(&at, NOT_SENT))
-        WAIT_FOR(p, e->live, shortly ? SHORTLY_MS : PATIENCE_MS);
+        WAIT_FOR(p, e->live, shortly ? SHORTLY_MS : all ? 65000 : PATIENCE_MS);
     e->due = !e->live && !shortly;
 }
 

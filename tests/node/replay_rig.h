@@ -41,6 +41,7 @@ struct replay_runtime {
     const char *name, *version; /* of info */
     const char *missing_image;
     const char *short_lived; /* name of the pod whose container ends at once, with 0 */
+    bool no_image;           /* fetching one never ends */
     int stop_code;           /* how a container that is stopped ends */
     char pod_ip[32];
 };

@@ -64,6 +64,46 @@ static void outage_1_15(void **state)
     replay_free(p);
 }
 
+static void edgecore_1_23(void **state)
+{
+    (void)state;
+    struct replay *p = replay_new("1.23", "edge-new1", INT64_C(1795337745000));
+    replay_play(p, "01-register", NULL, 0);
+    replay_play(p, "02-pod-create", NULL, 0);
+    replay_play(p, "03-configmap-update", NULL, 0);
+    replay_play(p, "06-pod-delete", NULL, 0);
+    replay_free(p);
+}
+
+static void edgecore_1_4(void **state)
+{
+    static const struct act restart[] = {{2, ACT_RESTART, NULL, NULL, 0}};
+    (void)state;
+    struct replay *p = replay_new("1.4", "edge-old1", INT64_C(1795336901000));
+    replay_runtime(p)->no_image = true; /* its pod never ran */
+    replay_play(p, "01-register", NULL, 0);
+    replay_play(p, "02-pod-create", NULL, 0);
+    replay_play(p, "03-configmap-update", NULL, 0);
+    replay_play(p, "04-secret-update", NULL, 0);
+    replay_play(p, "05-service", NULL, 0);
+    replay_play(p, "10-pod-delete", NULL, 0);
+    replay_play(p, "11-restart", restart, 1);
+    replay_play(p, "12-node-delete", NULL, 0);
+    replay_free(p);
+}
+
+static void edgecore_1_4_again(void **state)
+{
+    static const struct act kill[] = {{1, ACT_RESTART, NULL, NULL, 0}};
+    (void)state;
+    struct replay *p = replay_new("1.4", "edge-old2", INT64_C(1795337148000));
+    replay_play(p, "20-register-2", NULL, 0);
+    replay_play(p, "21-pod-run", NULL, 0);
+    replay_play(p, "22-pod-delete", NULL, 0);
+    replay_play(p, "23-kill", kill, 1);
+    replay_free(p);
+}
+
 static void nothing_else_differs(void **state)
 {
     (void)state;
@@ -79,9 +119,9 @@ static void each_difference_was_met(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(edgecore_1_15),
-        cmocka_unit_test(outage_1_15),
-        cmocka_unit_test(nothing_else_differs),
+        cmocka_unit_test(edgecore_1_15),           cmocka_unit_test(outage_1_15),
+        cmocka_unit_test(edgecore_1_23),           cmocka_unit_test(edgecore_1_4),
+        cmocka_unit_test(edgecore_1_4_again),      cmocka_unit_test(nothing_else_differs),
         cmocka_unit_test(each_difference_was_met),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
