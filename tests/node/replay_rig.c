@@ -36,6 +36,7 @@ struct heard {
     struct entry *ack; /* how the recorded node acknowledged it */
     bool sure;         /* whether it did is known */
     unsigned line, acks;
+    int64_t at_ms;
 };
 
 struct answer {
@@ -389,6 +390,7 @@ static struct heard *hear(struct replay *p, struct ke_str id, const char *what, 
     h->ack = ack;
     h->sure = sure;
     h->line = p->c->r[p->at].line;
+    h->at_ms = ke_ctx_mono_ms(p->env.ctx);
     return h;
 }
 
@@ -593,6 +595,14 @@ static void compare_request(struct replay *p, const struct said *s)
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         if (!is(heads[i].theirs, heads[i].ours))
             differs(&at, heads[i].path, heads[i].theirs, kei_str(heads[i].ours));
+    if (strcmp(s->type, "nodepatch") == 0) {
+        /* the port of the cloud's streams would be undone by it */
+        char *patch = inner_json(p, "nodepatch", content_of(s->m));
+        struct ke_str v;
+        if (kei_json_path(kei_str(patch), "status.daemonEndpoints", &v))
+            differs(&at, "status.daemonEndpoints", none(), v);
+        free(patch);
+    }
     if (strcmp(s->type, "podpatch") == 0 || strcmp(s->type, "nodepatch") == 0 ||
         strcmp(s->type, "podstatus") == 0)
         return; /* what counts is what it leads to */
@@ -623,6 +633,8 @@ static void take_ack(struct replay *p, struct ke_msg *m)
         struct ke_str ours = content_of(m);
         at.line = h->line;
         h->acks++;
+        if (ke_ctx_mono_ms(p->env.ctx) - h->at_ms > 5000) /* a cloud sends it again then */
+            differs(&at, "<late>", none(), ours);
         if (!h->ack)
             return;
         if (!is(h->ack->source, ke_msg_source(m)))
