@@ -31,7 +31,7 @@
 #define LABELS "the labels of a Node that is there already are brought up to date"
 {"1.15/07 1.15/08 1.15/09", "course of pod", "condition.Ready", NO_PROBE, 0},
 {"1.15/07 1.15/08 1.15/09", "course of pod", "condition.ContainersReady", NO_PROBE, 0},
-{"1.15/07 1.15/08", "course of pod", "container.main", NO_PROBE, 0},
+{"1.15/07 1.15/08 1.15/09", "course of pod", "ready.main", NO_PROBE, 0},
 {"1.15/07 1.15/08", "pod", "status.conditions[Ready]", NO_PROBE, 0},
 {"1.15/07 1.15/08", "pod", "status.conditions[ContainersReady]", NO_PROBE, 0},
 {"1.15/07 1.15/08", "pod", "status.containerStatuses[main].ready", NO_PROBE, 0},
@@ -71,8 +71,8 @@
 {"1.4", "course of node", "condition.PIDPressure", MORE_FACTS, 0},
 {"1.4", "node", "metadata.labels.beta.kubernetes.io/arch", MORE_FACTS, 0},
 {"1.4", "node", "metadata.labels.beta.kubernetes.io/os", MORE_FACTS, 0},
-{"1.23/01", "insert node", "content.status.conditions[Ready]", NO_CSI, 0},
-{"1.23/01", "course of node", "condition.Ready", NO_CSI, 0},
+{"1.15/60 1.23/01", "insert node", "content.status.conditions[Ready]", NO_CSI, 0},
+{"1.15/60 1.23/01", "course of node", "condition.Ready", NO_CSI, 0},
 #define OWN_NAME "the name of the runtime, which EdgeCore 1.4 calls remote"
 #define NO_TIME "EdgeCore 1.4 wrote null"
 {"1.4", "insert nodestatus", "content.status.nodeInfo.containerRuntimeVersion", OWN_NAME, 0},
@@ -89,8 +89,10 @@
 #define ASKS "asks for the deletion: a cloud that is away may miss the last status"
 {"1.4/21", "course of pod", "condition.Ready", EACH_CHANGE, 0},
 {"1.4/21", "course of pod", "container.main", EACH_CHANGE, 0},
+{"1.4/21", "course of pod", "ready.main", EACH_CHANGE, 0},
 {"1.4/10 1.4/22", "course of pod", "condition.Ready", HOW_IT_ENDED, 0},
 {"1.4/10 1.4/22", "course of pod", "container", HOW_IT_ENDED, 0},
+{"1.4/10 1.4/22", "course of pod", "ready", HOW_IT_ENDED, 0},
 {"1.4/10 1.4/22", "pod", "status.conditions[Ready]", HOW_IT_ENDED, 0},
 {"1.4/10 1.4/22", "pod", "status.containerStatuses", HOW_IT_ENDED, 0},
 {"1.4/10 1.4/22", "pod", "status.hostIP", HOW_IT_ENDED, 0},

@@ -92,11 +92,12 @@ static void note_container(struct model *m, enum side side, struct ke_str c)
             continue;
         text_of(v, "reason", reason);
         text_of(v, "exitCode", code);
-        snprintf(value, sizeof value, "%s%s%.60s%s%.20s ready=%.6s restarts=%.6s", states[i],
-                 *reason ? " " : "", reason, *code ? " " : "", code, text_of(c, "ready", ready),
-                 text_of(c, "restartCount", n));
+        snprintf(value, sizeof value, "%s%s%.60s%s%.20s restarts=%.6s", states[i],
+                 *reason ? " " : "", reason, *code ? " " : "", code, text_of(c, "restartCount", n));
     }
     note(m, side, course, value);
+    snprintf(course, sizeof course, "ready.%.80s", name);
+    note(m, side, course, text_of(c, "ready", ready));
 }
 
 static void note_changes(struct model *m, enum side side)

@@ -74,6 +74,17 @@ static void outage_1_15(void **state)
     end(p, 10, 12);
 }
 
+/* Registers in another order, not ready at first; its streams are left out. */
+static void edgecore_1_15_again(void **state)
+{
+    static const struct act stop[] = {{28, ACT_RESTART, NULL, NULL, 0}};
+    (void)state;
+    struct replay *p = replay_new("1.15", "edge-up2", INT64_C(1795336727111));
+    replay_play(p, "60-stream-connect", NULL, 0);
+    replay_play(p, "68-graceful-stop", stop, 1);
+    end(p, 19, 15);
+}
+
 static void edgecore_1_23(void **state)
 {
     static const struct act stop[] = {{1, ACT_RESTART, NULL, NULL, 0}};
@@ -131,10 +142,10 @@ static void each_difference_was_met(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(edgecore_1_15),           cmocka_unit_test(outage_1_15),
-        cmocka_unit_test(edgecore_1_23),           cmocka_unit_test(edgecore_1_4),
-        cmocka_unit_test(edgecore_1_4_again),      cmocka_unit_test(nothing_else_differs),
-        cmocka_unit_test(each_difference_was_met),
+        cmocka_unit_test(edgecore_1_15),        cmocka_unit_test(outage_1_15),
+        cmocka_unit_test(edgecore_1_15_again),  cmocka_unit_test(edgecore_1_23),
+        cmocka_unit_test(edgecore_1_4),         cmocka_unit_test(edgecore_1_4_again),
+        cmocka_unit_test(nothing_else_differs), cmocka_unit_test(each_difference_was_met),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
