@@ -129,8 +129,9 @@ static bool one_of(const char *s, const char *const *list)
 static bool same_text(const char *path, struct ke_str a, struct ke_str b)
 {
     /* of the machine: only that they are told */
-    static const char *const facts[] = {"machineID",     "systemUUID", "bootID",
-                                        "kernelVersion", "osImage",    NULL};
+    static const char *const facts[] = {"kernelVersion", "osImage", NULL};
+    /* zeros in the recordings, whatever was there; a chroot has none */
+    static const char *const blanked[] = {"machineID", "systemUUID", "bootID", NULL};
     static const char *const amounts[] = {"cpu", "memory", "ephemeral-storage", NULL};
     const char *last = strrchr(path, '.');
     last = last ? last + 1 : path;
@@ -145,6 +146,8 @@ static bool same_text(const char *path, struct ke_str a, struct ke_str b)
         struct ke_str form = kei_str_cut(inside(a), ':', &id_a);
         return kei_str_eq(form, kei_str_cut(inside(b), ':', &id_b)) && id_b.n > 2;
     }
+    if (one_of(last, blanked))
+        return true;
     if (one_of(last, facts))
         return (inside(a).n > 0) == (inside(b).n > 0);
     if (one_of(last, amounts))
