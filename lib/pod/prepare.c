@@ -226,6 +226,8 @@ static void set_text(struct kei_prep *r, struct kei_object *o, struct ke_str jso
     else {
         o->text = v;
         o->status = 0;
+        int slow = kei_object_index(o, &r->arena);
+        (void)slow; /* values are found without it too */
     }
 }
 
