@@ -53,7 +53,7 @@ static void reads_both_versions(void **state)
                   "  eventBus: {mqttMode: 2}\n"
                   "  surprise: {a: 1}\n"
                   "libkubeedge:\n  data: /d\n  runtime: process\n  processAllow: [/bin/sleep]\n"
-                  "  dialect: \"1.15\"\n  typo: 1\n  retryMin: 200ms\n  retryMax: 1m30s\n",
+                  "  dialect: \"1.15\"\n  typo: 1\n  retryMin: 200ms\n  retryMax: 1m30s\n  strayGrace: 2m\n",
                   &s),
         0);
     const struct ke_node_config *c = ke_node_settings_config(s);
@@ -74,6 +74,7 @@ static void reads_both_versions(void **state)
     assert_null(c->ca_file); /* not there yet: the node fetches its own */
     assert_int_equal(c->retry_min_ms, 200);
     assert_int_equal(c->retry_max_ms, 90000);
+    assert_int_equal(c->stray_ms, 120000);
     assert_string_equal(c->data, "/d");
     assert_string_equal(c->runtime, "process");
     assert_string_equal(c->process_allow[0], "/bin/sleep");
