@@ -8,10 +8,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #define REQUEST_MAX 512
+#define ANSWER_S 10 /* a command waits so long for a program that hangs */
 
 struct client {
     int fd; /* -1: free */
@@ -177,18 +179,21 @@ void control_handle(struct control *c, const struct pollfd *p, size_t n)
 
 int control_ask(const char *folder, const char *request, FILE *out)
 {
+    const struct timeval patience = {.tv_sec = ANSWER_S};
     struct sockaddr_un a;
     char buf[4096];
     ssize_t n = -1;
     int dir = -1, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    if (make_addr(&a, folder, &dir) == 0 && connect(fd, (struct sockaddr *)&a, sizeof a) == 0 &&
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0 &&
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0 &&
+        make_addr(&a, folder, &dir) == 0 && connect(fd, (struct sockaddr *)&a, sizeof a) == 0 &&
         send(fd, request, strlen(request), MSG_NOSIGNAL) >= 0 &&
         send(fd, "\n", 1, MSG_NOSIGNAL) == 1)
         while ((n = read(fd, buf, sizeof buf)) > 0)
             fwrite(buf, 1, (size_t)n, out);
-    int e = errno;
+    int e = errno == EAGAIN ? ETIMEDOUT : errno; /* it hangs, or was stopped */
     close(fd);
     if (dir >= 0)
         close(dir);

@@ -285,7 +285,8 @@ int main(int argc, char **argv)
 {
     static struct flags f; /* keeps the lists that flags made */
     const char *command = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
-    block_signals();
+    if (!command)
+        block_signals(); /* a command that asks may be interrupted */
     if (command) {
         argv[1] = argv[0];
         argc--;

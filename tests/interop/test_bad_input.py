@@ -27,6 +27,8 @@ def run(program, *args):
     (["--name", "e", "--process-allow", "bin/sleep"], '"bin/sleep" is not an absolute path'),
     (["--name", "e", "--proxy", "nonsense"], "proxy URL had no scheme; expected http://"),
     (["--name", "e", "--proxy", "socks5://h:1"], "proxy scheme was not http://"),
+    (["--name", "e", "--cloud", "1.2.3.4:10000"], "give ports apart"),
+    (["--name", "e", "--cloud", "https://c"], "is no address and no host name"),
 ])
 def test_bad_flags_of_the_node(args, words):
     r = run("ke-node", *args)
@@ -240,3 +242,19 @@ def test_disk_full(tmp_path, cloud):
         n.kill()
         n.end_workloads()
         subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_a_command_does_not_wait_for_a_node_that_hangs(cloud, node):
+    """It says so in time, and can be interrupted meanwhile."""
+    ask = ["pods", "--data", str(node.folder)]
+    node.start()
+    wait_for("an answer", lambda: run("ke-node", *ask).returncode == 0)
+    node.process.send_signal(signal.SIGSTOP)
+    try:
+        asking = subprocess.Popen([str(BIN / "ke-node"), *ask])
+        asking.terminate()
+        assert asking.wait(60) == -signal.SIGTERM
+        r = run("ke-node", *ask)
+        assert r.returncode == 1 and "timed out" in r.stderr, (r.returncode, r.stderr)
+    finally:
+        node.process.send_signal(signal.SIGCONT)
