@@ -69,6 +69,9 @@ int kei_cert_der(const struct kei_cert *x, struct ke_buf *out, struct ke_error *
 /* Of several the last CN and the first O. KE_ECERT if one has over 255 bytes, a NUL, or is no text
  */
 int kei_cert_info(const struct kei_cert *x, struct kei_cert_info *ret, struct ke_error *err);
+/* Of its public key with the algorithm (DER SubjectPublicKeyInfo): the same in each certificate of
+ * the key, whatever is done to the signature. KE_ECERT */
+int kei_cert_key_sha256(const struct kei_cert *x, uint8_t out[32], struct ke_error *err);
 bool kei_cert_matches(const struct kei_cert *x, const struct kei_key *k);
 /* chain to ca, right purpose (client: clientAuth, else serverAuth), valid at now. KE_ECERT,
  * KE_EEXPIRED */
