@@ -80,6 +80,15 @@ struct kei_listener_config {
     uint32_t max_streams;  /* default 1000; over it new ones wait in the kernel's queue */
     uint32_t dead_ms;
     size_t receive_cap, send_cap;
+    /*
+     * For ports that anybody can reach. Handshakes under way are counted apart, up to this number;
+     * at it the oldest gives its place when the peer said nothing within 1 s, or is not done within
+     * 5 s. 0: they count as streams, and nobody is cut before handshake_ms.
+     */
+    uint32_t max_handshakes;
+    /* Connections of one address (IPv6: of its /64), handshakes included; a further one takes the
+     * place of a handshake of the same that said nothing within 1 s, or is closed. 0: no limit */
+    uint32_t max_per_address;
 };
 /* accept is called for each stream whose handshake is done; it sets ops with kei_stream_set_ops or
  * frees it. */
