@@ -107,6 +107,9 @@ static void push_reference(void *user, const char *type, const char *name)
 static void push_references(struct kei_peer *p, const struct kei_object *pod)
 {
     struct push push = {p, pod->ns};
+    const struct kei_pod_note *note = pod->note;
+    if (!note || !kei_pod_entitles(note))
+        return;
     kei_pod_references(kei_buf_str(&pod->json), push_reference, &push);
 }
 

@@ -263,35 +263,22 @@ static const struct kei_ws_ops session_ops = {
 
 /* ---- connections ---- */
 
-/*
- * A certificate of the new form speaks for its node alone. Those up to 1.15 all bear one name and
- * speak for any node, as they do with upstream's clouds.
- */
+/* Whose certificate it is; its chain was checked by the handshake. */
 static int check_identity(struct ke_cloud *c, struct kei_http_conn *conn, const char *node,
-                          uint8_t ret_digest[32])
+                          struct kei_identity *ret)
 {
     struct ke_error *err = kei_err(c->ctx);
     struct ke_buf der = {0};
     struct kei_cert *cert = NULL;
-    struct kei_cert_info info;
     kei_buf_init(&der, kei_ctx_alloc(c->ctx));
     int r = kei_stream_peer_cert(kei_http_conn_stream(conn), &der);
     if (r == 0)
         r = kei_cert_from_der(&cert, c->pki.crypto, kei_buf_str(&der), err);
     if (r == 0)
-        r = kei_cert_info(cert, &info, err);
-    kei_sha256(der.p, der.n, ret_digest);
+        r = kei_identity_check(c, cert, node, ret, err);
     kei_cert_free(cert);
     ke_buf_free(&der);
-    if (r < 0)
-        return r;
-    if (strcmp(info.cn, KEI_LEGACY_CN) == 0)
-        return 0;
-    if (strncmp(info.cn, KEI_NODE_CN, strlen(KEI_NODE_CN)) != 0 ||
-        strcmp(info.cn + strlen(KEI_NODE_CN), node) != 0)
-        return kei_fail(c->ctx, KE_EREFUSED, "certificate of %s does not speak for node %s",
-                        info.cn, node);
-    return 0;
+    return r;
 }
 
 /*
@@ -387,53 +374,115 @@ static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http
         kei_tell_node(c, p->node, false);
 }
 
+/* A connection that may be served when it is on disk whose its certificate is. */
+struct joining {
+    struct kei_link link; /* in cloud->joining */
+    struct ke_cloud *cloud;
+    struct kei_http_conn *conn; /* NULL: it went */
+    struct ke_buf answer;
+    uint8_t cert[32];
+    bool ours;
+    char node[KEI_NODE_NAME_MAX + 1];
+};
+
+static void joining_free(struct joining *j)
+{
+    kei_list_remove(&j->link);
+    ke_buf_free(&j->answer);
+    kei_free(kei_ctx_alloc(j->cloud->ctx), j);
+}
+
+static void admit(struct joining *j)
+{
+    struct ke_cloud *c = j->cloud;
+    struct kei_peer *p = kei_peer_get(c, j->node, false);
+    if (c->sessions >= c->config.max_nodes && !(p && p->session)) {
+        kei_log(c->ctx, KE_LOG_ERROR, "cloud", "node %s refused: the limit max_nodes is %u",
+                j->node, (unsigned)c->config.max_nodes);
+        refuse(j->conn, 503, "too many nodes");
+    } else if (p && duel(p, j->conn, j->cert)) {
+        refuse(j->conn, 503, "another program is connected with this node name");
+    } else if ((p = kei_peer_get(c, j->node, true))) {
+        open_session(c, p, j->conn, kei_buf_str(&j->answer), j->cert, j->ours);
+        kei_peer_check(p);
+    } else {
+        refuse(j->conn, 503, "out of memory");
+    }
+}
+
+static void on_bound(void *user, int status)
+{
+    struct joining *j = user;
+    if (j->conn && j->cloud->state == KEI_CLOUD_LOADED) {
+        if (status < 0)
+            refuse(j->conn, 503, "the cloud could not store whose the certificate is");
+        else
+            admit(j);
+    }
+    joining_free(j);
+}
+
+static void join(struct ke_cloud *c, struct kei_http_conn *conn, const struct kei_http_head *head,
+                 const char *node, const struct kei_identity *id)
+{
+    struct joining *j = kei_zalloc(kei_ctx_alloc(c->ctx), sizeof *j);
+    if (!j) {
+        refuse(conn, 503, "out of memory");
+        return;
+    }
+    j->cloud = c;
+    j->conn = conn;
+    j->ours = kei_str_starts(kei_http_header(head, "User-Agent"), KEI_STR("libkubeedge/"));
+    memcpy(j->cert, id->digest, sizeof j->cert);
+    snprintf(j->node, sizeof j->node, "%s", node);
+    kei_buf_init(&j->answer, kei_ctx_alloc(c->ctx));
+    kei_list_add_tail(&c->joining, &j->link);
+    if (kei_ws_server_handshake(head, &j->answer, kei_err(c->ctx)) < 0) {
+        refuse(conn, 400, ke_ctx_error(c->ctx));
+    } else {
+        int r = kei_identity_bind(c, &id, 1, node, on_bound, j, kei_err(c->ctx));
+        if (r == 0)
+            return;
+        if (r > 0)
+            admit(j);
+        else
+            refuse(conn, r == KE_EREFUSED ? 403 : 503, ke_ctx_error(c->ctx));
+    }
+    joining_free(j);
+}
+
 static void on_request(void *user, struct kei_http_conn *conn, const struct kei_http_head *head,
                        struct ke_str body)
 {
     struct ke_cloud *c = user;
-    struct ke_buf answer = {0};
-    struct kei_peer *p;
-    uint8_t cert[32];
+    struct kei_identity id;
     char node[256];
     (void)body;
-    struct ke_str id = kei_http_header(head, "Node_id");
-    snprintf(node, sizeof node, "%.*s", (int)(id.n < 255 ? id.n : 255), id.p ? id.p : "");
-    kei_buf_init(&answer, kei_ctx_alloc(c->ctx));
+    struct ke_str name = kei_http_header(head, "Node_id");
+    snprintf(node, sizeof node, "%.*s", (int)(name.n < 255 ? name.n : 255), name.p ? name.p : "");
     if (c->state != KEI_CLOUD_LOADED) {
         refuse(conn, 503, "the cloud is starting");
-    } else if (id.n > KEI_NODE_NAME_MAX || !kei_dns_subdomain(kei_str(node))) {
+    } else if (name.n > KEI_NODE_NAME_MAX || !kei_dns_subdomain(kei_str(node))) {
         refuse(conn, 400, "header Node_id is missing or no node name");
     } else if (!kei_str_is(kei_http_header(head, "ConnectionUse"), "msg")) {
         refuse(conn, 400, "header ConnectionUse is not msg");
-    } else if (check_identity(c, conn, node, cert) < 0) {
+    } else if (check_identity(c, conn, node, &id) < 0) {
         kei_log(c->ctx, KE_LOG_WARN, "cloud", "refused: %s", ke_ctx_error(c->ctx));
         refuse(conn, 403, ke_ctx_error(c->ctx));
-    } else if (kei_ws_server_handshake(head, &answer, kei_err(c->ctx)) < 0) {
-        refuse(conn, 400, ke_ctx_error(c->ctx));
-    } else if (c->sessions >= c->config.max_nodes &&
-               !((p = kei_peer_get(c, node, false)) && p->session)) {
-        kei_log(c->ctx, KE_LOG_ERROR, "cloud", "node %s refused: the limit max_nodes is %u", node,
-                (unsigned)c->config.max_nodes);
-        refuse(conn, 503, "too many nodes");
-    } else if ((p = kei_peer_get(c, node, false)) && duel(p, conn, cert)) {
-        refuse(conn, 503, "another program is connected with this node name");
     } else {
-        bool ours = kei_str_starts(kei_http_header(head, "User-Agent"), KEI_STR("libkubeedge/"));
-        p = kei_peer_get(c, node, true);
-        if (p) {
-            open_session(c, p, conn, kei_buf_str(&answer), cert, ours);
-            kei_peer_check(p);
-        } else {
-            refuse(conn, 503, "out of memory");
-        }
+        join(c, conn, head, node, &id);
     }
-    ke_buf_free(&answer);
 }
 
 static void on_request_closed(void *user, struct kei_http_conn *conn)
 {
-    (void)user;
-    (void)conn; /* every request is answered within its call */
+    struct ke_cloud *c = user;
+    KEI_LIST_EACH(l, &c->joining)
+    {
+        struct joining *j = KEI_OF(l, struct joining, link);
+        if (j->conn == conn)
+            j->conn = NULL;
+    }
 }
 
 int kei_sessions_start(struct ke_cloud *c)
@@ -443,7 +492,8 @@ int kei_sessions_start(struct ke_cloud *c)
                      .port =
                          c->config.tunnel_port == KE_PORT_ANY ? 0 : (uint16_t)c->config.tunnel_port,
                      .tls = c->pki.tunnel_tls,
-                     .max_streams = c->config.max_nodes + 100,
+                     .max_streams = c->tunnel_streams,
+                     .max_handshakes = c->handshakes,
                      .dead_ms = KEEPALIVE_MS,
                      .send_cap = SEND_CAP},
         .max_body = 1024,

@@ -246,6 +246,9 @@ static void refuses_bad_requests(void **state)
         {"edge-1", "", "system:nodes", "system:node:edge-11", 500},
         {"edge-1", "", "system:nodes", "edge-1", 500},
         {"edge-1", "", "system:masters", "admin", 500},
+        {"edge-1", "", "system:masters", "system:node:edge-1", 500},
+        {"edge-1", "", "system:masters", "kubeedge.io", 500},
+        {"edge-1", "", "system:nodes", "kubeedge.io", 500},
         {NULL, "", "system:nodes", "system:node:edge-1", 400},
         {"Edge_1", "", "system:nodes", "system:node:Edge_1", 400},
         {"edge-1", "ExtKeyUsages: [5]\r\n", "system:nodes", "system:node:edge-1", 400},
@@ -303,10 +306,11 @@ static void renews_by_certificate(void **state)
         const char *org, *cn; /* of the old certificate */
         bool other;
         int64_t seconds;
-        const char *node, *wanted;
+        const char *node, *wanted; /* the latter with the O that belongs to it */
         uint32_t code;
     } cases[] = {
         {"system:nodes", "system:node:edge-1", false, 1000, "edge-1", "system:node:edge-1", 200},
+        {"system:nodes", "system:node:edge-1", false, 1000, "edge-1", "kubeedge.io", 500},
         {"system:nodes", "system:node:edge-1", false, 1000, "edge-2", "system:node:edge-2", 401},
         {"system:nodes", "system:node:edge-1", false, 1000, "edge-1", "system:node:edge-2", 500},
         {"other", "system:node:edge-1", false, 1000, "edge-1", "system:node:edge-1", 401},
@@ -325,12 +329,13 @@ static void renews_by_certificate(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct kei_cert *cert =
             certify(&w, cases[i].org, cases[i].cn, cases[i].other, cases[i].seconds);
-        ask(&w, cases[i].node, NULL, "", "system:nodes", cases[i].wanted, cert);
+        const char *org = strcmp(cases[i].wanted, "kubeedge.io") ? "system:nodes" : "kubeEdge";
+        ask(&w, cases[i].node, NULL, "", org, cases[i].wanted, cert);
         if (w.a.code != cases[i].code)
             fail_msg("case %zu: %u %s", i, (unsigned)w.a.code, w.a.text);
         /* a token makes no bad certificate good */
         if (w.a.code == 401) {
-            ask(&w, cases[i].node, auth, "", "system:nodes", cases[i].wanted, cert);
+            ask(&w, cases[i].node, auth, "", org, cases[i].wanted, cert);
             assert_int_equal(w.a.code, 401);
         }
         kei_cert_free(cert);

@@ -59,6 +59,7 @@ static void refuses_who_is_not_it(void **state)
     long_name[254] = 0;
     edge_init(&e, &r, "edge-1");
     e.cn = "kubeedge.io";
+    e.org = "kubeEdge";
     e.node_id = long_name;
     assert_false(edge_connect(&e));
     assert_int_equal(e.http_status, 400);
