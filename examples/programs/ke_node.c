@@ -292,6 +292,8 @@ static void print_status(struct app *a, FILE *out)
         return;
     fprintf(out, "node        %s\nstate       %s\npods        %u (%u running)\n", a->name,
             state_word(st.state), st.pods, st.pods_running);
+    if (st.strays)
+        fprintf(out, "strays      %u containers run on though the store lost their pods\n", st.strays);
     fprintf(out, "dialect     %s\n", st.tunnel.dialect == KE_DIALECT_1_4    ? "1.4"
                                      : st.tunnel.dialect == KE_DIALECT_1_15 ? "1.15"
                                      : st.tunnel.dialect == KE_DIALECT_1_23 ? "1.23" : "unknown");

@@ -58,7 +58,12 @@ struct ke_node_config {
     const char *log_folder; /* pod logs; default DATA/logs */
     uint32_t retry_min_ms, retry_max_ms;
     uint32_t flags;         /* 0 */
-    uint32_t reserved;
+    /* When the store may have lost pods (it was damaged or deleted), what runs without a pod runs
+     * on, and is taken back when the cloud tells its pod. 0, the default: for as long as that
+     * takes; a cloud need not tell again what the node acknowledged once, so that may be until
+     * the pod changes. Else: until the link was up for so many ms without a break; what is left
+     * is ended then, and its files are removed. */
+    uint32_t stray_ms;
 };
 
 /* One pod as the node sees it. Borrowed during the call. */
@@ -85,6 +90,7 @@ struct ke_node_status {
     int32_t last_error;
     struct ke_tunnel_status tunnel; /* last_error_text points to error_text below */
     char error_text[KE_ERROR_TEXT_MAX];
+    uint32_t strays; /* running containers kept though their pod is not known: see stray_ms */
 };
 
 struct ke_node_ops {
@@ -105,7 +111,7 @@ struct ke_node_settings;
 /*
  * Reads an edgecore.yaml of upstream (v1alpha1, v1alpha2) as it is: names, addresses, ports, token,
  * certificate files, labels, taints, status period; keys of our own stand under "libkubeedge:"
- * (data, runtime, processAllow, processUser, dialect, proxy, retryMin, retryMax). An unknown key is
+ * (data, runtime, processAllow, processUser, dialect, proxy, retryMin, retryMax, strayGrace). An unknown key is
  * not fatal: it is reported by unknown (may be NULL), once each, with its dotted name and line.
  * KE_ENOTFOUND, KE_EPARSE with the line, KE_EINVAL for a value of the wrong type, KE_ENOTSUP without
  * YAML. Loop.

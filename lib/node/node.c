@@ -12,6 +12,7 @@
 #include "crypto/crypto.h"
 #include "meta/meta.h"
 #include "node/config.h"
+#include "node/doubt.h"
 #include "node/duty.h"
 #include "pod/pod.h"
 #include "tunnel/hub.h"
@@ -26,6 +27,8 @@ struct ke_node {
     void *user;
 
     bool running, connected, ready, settled, freed;
+    bool doubt;     /* the store may have lost pods: the folder is marked so */
+    bool lost_more; /* while the node ran: it counts at the next start */
     int start_status;
     struct ke_store *store;
     struct ke_router *router;
@@ -59,6 +62,8 @@ static void snapshot(struct ke_node *n, struct ke_node_status *st)
     st->tunnel.connected_ms = -1;
     if (n->pods)
         kei_pods_count(n->pods, &st->pods, &st->pods_running);
+    if (n->pods)
+        st->strays = kei_pods_held(n->pods);
     if (n->tunnel && ke_tunnel_status(n->tunnel, &st->tunnel, sizeof st->tunnel) < 0)
         return; /* only with a wrong size */
     st->last_error = st->tunnel.last_error;
@@ -161,6 +166,34 @@ static void on_settled(void *user)
     changed(n);
 }
 
+static void on_sure(void *user)
+{
+    struct ke_node *n = user;
+    if (n->doubt && !n->lost_more) {
+        if (kei_doubt_clear(kei_ctx_io(n->ctx), n->config.data, kei_err(n->ctx)) < 0)
+            kei_log(n->ctx, KE_LOG_WARN, "node", "strays are kept at the next start, too: %s",
+                    ke_ctx_error(n->ctx));
+        n->doubt = false;
+    }
+    changed(n);
+}
+
+static void on_salvaged(void *user, uint64_t saved, uint64_t lost, const char *text)
+{
+    struct ke_node *n = user;
+    (void)saved;
+    (void)text; /* logged by the store */
+    if (lost == 0)
+        return;
+    n->doubt = true;
+    /* On this thread: once the store knows that it was told, it does not tell it again. */
+    if (kei_doubt_mark(kei_ctx_io(n->ctx), n->config.data, kei_err(n->ctx)) < 0)
+        kei_log(n->ctx, KE_LOG_ERROR, "node",
+                "the store has lost rows, and that could not be noted: %s", ke_ctx_error(n->ctx));
+    if (n->running)
+        n->lost_more = !kei_pods_hold(n->pods) || n->lost_more;
+}
+
 static void runtime_facts(void *user, struct kei_node_facts *f)
 {
     struct ke_node *n = user;
@@ -184,9 +217,18 @@ static int open_store(struct ke_node *n)
     int r = kei_folder_make(kei_ctx_io(n->ctx), n->config.data, 0700, kei_err(n->ctx));
     if (r < 0)
         return r;
+    r = kei_doubt_look(kei_ctx_io(n->ctx), n->config.data, kei_err(n->ctx));
+    if (r == 0)
+        r = kei_doubt_marked(kei_ctx_io(n->ctx), n->config.data, kei_err(n->ctx));
+    if (r < 0)
+        return r;
+    n->doubt = r > 0;
+    n->lost_more = false;
     ke_store_config_init(&sc, sizeof sc);
     sc.folder = folder;
     sc.first = first;
+    sc.salvaged = on_salvaged;
+    sc.user = n;
     return ke_store_open(&n->store, n->ctx, &sc);
 }
 
@@ -279,7 +321,9 @@ static int make_pods(struct ke_node *n)
         .max_pods = c->max_pods,
         .process_user = c->process_user,
         .shim = c->shim,
-        .ops = {.pod = on_pod, .runtime = on_runtime, .settled = on_settled},
+        .hold = n->doubt,
+        .hold_ms = c->stray_ms,
+        .ops = {.pod = on_pod, .runtime = on_runtime, .settled = on_settled, .sure = on_sure},
         .user = n,
     };
     return kei_pods_new(&n->pods, n->ctx, &pc);
@@ -464,7 +508,7 @@ int ke_node_state(struct ke_node *n, struct ke_node_status *ret, size_t size)
         return KE_EINVAL;
     int r = kei_ctx_call(n->ctx, read_state, &c);
     /* the text lives in the caller's own copy */
-    bool text = size >= sizeof *ret;
+    bool text = size >= offsetof(struct ke_node_status, error_text) + sizeof ret->error_text;
     c.st.tunnel.last_error_text = text ? ret->error_text : "";
     if (r == 0)
         r = kei_abi_out(ret, size, &c.st, sizeof c.st, offsetof(struct ke_node_status, tunnel),

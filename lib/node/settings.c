@@ -271,6 +271,10 @@ TAKE(take_retry_max)
 {
     return duration(r, key, v, &CONFIG->retry_max_ms);
 }
+TAKE(take_stray_grace)
+{
+    return duration(r, key, v, &CONFIG->stray_ms);
+}
 TAKE(take_data)
 {
     return text(r, key, v, &CONFIG->data);
@@ -370,6 +374,7 @@ static const struct {
     {"libkubeedge.proxy", take_proxy},
     {"libkubeedge.retryMin", take_retry_min},
     {"libkubeedge.retryMax", take_retry_max},
+    {"libkubeedge.strayGrace", take_stray_grace},
 };
 
 /* Below edged many keys are upstream's own: their names are not checked one by one. */

@@ -331,7 +331,7 @@ static void on_rt_timer(struct kei_timer *t)
     struct kei_pods *ps = KEI_OF(t, struct kei_pods, rt_timer);
     if (!ps->rt_ready)
         kei_runtime_ask(ps);
-    if (!ps->listed)
+    if (!ps->listed || ps->relist)
         kei_load_list(ps);
 }
 
@@ -359,6 +359,7 @@ int kei_pods_new(struct kei_pods **ret, struct ke_ctx *ctx, const struct kei_pod
     kei_timer_init(ctx, &ps->retry, on_retry);
     kei_timer_init(ctx, &ps->rt_timer, on_rt_timer);
     kei_timer_init(ctx, &ps->reread, kei_pods_reread);
+    kei_hold_init(ps, c);
     r = copy_config(ps, c);
     if (r == 0)
         r = make_runtime(ps, c);
@@ -425,6 +426,7 @@ void kei_pods_stop(struct kei_pods *ps)
     kei_timer_stop(&ps->retry);
     kei_timer_stop(&ps->rt_timer);
     kei_timer_stop(&ps->reread);
+    kei_timer_stop(&ps->hold_timer);
     kei_defer_cancel(&ps->work);
     KEI_LIST_EACH(l, &ps->pods)
     kei_timer_stop(&KEI_OF(l, struct kei_pod, link)->timer);
@@ -441,6 +443,7 @@ void kei_pods_unref(struct kei_pods *ps)
     kei_timer_fini(&ps->retry);
     kei_timer_fini(&ps->rt_timer);
     kei_timer_fini(&ps->reread);
+    kei_timer_fini(&ps->hold_timer);
     kei_map_free(&ps->by_uid);
     for (size_t i = 0; i < ps->vconf.n_host_path_allow; i++)
         kei_free(ps->alloc, ps->host_path_allow[i]);

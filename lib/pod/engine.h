@@ -5,6 +5,7 @@
  *   engine.c   entry, start, stop, work put off to the end of a turn
  *   inbox.c    what arrives: pods, objects, the link
  *   load.c     what store and runtime know after a start, and taking it back
+ *   hold.c     what runs without a pod, when the store may have lost pods
  *   sweep.c    files of pods that went while the node was down
  *   lifecycle.c  one pod: from the state machine's steps to operations of the runtime
  *   ending.c   one pod: what is taken down when nothing of it runs any more
@@ -78,6 +79,7 @@ struct kei_pod {
     /* deletion */
     enum kei_end end;
     uint32_t end_ops;  /* operations of the end under way */
+    bool unsure;       /* it came while strays are kept: which are its own is asked */
     bool tells_delete; /* graceful: the engine asks the cloud to delete it */
     /* preparation */
     struct kei_prep *prep;        /* under way, or ready to be used */
@@ -146,6 +148,13 @@ struct kei_pods {
     struct kei_lost *lost; /* until the sweep */
     bool settled;
     bool connected;
+    /* strays that are kept */
+    bool hold;
+    bool hold_over; /* no longer; the list that tells which to end is under way */
+    bool relist;    /* the runtime is to be asked again though listed */
+    int64_t hold_ms;
+    uint32_t n_held;
+    struct kei_timer hold_timer;
 };
 
 /* engine.c */
@@ -179,6 +188,15 @@ void kei_load_free(struct kei_load *l);
 void kei_load_hold(struct kei_load *l, struct ke_msg *m); /* kept until the store is read */
 void kei_load_list(struct kei_pods *ps);                  /* asks the runtime for its containers */
 void kei_runtime_ask(struct kei_pods *ps);                /* asks the runtime for its state */
+
+/* hold.c */
+void kei_hold_init(struct kei_pods *ps, const struct kei_pods_config *c);
+void kei_hold_link(struct kei_pods *ps, bool up);
+void kei_hold_list(struct kei_pods *ps);  /* asks the runtime for its containers once more */
+void kei_hold_pod(struct kei_pod *p);     /* a new one: strays may be its containers */
+/* True if c may be a pod's that is not known yet: it must not be ended. */
+bool kei_hold_keeps(const struct kei_pods *ps, const struct ke_container_info *c);
+void kei_hold_count(struct kei_pods *ps, const struct ke_runtime_result *r);
 
 /* sweep.c */
 struct kei_lost;

@@ -594,7 +594,7 @@ void kei_pod_sync(struct kei_pod *p)
     int64_t wake;
     if (p->gone || ps->stopped || ps->load)
         return;
-    if (ps->rt && !ps->listed) {
+    if (ps->rt && (!ps->listed || p->unsure)) {
         if (ps->list_failed)
             kei_pod_wait(p, "RuntimeNotReady", ps->rt_text);
         kei_pod_dirty(p);
@@ -675,6 +675,10 @@ void kei_pod_event(struct kei_pods *ps, const struct ke_container_info *info)
     struct kei_pod *p = pod_of(ps, info, &i);
     if (!p && !*info->pod_uid)
         return; /* not ours */
+    if (kei_hold_keeps(ps, info)) {
+        ps->list_again = ps->list_again || ps->listing;
+        return;
+    }
     struct kei_ct *c = p && i < p->st.n ? &p->st.cts[i] : NULL;
     bool same = c && c->had && (*info->pod_uid ? c->attempt == info->attempt : true);
     if (c && c->busy && !same)

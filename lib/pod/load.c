@@ -430,16 +430,57 @@ static void adopt(struct kei_pods *ps, const struct ke_runtime_result *r)
     adopt_pod(KEI_OF(l, struct kei_pod, link), r);
     for (uint32_t i = 0; i < r->n_containers; i++) {
         const struct ke_container_info *c = &r->containers[i];
-        if (*c->pod_uid && !is_wanted(ps, c))
+        if (*c->pod_uid && !is_wanted(ps, c) && !kei_hold_keeps(ps, c))
             kei_stray_end(ps, c->id);
     }
+}
+
+/* Strays are not kept any more. */
+static void be_sure(struct kei_pods *ps)
+{
+    kei_sweep(ps);
+    if (ps->ops.sure)
+        ps->ops.sure(ps->user);
+}
+
+/* Pods that came while strays are kept take back what is theirs; the rest of it is ended. */
+static void list_once_more(struct kei_pods *ps, const struct ke_runtime_result *r)
+{
+    bool over = ps->hold_over;
+    uint32_t ended = 0;
+    ps->relist = false;
+    KEI_LIST_EACH(l, &ps->pods)
+    {
+        if (KEI_OF(l, struct kei_pod, link)->unsure)
+            adopt_pod(KEI_OF(l, struct kei_pod, link), r);
+    }
+    for (uint32_t i = 0; i < r->n_containers; i++) {
+        const struct ke_container_info *c = &r->containers[i];
+        const struct kei_pod *p = kei_pods_by_uid(ps, kei_str(c->pod_uid));
+        bool stray = p ? p->unsure && !is_wanted(ps, c) : *c->pod_uid && over;
+        ended += stray && c->state == KE_CONTAINER_RUNNING;
+        if (stray)
+            kei_stray_end(ps, c->id);
+        else if (!p || !p->unsure)
+            kei_pod_event(ps, c);
+    }
+    KEI_LIST_EACH(l, &ps->pods)
+    KEI_OF(l, struct kei_pod, link)->unsure = false;
+    ps->hold_over = false;
+    kei_hold_count(ps, r);
+    if (ended)
+        kei_log(ps->ctx, KE_LOG_WARN, "pod", "%u containers are ended: no pod wants them", ended);
+    if (over)
+        be_sure(ps);
 }
 
 static void settle(struct kei_pods *ps, const struct ke_runtime_result *r)
 {
     ps->listed = true;
     adopt(ps, r);
-    kei_sweep(ps);
+    kei_hold_count(ps, r);
+    if (!ps->hold)
+        be_sure(ps);
     if (!ps->settled && ps->ops.settled)
         ps->ops.settled(ps->user);
     ps->settled = true;
@@ -470,8 +511,7 @@ static void on_list(void *user, int status, const struct ke_runtime_result *r)
     } else if (!ps->listed) {
         settle(ps, r);
     } else {
-        for (uint32_t i = 0; i < r->n_containers; i++)
-            kei_pod_event(ps, &r->containers[i]);
+        list_once_more(ps, r);
     }
     if (ps->listed && ps->list_again) {
         ps->list_again = false;
@@ -486,7 +526,10 @@ void kei_load_list(struct kei_pods *ps)
     if (ps->load || ps->stopped || ps->listing)
         return;
     if (!ps->rt || !kei_runtime_ops(ps->rt)->container_list) {
-        settle(ps, &none);
+        if (!ps->listed)
+            settle(ps, &none);
+        else
+            list_once_more(ps, &none);
         return;
     }
     ps->refs++;

@@ -150,7 +150,7 @@ static void write_status(struct kei_pod *p, struct ke_buf *out)
 /* True once it may be told: what a pod reported before holds until its containers are known. */
 static bool is_known(const struct kei_pod *p)
 {
-    return !p->ps->rt || p->ps->listed || (p->ps->list_failed && !p->sent);
+    return !p->ps->rt || (p->ps->listed && !p->unsure) || (p->ps->list_failed && !p->sent);
 }
 
 void kei_pod_report(struct kei_pod *p)
