@@ -94,22 +94,36 @@ static bool same_host(const struct sockaddr_storage *a, const struct sockaddr_st
     return a->ss_family == AF_INET6 && memcmp(x, y, mapped ? 16 : 8) == 0;
 }
 
-static uint32_t count_host(const struct kei_link *list, const struct sockaddr_storage *host,
-                           struct kei_stream **ret_oldest)
+static bool is_of_host(const struct kei_stream *s, const struct sockaddr_storage *host)
+{
+    struct sockaddr_storage a = {0};
+    socklen_t len = sizeof a;
+
+    return getpeername(s->fd, (struct sockaddr *)&a, &len) == 0 && same_host(&a, host);
+}
+
+static uint32_t count_host(const struct kei_link *list, const struct sockaddr_storage *host)
 {
     uint32_t n = 0;
 
     KEI_LIST_EACH(link, list)
     {
-        struct kei_stream *s = KEI_OF(link, struct kei_stream, link);
-        struct sockaddr_storage a = {0};
-        socklen_t len = sizeof a;
-        if (getpeername(s->fd, (struct sockaddr *)&a, &len) < 0 || !same_host(&a, host))
-            continue;
-        if (n++ == 0)
-            *ret_oldest = s;
+        n += is_of_host(KEI_OF(link, struct kei_stream, link), host);
     }
     return n;
+}
+
+/* The one of this address that waits longest and said nothing, or NULL. */
+static struct kei_stream *find_silent(const struct kei_listener *l,
+                                      const struct sockaddr_storage *host)
+{
+    KEI_LIST_EACH(link, &l->handshakes)
+    {
+        struct kei_stream *s = KEI_OF(link, struct kei_stream, link);
+        if (is_of_host(s, host) && is_silent(s))
+            return s;
+    }
+    return NULL;
 }
 
 static bool may_complain(struct kei_listener *l)
@@ -134,15 +148,14 @@ static void evict(struct kei_listener *l, struct kei_stream *s)
 /* false: this address has all it may have */
 static bool host_has_room(struct kei_listener *l, const struct sockaddr_storage *host)
 {
-    struct kei_stream *silent = NULL, *open = NULL;
+    struct kei_stream *silent;
 
     if (l->c.max_per_address == 0 || host->ss_family == AF_UNIX ||
-        l->n_streams < l->c.max_per_address)
+        l->n_streams < l->c.max_per_address ||
+        count_host(&l->handshakes, host) + count_host(&l->streams, host) < l->c.max_per_address)
         return true;
-    if (count_host(&l->handshakes, host, &silent) + count_host(&l->streams, host, &open) <
-        l->c.max_per_address)
-        return true;
-    if (silent && age_ms(l, silent) >= SILENT_MS && is_silent(silent)) {
+    silent = find_silent(l, host);
+    if (silent) {
         evict(l, silent);
         return true;
     }

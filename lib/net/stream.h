@@ -87,7 +87,7 @@ struct kei_listener_config {
      */
     uint32_t max_handshakes;
     /* Connections of one address (IPv6: of its /64), handshakes included; a further one takes the
-     * place of a handshake of the same that said nothing within 1 s, or is closed. 0: no limit */
+     * place of a handshake of the same that said nothing yet, or is closed. 0: no limit */
     uint32_t max_per_address;
 };
 /* accept is called for each stream whose handshake is done; it sets ops with kei_stream_set_ops or
