@@ -71,6 +71,30 @@ static void refuses_who_is_not_it(void **state)
     finish(&r, &e);
 }
 
+/* A certificate up to 1.15 bears no node's name: it is the one's that it was first used for. */
+static void legacy_certificate_is_of_one_node(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    start(&r, &e);
+    e.cn = "kubeedge.io";
+    e.org = "kubeEdge";
+    assert_true(edge_connect(&e));
+    edge_register(&e, "default", NULL);
+    for (int i = 0; i < 2; i++) {
+        if (e.ws)
+            edge_drop(&e);
+        e.node_id = "edge-2";
+        assert_false(edge_connect(&e));
+        assert_int_equal(e.http_status, 403);
+        e.node_id = "edge-1";
+        assert_true(edge_connect(&e));
+        rig_restart(&r);
+    }
+    finish(&r, &e);
+}
+
 static void refuses_certificates_of_others(void **state)
 {
     (void)state;
@@ -656,6 +680,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_who_is_not_it),
         cmocka_unit_test(refuses_certificates_of_others),
+        cmocka_unit_test(legacy_certificate_is_of_one_node),
         cmocka_unit_test(keepalives_keep_it_alive),
         cmocka_unit_test(bad_messages),
         cmocka_unit_test(half_a_message_then_gone),
