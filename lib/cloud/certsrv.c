@@ -25,6 +25,7 @@ struct signing {
     struct ke_cloud *cloud;
     struct kei_http_conn *conn; /* NULL: it went */
     struct ke_buf der;
+    bool by_cert;
     char node[KEI_NODE_NAME_MAX + 1];
 };
 
@@ -106,7 +107,7 @@ static void hand_out(const struct signing *g)
     (void)kei_http_respond(g->conn, 200, "application/octet-stream", NULL, kei_buf_str(&g->der));
 }
 
-static void on_bound(void *user, int status)
+static void on_noted(void *user, int status)
 {
     struct signing *g = user;
     if (g->conn && g->cloud->state != KEI_CLOUD_CLOSING) {
@@ -116,6 +117,19 @@ static void on_bound(void *user, int status)
             hand_out(g);
     }
     signing_free(g);
+}
+
+static void on_bound(void *user, int status)
+{
+    struct signing *g = user;
+    struct ke_error err = KE_ERROR_INIT;
+    /* who joins anew may have lost all that it acknowledged */
+    if (status == 0 && !g->by_cert)
+        status = kei_lost_joined(g->cloud, g->node, on_noted, g, &err);
+    else
+        status = status == 0 ? 1 : status;
+    if (status != 0)
+        on_noted(g, status < 0 ? status : 0);
 }
 
 static void not_signed(struct kei_http_conn *conn, const char *node, int r,
@@ -156,6 +170,7 @@ static void sign(struct kei_certsrv *s, struct kei_http_conn *conn, const char *
     }
     g->cloud = c;
     g->conn = conn;
+    g->by_cert = caller->by_cert;
     snprintf(g->node, sizeof g->node, "%s", node);
     kei_buf_init(&g->der, kei_ctx_alloc(c->ctx));
     kei_list_add_tail(&s->signing, &g->link);

@@ -28,6 +28,7 @@ struct kei_certsrv;
 
 #define KEI_NODE_NAME_MAX 253
 #define KEI_UID_MAX 63
+#define KEI_STORE_ID_MAX 63
 /* Without a heartbeat for so long a node is Unknown; Kubernetes' grace period. */
 #define KEI_HEARTBEAT_MS 40000
 /* After a start of the cloud the nodes have this long to come back: upstream's take up to 50 s. */
@@ -96,10 +97,11 @@ struct kei_peer {
     struct kei_link idle;        /* in cloud->idle */
 
     /* delivery (deliver.c) */
-    struct kei_map deliveries; /* "type/ns/name" -> struct kei_delivery */
-    struct kei_map ids;        /* of the newest message of each -> struct kei_delivery */
-    struct kei_link queue;     /* of deliveries to send, oldest first */
-    struct kei_link flying;    /* of those sent and not acknowledged, next to be resent first */
+    struct kei_map deliveries;        /* "type/ns/name" -> struct kei_delivery */
+    char store[KEI_STORE_ID_MAX + 1]; /* whose acknowledgements these are (lost.c); "": unknown */
+    struct kei_map ids;               /* of the newest message of each -> struct kei_delivery */
+    struct kei_link queue;            /* of deliveries to send, oldest first */
+    struct kei_link flying; /* of those sent and not acknowledged, next to be resent first */
     uint32_t queued, n_flying, strays;
     struct kei_timer resend;
     struct kei_defer kick;
@@ -176,6 +178,19 @@ void kei_deliver_kick(struct kei_peer *p); /* later in this turn */
 /* From the store: the node may have uid, and acknowledged version. */
 int kei_deliver_load(struct kei_peer *p, const char *type, const char *ns, const char *name,
                      const char *uid, int64_t version);
+
+/* The node may hold what it did, but in no known version; put into tx, if any. How many that are.
+ */
+size_t kei_deliver_doubt(struct kei_peer *p, struct ke_store_tx *tx);
+
+/* ---- nodes that lost what they had (lost.c) ---- */
+/* The node joined by token: at its next connect everything is delivered again. Results and done as
+ * with kei_identity_bind. */
+int kei_lost_joined(struct ke_cloud *c, const char *node, void (*done)(void *user, int status),
+                    void *user, struct ke_error *err);
+/* The node connected and told this id of its store; NULL or empty: none. */
+void kei_lost_check(struct kei_peer *p, struct ke_str told);
+void kei_lost_load(struct ke_cloud *c, const struct ke_store_item *item);
 
 /* ---- sessions (session.c) ---- */
 int kei_sessions_start(struct ke_cloud *c);

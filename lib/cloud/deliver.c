@@ -706,6 +706,31 @@ int kei_deliver_load(struct kei_peer *p, const char *type, const char *ns, const
     return 0;
 }
 
+/*
+ * The rows count as written: should tx fail, the note that went with it failed, too, and the node
+ * is doubted once more after a restart.
+ */
+size_t kei_deliver_doubt(struct kei_peer *p, struct ke_store_tx *tx)
+{
+    struct ke_str key;
+    void *value;
+    size_t n = 0;
+    for (size_t it = 0; kei_map_next(&p->deliveries, &it, &key, &value);) {
+        struct kei_delivery *d = value;
+        char row[KEI_KEY_MAX];
+        int len = snprintf(row, sizeof row, "%s/%s", p->name, d->key);
+        if (d->stray || !d->held.uid[0])
+            continue;
+        n++;
+        d->held.version = 0;
+        if (tx && is_uid(&d->row, d->held.uid) && len > 0 && len < KEI_KEY_MAX &&
+            ke_store_put(tx, "ack", row, d->held.uid, 0, "", 0) == 0)
+            d->row.version = 0;
+    }
+    write_rows(p);
+    return n;
+}
+
 void kei_deliver_init(struct kei_peer *p)
 {
     const struct ke_alloc *a = kei_ctx_alloc(p->cloud->ctx);

@@ -190,6 +190,7 @@ static void on_salvaged(void *user, uint64_t saved, uint64_t lost, const char *t
     if (kei_doubt_mark(kei_ctx_io(n->ctx), n->config.data, kei_err(n->ctx)) < 0)
         kei_log(n->ctx, KE_LOG_ERROR, "node",
                 "the store has lost rows, and that could not be noted: %s", ke_ctx_error(n->ctx));
+    kei_tunnel_store_lost(n->tunnel);
     if (n->running)
         n->lost_more = !kei_pods_hold(n->pods) || n->lost_more;
 }
@@ -299,6 +300,8 @@ static int make_tunnel(struct ke_node *n)
     tc.retry_max_ms = c->retry_max_ms;
     tc.store = n->store;
     int r = ke_tunnel_new(&n->tunnel, n->ctx, &tc, &ops, n);
+    if (r == 0 && n->doubt) /* also lost while it was closed */
+        kei_tunnel_store_lost(n->tunnel);
     return r < 0 ? r : kei_hub_new(&n->hub, n->ctx, n->router, n->tunnel);
 }
 
@@ -318,6 +321,8 @@ static int make_pods(struct ke_node *n)
         .runtime_name = c->runtime,
         .process_allow = c->process_allow,
         .n_process_allow = c->n_process_allow,
+        .host_path_allow = c->host_path_allow,
+        .n_host_path_allow = c->n_host_path_allow,
         .max_pods = c->max_pods,
         .process_user = c->process_user,
         .shim = c->shim,

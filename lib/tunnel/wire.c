@@ -357,6 +357,10 @@ int kei_wire_dial(struct ke_tunnel *t)
     snprintf(target, sizeof target, "/%s/%s/events", t->conf.project_id, t->conf.node_name);
     snprintf(headers, sizeof headers, "Connectionuse: msg\r\nNode_id: %s\r\nProject_id: %s\r\n",
              t->conf.node_name, t->conf.project_id);
+    if (t->store_id[0]) {
+        size_t n = strlen(headers);
+        snprintf(headers + n, sizeof headers - n, KEI_STORE_HEADER ": %s\r\n", t->store_id);
+    }
     r = kei_ws_connect(&t->ws, t->ctx, &s, target, headers, &c, &ws_ops, t);
     kei_tls_config_unref(tls);
     return r;
