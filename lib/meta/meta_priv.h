@@ -29,6 +29,7 @@ struct kei_meta_manager {
     struct ke_module *module;
     uint32_t refs; /* owner and callbacks of the store that are due */
     bool freed, loaded;
+    int load_status; /* of the reading that is under way */
     uint32_t writing; /* commits not durable yet */
     struct kei_index index;
     struct kei_link early;  /* messages that came before the index was read */
@@ -36,7 +37,7 @@ struct kei_meta_manager {
     uint32_t n_early, n_untold;
     struct kei_link asks;    /* requests under way to the cloud */
     struct kei_link queries; /* of them, queries for an object: struct query of ask.c */
-    struct kei_timer retry, resync;
+    struct kei_timer retry, resync, reload;
 };
 
 /* Where an object is kept. */
