@@ -2,6 +2,7 @@
 /* ke-node: a complete KubeEdge node, and the commands that talk to a running one. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -521,15 +522,35 @@ static int logs(const char *data, const char *pod, const char *container)
     return found ? 0 : 1;
 }
 
-/* Removes DIR/store and DIR/identity of a node that does not run. */
+/* The lock a running node holds on its store, taken the way it takes it. -1: 0 if it is taken. */
+static int lock_store(const char *data)
+{
+    struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char path[4096];
+    snprintf(path, sizeof path, "%.4000s/store/lock", data);
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 || fcntl(fd, F_OFD_SETLK, &all) == 0)
+        return fd; /* without it no node has ever locked the folder: the caller looks at errno */
+    int e = errno;
+    close(fd);
+    errno = e == EACCES ? EAGAIN : e;
+    return -1;
+}
+
+/* Removes what is in DIR/store, but for its lock, and in DIR/identity, of a node that does not run. */
 static int reset(const char *data)
 {
     static const char *const parts[] = {"store", "identity"};
     char folder[4096], path[5000];
     int found = 0;
-    if (control_ask(data, "status", stderr) == 0) {
+    int lock = lock_store(data); /* held until the end of the program */
+    if (lock < 0 && errno == EAGAIN) {
         fprintf(stderr, "ke-node: a node runs in %s: stop it first\n", data);
         return 1;
+    }
+    if (lock < 0 && errno != ENOENT) {
+        fprintf(stderr, "ke-node: %s/store/lock: %s\n", data, strerror(errno));
+        return EXIT_FILE;
     }
     for (size_t i = 0; i < 2; i++) {
         snprintf(folder, sizeof folder, "%.4000s/%s", data, parts[i]);
@@ -541,6 +562,8 @@ static int reset(const char *data)
         found += d != NULL;
         for (struct dirent *e; d && (e = readdir(d));) {
             snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+            if (i == 0 && strcmp(e->d_name, "lock") == 0)
+                continue; /* who opens it now must meet the lock of those who have it open */
             if (e->d_name[0] != '.' && unlink(path) < 0) {
                 fprintf(stderr, "ke-node: %s: %s\n", path, strerror(errno));
                 closedir(d);

@@ -78,3 +78,23 @@ def test_workloads_outlive_the_store(tmp_path, cloud, node, lose):
     wait_for("the end of the mark", lambda: not (node.folder / "strays").exists())
     assert node.pods() == {"kept": "Running"} and node.shims().items() < before.items()
     assert (volumes(node)[0] / "file").read_text() == "x"
+
+
+def test_reset_asks_the_lock_not_the_socket(node):
+    node.start()
+    wait_for("the node", lambda: node.status().get("state") == "ready")
+    (node.folder / "control.sock").unlink()
+    store = node.folder / "store"
+    lock = (store / "lock").stat().st_ino
+
+    def run_reset():
+        return subprocess.run([str(BIN / "ke-node"), "reset", "--data", str(node.folder)], capture_output=True, text=True,
+                              timeout=60)
+
+    r = run_reset()
+    assert r.returncode == 1 and "stop it first" in r.stderr, (r.returncode, r.stderr)
+    assert (store / "kubeedge.db").exists()
+    node.kill()
+    r = run_reset()
+    assert r.returncode == 0, r.stderr
+    assert [p.name for p in store.iterdir()] == ["lock"] and (store / "lock").stat().st_ino == lock
