@@ -64,6 +64,12 @@ struct ke_node_config {
      * the pod changes. Else: until the link was up for so many ms without a break; what is left
      * is ended then, and its files are removed. */
     uint32_t stray_ms;
+    /* What hostPath volumes may name, absolute: a folder with all below it, or a file; "/" alone:
+     * anything. None: no hostPath volumes. Links are resolved first. data, what is in it and the
+     * folders above it are refused at any rate: they would show the node's keys to a pod. */
+    const char *const *host_path_allow;
+    uint32_t n_host_path_allow;
+    uint32_t reserved2;
 };
 
 /* One pod as the node sees it. Borrowed during the call. */
@@ -111,8 +117,8 @@ struct ke_node_settings;
 /*
  * Reads an edgecore.yaml of upstream (v1alpha1, v1alpha2) as it is: names, addresses, ports, token,
  * certificate files, labels, taints, status period; keys of our own stand under "libkubeedge:"
- * (data, runtime, processAllow, processUser, dialect, proxy, retryMin, retryMax, strayGrace). An unknown key is
- * not fatal: it is reported by unknown (may be NULL), once each, with its dotted name and line.
+ * (data, runtime, processAllow, processUser, hostPathAllow, dialect, proxy, retryMin, retryMax,
+ * strayGrace). An unknown key is not fatal: it is reported by unknown (may be NULL), once each, with its dotted name and line.
  * KE_ENOTFOUND, KE_EPARSE with the line, KE_EINVAL for a value of the wrong type, KE_ENOTSUP without
  * YAML. Loop.
  */

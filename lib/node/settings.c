@@ -194,9 +194,9 @@ static int taints(struct reader *r, const char *key, struct ke_str v)
     return 0;
 }
 
-static int process_allow(struct reader *r, const char *key, struct ke_str v)
+static int paths(struct reader *r, const char *key, struct ke_str v, const char *const **ret,
+                 uint32_t *ret_n)
 {
-    struct ke_node_config *c = &r->s->config;
     struct ke_str k, item;
     if (kei_json_type(v) != '[')
         return wrong(r, key, v, "is not a list");
@@ -213,8 +213,8 @@ static int process_allow(struct reader *r, const char *key, struct ke_str v)
         if (!list[n])
             return wrong(r, key, item, "is empty");
     }
-    c->process_allow = list;
-    c->n_process_allow = n;
+    *ret = list;
+    *ret_n = n;
     return 0;
 }
 
@@ -223,6 +223,14 @@ static int process_allow(struct reader *r, const char *key, struct ke_str v)
 #define TAKE(name) static int name(struct reader *r, const char *key, struct ke_str v)
 #define CONFIG (&r->s->config)
 
+TAKE(take_process_allow)
+{
+    return paths(r, key, v, &CONFIG->process_allow, &CONFIG->n_process_allow);
+}
+TAKE(take_host_path_allow)
+{
+    return paths(r, key, v, &CONFIG->host_path_allow, &CONFIG->n_host_path_allow);
+}
 TAKE(take_name)
 {
     return text(r, key, v, &CONFIG->name);
@@ -368,7 +376,8 @@ static const struct {
     {"modules.edgeMesh.*", ignore},
     {"libkubeedge.data", take_data},
     {"libkubeedge.runtime", take_runtime},
-    {"libkubeedge.processAllow", process_allow},
+    {"libkubeedge.processAllow", take_process_allow},
+    {"libkubeedge.hostPathAllow", take_host_path_allow},
     {"libkubeedge.processUser", take_user},
     {"libkubeedge.dialect", take_dialect},
     {"libkubeedge.proxy", take_proxy},

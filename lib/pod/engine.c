@@ -308,7 +308,6 @@ static int make_runtime(struct kei_pods *ps, const struct kei_pods_config *c)
                                     .allow = c->process_allow,
                                     .n_allow = c->n_process_allow,
                                     .user = c->process_user,
-                                    .any_user = c->process_any_user,
                                     .shim = c->shim};
     int r = kei_process_new(&ps->process, ps->ctx, &pc);
     ps->rt_ops = kei_process_ops();

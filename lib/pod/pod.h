@@ -52,9 +52,8 @@ struct kei_pods_config {
     uint32_t n_process_allow;
     uint32_t max_pods;        /* default 110 */
     const char *process_user; /* name or uid; default: the node's own */
-    bool process_any_user;    /* runAsUser may name another one, if the node is root */
     const char *shim;         /* default: the installed one */
-    /* Folders and files hostPath volumes may name (with all below); none given: any but DATA. */
+    /* Folders and files hostPath volumes may name, with all below; none given: nothing. */
     const char *const *host_path_allow;
     uint32_t n_host_path_allow;
     uint32_t query_ms;         /* wait for one ConfigMap, Secret or token; default 65000 */

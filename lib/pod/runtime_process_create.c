@@ -154,7 +154,7 @@ static const char *refusal(const struct kei_process *p, const struct ke_containe
     }
     if (c->flags & KE_CONTAINER_RUN_AS_NON_ROOT && uid == 0)
         return "container has runAsNonRoot and would run as root: set processUser on the node";
-    if (other && !(p->any_user && p->can_set_user)) {
+    if (other) {
         snprintf(text, n,
                  "runAsUser or runAsGroup names another user than processes have here (%lld)",
                  (long long)p->uid);
@@ -349,7 +349,6 @@ int kei_process_new(struct kei_process **ret, struct ke_ctx *ctx,
     p->refs = 1;
     kei_list_init(&p->procs);
     kei_list_init(&p->creates);
-    p->any_user = c->any_user;
     p->can_mount = has_cap(CAP_SYS_ADMIN);
     p->can_set_user = has_cap(CAP_SETUID) && has_cap(CAP_SETGID);
     int r = 0;

@@ -24,7 +24,7 @@ struct kei_process {
     int64_t uid, gid;
     gid_t groups[KEI_PROC_GROUPS_MAX];
     int n_groups;
-    bool any_user, can_mount, can_set_user, told_image, told_mounts;
+    bool can_mount, can_set_user, told_image, told_mounts;
     struct kei_link procs;
     struct kei_link creates; /* jobs that wait, see kei_proc_op_create */
     uint32_t creating;       /* jobs at the disk worker */

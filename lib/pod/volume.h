@@ -40,7 +40,7 @@ struct kei_vplan {
 /* Of the engine; must outlive the plans. */
 struct kei_vconfig {
     const char *data;
-    const char *const *host_path_allow; /* none: any but data */
+    const char *const *host_path_allow; /* with all below; never data, in it or above it */
     size_t n_host_path_allow;
 };
 

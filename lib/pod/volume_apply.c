@@ -329,15 +329,23 @@ static bool below_real(const char *path, const char *folder)
 
 static int host_allowed(const struct kei_vplan *p, const char *real, struct ke_error *err)
 {
-    bool ok = p->conf->n_host_path_allow == 0;
+    char data[PATH_MAX];
+    bool ok = false;
+    /* the node's own keys and the other pods' secrets: in it, or seen from above */
+    if (!realpath(p->conf->data, data))
+        return kei_error_errno(err, errno, "volume %s: data folder %s", p->name, p->conf->data);
+    if (below(real, data) || below(data, real))
+        return kei_error(err, KE_EACCES,
+                         "volume %s: hostPath %s is not allowed: the node's own data is there",
+                         p->name, p->path);
     for (size_t i = 0; !ok && i < p->conf->n_host_path_allow; i++)
         ok = below_real(real, p->conf->host_path_allow[i]);
-    if (ok && below_real(real, p->conf->data))
-        ok = false; /* the node's own keys and the other pods' secrets */
     if (ok)
         return 0;
-    return kei_error(err, KE_EACCES, "volume %s: hostPath %s is not allowed on this node", p->name,
-                     p->path);
+    return kei_error(err, KE_EACCES,
+                     "volume %s: hostPath %s is not allowed on this node: its host_path_allow "
+                     "(ke-node --host-path-allow) does not list it",
+                     p->name, p->path);
 }
 
 /* Resolves as much of path as there is; the rest is appended as it stands. */

@@ -53,6 +53,7 @@ static void reads_both_versions(void **state)
                   "  eventBus: {mqttMode: 2}\n"
                   "  surprise: {a: 1}\n"
                   "libkubeedge:\n  data: /d\n  runtime: process\n  processAllow: [/bin/sleep]\n"
+                  "  hostPathAllow: [/srv, /dev/ttyS0]\n"
                   "  dialect: \"1.15\"\n  typo: 1\n  retryMin: 200ms\n  retryMax: 1m30s\n  strayGrace: 2m\n",
                   &s),
         0);
@@ -78,8 +79,10 @@ static void reads_both_versions(void **state)
     assert_string_equal(c->data, "/d");
     assert_string_equal(c->runtime, "process");
     assert_string_equal(c->process_allow[0], "/bin/sleep");
+    assert_int_equal(c->n_host_path_allow, 2);
+    assert_string_equal(c->host_path_allow[1], "/dev/ttyS0");
     assert_int_equal(c->dialect, KE_DIALECT_1_15);
-    assert_string_equal(unknown, "modules.surprise:26 libkubeedge.typo:32 ");
+    assert_string_equal(unknown, "modules.surprise:26 libkubeedge.typo:33 ");
     ke_node_settings_free(s);
 
     assert_int_equal(read_text(&env,

@@ -355,6 +355,9 @@ static void host_path_types(void **state)
         test_tmp_make(host, sizeof host);
         snprintf(path, sizeof path, "%s/dir", host);
         assert_int_equal(mkdir(path, 0755), 0);
+        const char *allow[] = {host};
+        r.conf.host_path_allow = allow;
+        r.conf.n_host_path_allow = 1;
         snprintf(path, sizeof path, "%s/file", host);
         close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
         snprintf(volume, sizeof volume, "\"hostPath\":{\"path\":\"%s/%s\",\"type\":\"%s\"}", host,
@@ -377,7 +380,18 @@ static void host_path_is_limited(void **state)
     rig_init(&r);
     test_tmp_make(host, sizeof host);
     test_tmp_make(other, sizeof other);
+    /* nothing is listed: nothing is allowed, and it is told what to do */
+    snprintf(volume, sizeof volume, "\"hostPath\":{\"path\":\"%s\"}", other);
+    pod(&r, volume);
+    assert_int_equal(plan(&r), 0);
+    assert_int_equal(apply(&r, NULL), KE_EACCES);
+    assert_non_null(strstr(r.err.text, "--host-path-allow"));
     /* never into the node's own folder, also not by a link, nor made there */
+    const char *any[] = {"/"};
+    r.conf.host_path_allow = any;
+    r.conf.n_host_path_allow = 1;
+    assert_int_equal(plan(&r), 0);
+    assert_int_equal(apply(&r, NULL), 0);
     snprintf(volume, sizeof volume, "\"hostPath\":{\"path\":\"%s\"}", r.data);
     pod(&r, volume);
     assert_int_equal(plan(&r), 0);
@@ -391,6 +405,16 @@ static void host_path_is_limited(void **state)
     assert_int_equal(apply(&r, NULL), KE_EACCES);
     snprintf(path, sizeof path, "%s/x", r.data);
     assert_int_not_equal(access(path, F_OK), 0);
+    /* nor above it, from where it would be seen */
+    snprintf(path, sizeof path, "%s", r.data);
+    do {
+        *strrchr(path, '/') = '\0';
+        snprintf(volume, sizeof volume, "\"hostPath\":{\"path\":\"%s\"}", *path ? path : "/");
+        pod(&r, volume);
+        assert_int_equal(plan(&r), 0);
+        assert_int_equal(apply(&r, NULL), KE_EACCES);
+        assert_non_null(strstr(r.err.text, "the node's own data"));
+    } while (*path);
     /* with a list: only what is below it, links resolved */
     const char *allow[] = {host};
     r.conf.host_path_allow = allow;

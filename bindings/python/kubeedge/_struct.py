@@ -620,7 +620,10 @@ class NodeConfig(Struct):
         ("retry_min_ms", c_uint32),
         ("retry_max_ms", c_uint32),
         ("flags", c_uint32),
-        ("reserved", c_uint32),
+        ("stray_ms", c_uint32),
+        ("host_path_allow", POINTER(c_char_p)),
+        ("n_host_path_allow", c_uint32),
+        ("reserved2", c_uint32),
     ]
 
 

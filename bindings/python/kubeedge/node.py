@@ -196,6 +196,7 @@ class Node(Handle):
         runtime: Optional[Runtime] = None,
         builtin_runtime: Optional[str] = None,
         process_allow: Iterable[str] = (),
+        host_path_allow: Iterable[str] = (),
         process_user: Optional[str] = None,
         shim: Optional[Path] = None,
         log_folder: Optional[Path] = None,
@@ -237,7 +238,7 @@ class Node(Handle):
             "retry_max_ms": retry_max_ms,
         }
         taint_list = [s.Taint(cstr(t.key), cstr(t.value), cstr(t.effect)) for t in taints]
-        allow = list(process_allow)
+        allowed = {"process_allow": list(process_allow), "host_path_allow": list(host_path_allow)}
         lists = {
             "labels": _pairs(labels),
             "taints": (s.Taint * len(taint_list))(*taint_list),
@@ -256,10 +257,12 @@ class Node(Handle):
                 if len(array):
                     setattr(config, member, array)
                     setattr(config, "n_" + member, len(array))
-            paths = cstrings(allow)
-            if allow:
-                config.process_allow = cast(paths, type(config.process_allow))
-                config.n_process_allow = len(allow)
+            kept = []  # the arrays live until the library has copied them
+            for member, names in allowed.items():
+                if names:
+                    kept.append(cstrings(names))
+                    setattr(config, member, cast(kept[-1], type(getattr(config, member))))
+                    setattr(config, "n_" + member, len(names))
             return self._make(core, config, runtime, _Callbacks(core, state, pod))
 
         super().__init__(context, core.call(make))
