@@ -130,8 +130,8 @@ static void write_config(struct kei_proc_job *j, const struct ke_container_confi
     for (uint32_t i = 0; p->can_mount && i < c->n_mounts; i++) {
         bool host = strncmp(c->mounts[i].host_path, p->run, strlen(p->run) - 3) != 0;
         rec(b, "mount",
-            c->mounts[i].flags & KE_MOUNT_READ_ONLY ? host ? "rd" : "r"
-            : host                                  ? "d"
+            c->mounts[i].flags & KE_MOUNT_READ_ONLY ? host ? "rdh" : "r"
+            : host                                  ? "dh"
                                                     : "");
         rec(b, "src", c->mounts[i].host_path);
         rec(b, "dst", c->mounts[i].container_path);

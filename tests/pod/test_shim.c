@@ -698,6 +698,42 @@ static void volumes_are_mounted(void **state)
     rig_fini(&r);
 }
 
+/* A folder on the way was replaced by a link after the place had been checked. */
+static void no_link_is_followed_to_the_host(void **state)
+{
+    (void)state;
+    static const char *const last[] = {"swapped", "swapped/in", "plain/in"};
+    struct rig r;
+    if (!can_mount())
+        skip();
+    for (size_t i = 0; i < 3; i++) {
+        char path[400], to[300], src[400];
+        rig_init(&r);
+        snprintf(to, sizeof to, "%s/secret", r.data);
+        assert_int_equal(mkdir(to, 0755), 0);
+        snprintf(path, sizeof path, "%s/in", to);
+        assert_int_equal(mkdir(path, 0755), 0);
+        snprintf(path, sizeof path, "%s/swapped", r.data);
+        assert_int_equal(symlink(to, path), 0);
+        snprintf(path, sizeof path, "%s/plain", r.data);
+        assert_int_equal(mkdir(path, 0755), 0);
+        snprintf(path, sizeof path, "%s/plain/in", r.data);
+        assert_int_equal(mkdir(path, 0755), 0);
+        snprintf(src, sizeof src, "src=%s/%s", r.data, last[i]);
+        configure(&r, "test -d /ke-test-h && echo seen",
+                  (const char *const[]){"private=1", "mount=dh", src, "dst=/ke-test-h", NULL});
+        launch(&r, false);
+        if (i < 2 && !strstr(r.said, "error could not open the volume"))
+            fail_msg("%s: %s", last[i], r.said);
+        wait_end(&r);
+        if (i < 2)
+            expect_exit(&r, 128, 0, "StartError");
+        else
+            expect_exit(&r, 0, 0, "Completed");
+        rig_fini(&r);
+    }
+}
+
 static void mounts_that_cannot_be(void **state)
 {
     (void)state;
@@ -749,6 +785,7 @@ int main(void)
         cmocka_unit_test(a_clean_world),
         cmocka_unit_test(another_user),
         cmocka_unit_test(volumes_are_mounted),
+        cmocka_unit_test(no_link_is_followed_to_the_host),
         cmocka_unit_test(mounts_that_cannot_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

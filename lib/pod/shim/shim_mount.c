@@ -235,6 +235,39 @@ static int bind_one(struct mounter *m, const struct shim_mount *v)
     return 0;
 }
 
+/*
+ * Opens path following no link at all. It was resolved when it was checked; a link that is there
+ * now was put there since, and may lead anywhere.
+ */
+static int open_plain(const char *path)
+{
+    int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    while (fd >= 0 && *(path += strspn(path, "/"))) {
+        char name[NAME_MAX + 1];
+        struct stat st;
+        size_t n = strcspn(path, "/");
+        if (n > NAME_MAX) {
+            close(fd);
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        memcpy(name, path, n);
+        name[n] = '\0';
+        path += n;
+        int next = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        int error = errno;
+        close(fd);
+        errno = error;
+        fd = next;
+        if (fd >= 0 && (fstat(fd, &st) < 0 || S_ISLNK(st.st_mode))) {
+            close(fd);
+            errno = ELOOP;
+            return -1;
+        }
+    }
+    return fd;
+}
+
 /* From a folder that is not below the root, up to where the namespace begins. */
 static int climb(void)
 {
@@ -298,7 +331,8 @@ int shim_mounts(struct shim_mount *v, size_t n, const char *stage, char *err, si
     }
     /* by descriptor, since one mount may hide the path of the next one's source */
     for (size_t i = 0; i < n; i++) {
-        v[i].fd = open(v[i].src, O_PATH | O_CLOEXEC);
+        v[i].fd =
+            strchr(v[i].flags, 'h') ? open_plain(v[i].src) : open(v[i].src, O_PATH | O_CLOEXEC);
         if (v[i].fd < 0)
             return fail(&m, "could not open the volume", v[i].src);
     }
