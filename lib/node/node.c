@@ -14,6 +14,7 @@
 #include "node/config.h"
 #include "node/doubt.h"
 #include "node/duty.h"
+#include "node/folder.h"
 #include "pod/pod.h"
 #include "tunnel/hub.h"
 
@@ -216,6 +217,8 @@ static int open_store(struct ke_node *n)
     if (!kei_path_join(folder, sizeof folder, n->config.data, "store"))
         return kei_fail(n->ctx, KE_ELIMIT, "path of the data folder is too long");
     int r = kei_folder_make(kei_ctx_io(n->ctx), n->config.data, 0700, kei_err(n->ctx));
+    if (r == 0)
+        r = kei_node_folder_guard(n->ctx, n->config.data);
     if (r < 0)
         return r;
     r = kei_doubt_look(kei_ctx_io(n->ctx), n->config.data, kei_err(n->ctx));
