@@ -5,6 +5,10 @@
  * ke_node_start gives the context a thread of its own unless the host has taken the loop with
  * ke_ctx_fd. Thread rule: new/start/free on the thread that made the context; stop, state and
  * pods from any thread.
+ *
+ * Where the host has taken the loop, stop, free, state and pods of another thread than the loop's
+ * wait for its next ke_ctx_dispatch: for ever if there is none. A host that stops dispatching must
+ * not have such a call under way, nor make one; from the loop's own thread none of them waits.
  */
 #ifndef KUBEEDGE_NODE_H
 #define KUBEEDGE_NODE_H
@@ -136,7 +140,8 @@ KE_API KE_NODISCARD int ke_node_new(struct ke_node **ret, struct ke_ctx *ctx,
                                     const struct ke_node_config *c, const struct ke_node_ops *ops,
                                     void *user);
 /*
- * Opens the data folder (errors as ke_store_open), takes back what runs, starts what the store
+ * Opens the data folder (errors as ke_store_open; KE_EACCES, too, when another user owns it; what
+ * others may do in it is taken away), takes back what runs, starts what the store
  * holds, connects. KE_ETOKEN for a malformed token if there is no certificate yet. Returns before any of the later steps is done; they are told by state.
  */
 KE_API KE_NODISCARD int ke_node_start(struct ke_node *n);
@@ -144,7 +149,7 @@ KE_API KE_NODISCARD int ke_node_start(struct ke_node *n);
  * state KE_NODE_STOPPED follows. */
 KE_API void ke_node_stop(struct ke_node *n);
 KE_API void ke_node_free(struct ke_node *n); /* stops first; NULL is fine; from a callback: deferred */
-/* A snapshot. Any thread. */
+/* A snapshot. Any thread; waits for the loop, see above. */
 KE_API KE_NODISCARD int ke_node_state(struct ke_node *n, struct ke_node_status *ret, size_t size);
 /* Calls fn for each pod, on the caller's thread, of a snapshot. Any thread. */
 KE_API KE_NODISCARD int ke_node_pods(struct ke_node *n,
