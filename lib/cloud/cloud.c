@@ -178,6 +178,7 @@ static void on_identities(struct ke_cloud *c, int status)
     }
     c->state = KEI_CLOUD_LOADED;
     kei_bind_soon(c);
+    kei_cloud_end_forced(c);
     open_manifests(c);
 }
 
@@ -300,6 +301,7 @@ static void close_all(struct ke_cloud *c)
     c->state = KEI_CLOUD_CLOSING;
     kei_timer_stop(&c->health);
     kei_timer_stop(&c->reload);
+    kei_defer_cancel(&c->forced);
     kei_defer_cancel(&c->end);
     end_sessions(c);
     kei_manifests_free(c->manifests);

@@ -66,6 +66,7 @@ struct ke_cloud {
     struct kei_link unbound;  /* pods without a node: struct kei_pod_note */
     struct kei_link labelled; /* peers whose labels or taints those pods were not tried with */
     struct kei_timer bind;
+    struct kei_defer forced; /* pods that are deleted without grace go */
     struct kei_map bindings; /* public key of a certificate -> struct kei_binding of identity.c */
     int bindings_status;     /* of reading them */
     void (*bindings_done)(struct ke_cloud *c, int status);
@@ -326,6 +327,8 @@ void kei_bind_init(struct ke_cloud *c);
 void kei_bind_soon(struct ke_cloud *c); /* a pod or labels are new */
 /* Begins to delete a pod; one that its node cannot have goes at once. */
 int kei_cloud_pod_delete(struct ke_cloud *c, struct kei_object *o);
+/* Removes the pods that are deleted without grace, later in this turn. */
+void kei_cloud_end_forced(struct ke_cloud *c);
 /* A node is deleted with its lease and its pods; its session ends. */
 int kei_cloud_node_delete(struct ke_cloud *c, const char *name);
 /* An object changed: whom it concerns (deliver), and the host's callbacks. */
