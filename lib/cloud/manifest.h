@@ -83,6 +83,7 @@ struct kei_look_file {
     const char *name;
     /* in: what the looks before found */
     bool seen_before, applied_before, stale, lost_before;
+    bool held; /* objects of it are there */
     uint8_t seen[KEI_DIGEST], applied[KEI_DIGEST];
     /* out */
     enum kei_look_state state;

@@ -180,7 +180,7 @@ static void live(size_t fail_at, bool *ret_failed)
     (void)edge_send(&e, "patch", "default/podpatch/p",
                     "\"{\\\"status\\\":{\\\"phase\\\":\\\"Running\\\"}}\"");
     rig_ms(&r, 1000);
-    rig_manifest(&r, "a.yaml", "");
+    rig_manifest(&r, "a.yaml", "# none\n");
     rig_ms(&r, 1000);
     reach(&r, &e, &s, true);
     *ret_failed = atomic_load(&r.env.alloc.failed) > 0;
@@ -398,7 +398,7 @@ static void memory_may_run_out_for_some_time(void **state)
         test_alloc_fail_at(&r.env.alloc, 0);
         reach(&r, &e, &s, false);
         test_alloc_fail_from(&r.env.alloc, at);
-        rig_manifest(&r, "a.yaml", "");
+        rig_manifest(&r, "a.yaml", "# none\n");
         rig_ms(&r, 3000);
         test_alloc_fail_at(&r.env.alloc, 0);
         reach(&r, &e, &s, true);
