@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cloud/cloud_priv.h"
+#include "net/addr.h"
 
 #define HEALTH_MS 5000
 #define RELOAD_MS 5000
@@ -40,6 +41,13 @@ static int copy_strings(struct ke_cloud *c, struct ke_cloud_config *to)
         if (!to->advertise || !to->advertise[i] || !to->advertise[i][0])
             return kei_fail(c->ctx, KE_EINVAL, "ke_cloud_config.advertise[%u] is missing",
                             (unsigned)i);
+        struct kei_addr ip;
+        if (!kei_addr_name_ok(to->advertise[i]) &&
+            (to->advertise[i][0] == '[' || !kei_addr_literal(&ip, to->advertise[i], 0)))
+            return kei_fail(c->ctx, KE_EINVAL,
+                            "ke_cloud_config.advertise[%u] \"%.300s\" is no IP address and no "
+                            "host name; ports are set apart",
+                            (unsigned)i, to->advertise[i]);
         if (!(names[i] = kei_arena_strdup(&c->arena, kei_str(to->advertise[i]))))
             names = NULL;
     }

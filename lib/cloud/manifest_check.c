@@ -11,6 +11,7 @@
 #include "message/k8s.h"
 
 #define DATA_MAX 1048576u /* bytes of the values of a ConfigMap or Secret */
+#define CONTAINERS_MAX 64 /* of each kind: what our nodes take */
 #define ITEMS_MAX 1000    /* containers, volumes, mounts: they are compared with each other */
 
 /* The field names Kubernetes knows; NULL-terminated. */
@@ -292,6 +293,8 @@ static int check_mounts(struct kei_field *f, struct ke_str c, struct ke_str spec
         snprintf(where, sizeof where, "%s.volumeMounts[%u].mountPath", path, n);
         if (!kei_member(item, "mountPath", &v) || kei_inner(v).n == 0)
             return kei_field_bad(f, err, item, where, "is missing");
+        if (taken(list, n, "mountPath", v))
+            return kei_field_bad(f, err, v, where, "is the path of another mount already");
     }
     return 0;
 }
@@ -337,6 +340,8 @@ static int check_containers(struct kei_field *f, struct ke_str spec, const char 
         return r;
     for (size_t it = 0; kei_json_next(list, &it, &k, &item); (*n)++) {
         snprintf(where, sizeof where, "spec.%s[%u]", key, *n);
+        if (*n == CONTAINERS_MAX)
+            return kei_field_bad(f, err, item, where, "is one too many; the limit is 64");
         r = check_container(f, item, spec, where, err);
         if (r < 0)
             return r;
@@ -404,7 +409,7 @@ int kei_check_pod(struct kei_field *f, struct ke_str pod, struct ke_error *err)
                                              {"activeDeadlineSeconds", '0'}};
     struct ke_str spec, v;
     unsigned n = 0, n_init = 0;
-    int64_t grace;
+    int64_t grace, deadline;
     int r = kei_check_names(f, pod, "", top_pod, err);
     if (r < 0)
         return r;
@@ -424,6 +429,10 @@ int kei_check_pod(struct kei_field *f, struct ke_str pod, struct ke_error *err)
         (!kei_json_i64(v, &grace) || grace < 0 || grace > INT32_MAX))
         return kei_field_bad(f, err, v, "spec.terminationGracePeriodSeconds",
                              "is not a whole number from 0");
+    if (kei_member(spec, "activeDeadlineSeconds", &v) &&
+        (!kei_json_i64(v, &deadline) || deadline < 1 || deadline > INT32_MAX))
+        return kei_field_bad(f, err, v, "spec.activeDeadlineSeconds",
+                             "is not a whole number from 1");
     r = check_place(f, spec, err);
     if (r == 0 && !kei_member(spec, "containers", &v))
         r = kei_field_bad(f, err, spec, "spec.containers", "is missing");

@@ -208,6 +208,25 @@ int kei_check_container_parts(struct kei_field *f, struct ke_str c, const char *
 
 /* ---- volumes ---- */
 
+static int check_host_path(struct kei_field *f, struct ke_str volume, const char *path,
+                           struct ke_error *err)
+{
+    static const char *const types[] = {
+        "",       "DirectoryOrCreate", "Directory",  "FileOrCreate", "File",
+        "Socket", "CharDevice",        "BlockDevice"};
+    struct ke_str v, type;
+    char where[KEI_WHERE_MAX];
+    if (!kei_member(volume, "hostPath", &v) || !kei_member(v, "type", &type))
+        return 0;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (kei_json_str_is(type, types[i]))
+            return 0;
+    snprintf(where, sizeof where, "%.200s.hostPath.type", path);
+    return kei_field_bad(f, err, type, where,
+                         "is not Directory, DirectoryOrCreate, File, FileOrCreate, Socket, "
+                         "CharDevice, BlockDevice or empty");
+}
+
 int kei_check_volume(struct kei_field *f, struct ke_str volume, const char *path,
                      struct ke_error *err)
 {
@@ -271,5 +290,5 @@ int kei_check_volume(struct kei_field *f, struct ke_str volume, const char *path
         if (!kei_member(v, needed[i].member, &m))
             return kei_field_bad(f, err, v, where, "is missing");
     }
-    return 0;
+    return check_host_path(f, volume, path, err);
 }
