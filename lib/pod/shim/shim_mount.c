@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,22 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+#ifndef AT_RECURSIVE
+#define AT_RECURSIVE 0x8000
+#endif
+
+/* linux/mount.h cannot be had beside sys/mount.h everywhere */
+#define ATTR_RDONLY 1
+#define ATTR_NOSUID 2
+#define ATTR_NODEV 4
+#define ATTR_NOEXEC 8
+struct attributes {
+    uint64_t set, clear, propagation, userns;
+};
 
 #define MIRRORS_MAX 64
 
@@ -199,6 +216,91 @@ static bool is_mirror(const struct mounter *m, const char *path)
     return false;
 }
 
+/* A mount's own flags, from its options in mountinfo: a remount would take away what is not told.
+ */
+static unsigned long own_flags(char *options)
+{
+    static const struct {
+        const char *name;
+        unsigned long flag;
+    } names[] = {{"ro", MS_RDONLY},        {"nosuid", MS_NOSUID},   {"nodev", MS_NODEV},
+                 {"noexec", MS_NOEXEC},    {"noatime", MS_NOATIME}, {"nodiratime", MS_NODIRATIME},
+                 {"relatime", MS_RELATIME}};
+    unsigned long flags = 0;
+    char *save = NULL;
+    for (char *o = strtok_r(options, ",", &save); o; o = strtok_r(NULL, ",", &save)) {
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+            flags |= !strcmp(o, names[i].name) ? names[i].flag : 0;
+    }
+    return flags;
+}
+
+/* "\\040" and the like, in place */
+static void unescape(char *s)
+{
+    char *to = s;
+    for (; *s; s++) {
+        if (s[0] == '\\' && s[1] && s[2] && s[3]) {
+            *to++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
+            s += 3;
+        } else {
+            *to++ = *s;
+        }
+    }
+    *to = '\0';
+}
+
+/* The mounts at real and below it, one by one: kernels before 5.12. */
+static int restrict_each(const char *real, unsigned long flags)
+{
+    char *line = NULL;
+    size_t cap = 0, n = strlen(real);
+    int r = 0;
+    FILE *f = fopen("/proc/self/mountinfo", "re");
+    if (!f)
+        return -1;
+    while (r == 0 && getline(&line, &cap, f) > 0) {
+        char *field[6], *save = NULL;
+        size_t k = 0;
+        for (char *s = strtok_r(line, " ", &save); s && k < 6; s = strtok_r(NULL, " ", &save))
+            field[k++] = s;
+        if (k < 6)
+            continue;
+        unescape(field[4]);
+        if (strncmp(field[4], real, n) != 0 || (field[4][n] && field[4][n] != '/'))
+            continue;
+        r = mount(NULL, field[4], NULL, MS_REMOUNT | MS_BIND | flags | own_flags(field[5]), NULL);
+        if (r < 0 && field[4][n] && (errno == ENOENT || errno == ENOTDIR || errno == EINVAL))
+            r = 0; /* another mount lies over it: it cannot be reached */
+    }
+    int error = errno;
+    free(line);
+    fclose(f);
+    errno = error;
+    return r;
+}
+
+/*
+ * No program is started from the volume at real, nor from what is mounted below it, and nothing
+ * there is a device or is written to, as flags say. An interpreter may still read a script there.
+ */
+static int restrict_tree(const char *real, const char *flags)
+{
+    struct attributes a = {.set = ATTR_NOSUID | ATTR_NOEXEC};
+    unsigned long old = MS_NOSUID | MS_NOEXEC;
+    if (!strchr(flags, 'd')) {
+        a.set |= ATTR_NODEV;
+        old |= MS_NODEV;
+    }
+    if (strchr(flags, 'r')) {
+        a.set |= ATTR_RDONLY;
+        old |= MS_RDONLY;
+    }
+    if (syscall(SYS_mount_setattr, AT_FDCWD, real, AT_RECURSIVE, &a, sizeof a) == 0)
+        return 0;
+    return errno == ENOSYS || errno == EPERM ? restrict_each(real, old) : -1;
+}
+
 static int bind_one(struct mounter *m, const struct shim_mount *v)
 {
     struct stat src, dst;
@@ -224,15 +326,8 @@ static int bind_one(struct mounter *m, const struct shim_mount *v)
     snprintf(self, sizeof self, "/proc/self/fd/%d", v->fd);
     if (mount(self, real, NULL, MS_BIND | (dir ? MS_REC : 0), NULL) < 0)
         return fail(m, "could not bind a volume to", v->dst);
-    /* volumes never bring programs: only what the host allows may run */
-    unsigned long flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NOEXEC;
-    if (!strchr(v->flags, 'd'))
-        flags |= MS_NODEV;
-    if (strchr(v->flags, 'r'))
-        flags |= MS_RDONLY;
-    if (mount(NULL, real, NULL, flags, NULL) < 0)
-        return fail(m, "could not set the mount flags of", v->dst);
-    return 0;
+    return restrict_tree(real, v->flags) < 0 ? fail(m, "could not set the mount flags of", v->dst)
+                                             : 0;
 }
 
 /*
