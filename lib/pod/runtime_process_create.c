@@ -22,12 +22,17 @@
 
 #define LOG_MAX (10 << 20) /* bytes of one log file, see shim_log.h */
 
-/* Variables by which a program would load code that the host does not allow. */
+/*
+ * Variables by which the loader, libc or OpenSSL load other code, and those by which an interpreter
+ * runs it unasked. The list cannot be complete: what else an allowed program heeds (PYTHONPATH,
+ * NODE_OPTIONS) is for who allows it.
+ */
 static bool env_refused(const char *name)
 {
-    static const char *const names[] = {"GCONV_PATH",      "GETCONF_DIR",    "GLIBC_TUNABLES",
-                                        "LOCPATH",         "NLSPATH",        "OPENSSL_CONF",
-                                        "OPENSSL_MODULES", "OPENSSL_ENGINES"};
+    static const char *const names[] = {"GCONV_PATH",      "GETCONF_DIR",     "GLIBC_TUNABLES",
+                                        "LOCPATH",         "NLSPATH",         "OPENSSL_CONF",
+                                        "OPENSSL_MODULES", "OPENSSL_ENGINES", "BASH_ENV",
+                                        "PERL5OPT",        "LUA_INIT"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (!strcmp(name, names[i]))
             return true;

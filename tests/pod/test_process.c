@@ -268,6 +268,9 @@ static void refusals(void **state)
          "sh\"],\"env\":[{\"name\":\"LD_PRELOAD\",\"value\":\"/x\"}]}]",
          "variable LD_PRELOAD is not allowed"},
         {"\"containers\":[{\"name\":\"main\",\"image\":\"i\",\"command\":[\"/bin/"
+         "sh\"],\"env\":[{\"name\":\"BASH_ENV\",\"value\":\"/x\"}]}]",
+         "variable BASH_ENV is not allowed"},
+        {"\"containers\":[{\"name\":\"main\",\"image\":\"i\",\"command\":[\"/bin/"
          "sh\"],\"securityContext\":{\"runAsUser\":4711}}]",
          "runAsUser or runAsGroup names another user"},
         {"\"securityContext\":{\"runAsUser\":4711},\"containers\":[{\"name\":\"main\",\"image\":"
