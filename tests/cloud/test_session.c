@@ -95,6 +95,41 @@ static void legacy_certificate_is_of_one_node(void **state)
     finish(&r, &e);
 }
 
+/* Whatever fails while it is bound: it never becomes that of two. */
+static void legacy_certificate_without_memory(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    size_t at = 1, refused = 0;
+    bool failed = true;
+    start(&r, &e);
+    for (; failed; at++) {
+        kei_cert_free(e.cert);
+        kei_key_free(e.key);
+        e.cert = NULL;
+        e.key = NULL;
+        e.cn = "kubeedge.io";
+        e.org = "kubeEdge";
+        e.node_id = "edge-1";
+        edge_sign(&e, NULL, NULL);
+        size_t before = atomic_load(&r.env.alloc.failed);
+        test_alloc_fail_at(&r.env.alloc, at);
+        refused += !edge_connect(&e);
+        failed = atomic_load(&r.env.alloc.failed) > before;
+        test_alloc_fail_at(&r.env.alloc, 0);
+        edge_drop(&e);
+        rig_settle(&r);
+        assert_true(edge_connect(&e));
+        edge_drop(&e);
+        e.node_id = "edge-2";
+        assert_false(edge_connect(&e));
+        assert_int_equal(e.http_status, 403);
+    }
+    assert_true(at > 10 && refused > 1);
+    finish(&r, &e);
+}
+
 static void refuses_certificates_of_others(void **state)
 {
     (void)state;
@@ -681,6 +716,7 @@ int main(void)
         cmocka_unit_test(refuses_who_is_not_it),
         cmocka_unit_test(refuses_certificates_of_others),
         cmocka_unit_test(legacy_certificate_is_of_one_node),
+        cmocka_unit_test(legacy_certificate_without_memory),
         cmocka_unit_test(keepalives_keep_it_alive),
         cmocka_unit_test(bad_messages),
         cmocka_unit_test(half_a_message_then_gone),
