@@ -37,6 +37,7 @@ static const char help[] =
     "  --process-allow P,...  executables the process runtime may start; a path that ends in / allows\n"
     "                         all below\n"
     "  --process-user USER    user that processes run as\n"
+    "  --host-path-allow P,.. folders and files that hostPath volumes may name (default: none)\n"
     "  --shim FILE            the process runtime's helper (default: the installed one)\n"
     "  --log-level L          error, warn, info (default) or debug\n"
     "  --version, --help\n"
@@ -46,7 +47,8 @@ static const char help[] =
 enum {
     OPT_CONFIG = 256, OPT_NAME, OPT_CLOUD, OPT_TUNNEL_PORT, OPT_CERT_PORT, OPT_TOKEN, OPT_TOKEN_FILE,
     OPT_DATA, OPT_DIALECT, OPT_LABELS, OPT_TAINTS, OPT_RESOURCES, OPT_NODE_IP, OPT_PROXY, OPT_RUNTIME,
-    OPT_PROCESS_ALLOW, OPT_PROCESS_USER, OPT_SHIM, OPT_LOG_LEVEL, OPT_VERSION, OPT_HELP
+    OPT_PROCESS_ALLOW, OPT_PROCESS_USER, OPT_HOST_PATH_ALLOW, OPT_SHIM, OPT_LOG_LEVEL, OPT_VERSION,
+    OPT_HELP
 };
 static const struct option options[] = {
     {"config", 1, 0, OPT_CONFIG}, {"name", 1, 0, OPT_NAME}, {"cloud", 1, 0, OPT_CLOUD},
@@ -56,7 +58,8 @@ static const struct option options[] = {
     {"resources", 1, 0, OPT_RESOURCES}, {"node-ip", 1, 0, OPT_NODE_IP}, {"proxy", 1, 0, OPT_PROXY},
     {"runtime", 1, 0, OPT_RUNTIME}, {"process-allow", 1, 0, OPT_PROCESS_ALLOW},
     {"process-user", 1, 0, OPT_PROCESS_USER}, {"shim", 1, 0, OPT_SHIM},
-    {"log-level", 1, 0, OPT_LOG_LEVEL}, {"version", 0, 0, OPT_VERSION}, {"help", 0, 0, OPT_HELP},
+    {"host-path-allow", 1, 0, OPT_HOST_PATH_ALLOW}, {"log-level", 1, 0, OPT_LOG_LEVEL},
+    {"version", 0, 0, OPT_VERSION}, {"help", 0, 0, OPT_HELP},
     {0}};
 
 struct flags {
@@ -216,6 +219,9 @@ static int take_flag(struct flags *f, int opt, const char *arg)
     case OPT_PROCESS_ALLOW:
         c->process_allow = (const char *const *)split_list(arg, &c->n_process_allow);
         return 0;
+    case OPT_HOST_PATH_ALLOW:
+        c->host_path_allow = (const char *const *)split_list(arg, &c->n_host_path_allow);
+        return 0;
     case OPT_PROCESS_USER: c->process_user = arg; return 0;
     case OPT_SHIM: c->shim = arg; return check_shim(arg);
     case OPT_LOG_LEVEL:
@@ -367,6 +373,10 @@ static void merge(struct ke_node_config *c, const struct ke_node_config *f)
     if (f->process_allow) {
         c->process_allow = f->process_allow;
         c->n_process_allow = f->n_process_allow;
+    }
+    if (f->host_path_allow) {
+        c->host_path_allow = f->host_path_allow;
+        c->n_host_path_allow = f->n_host_path_allow;
     }
 }
 
@@ -590,7 +600,8 @@ int main(int argc, char **argv)
 {
     static struct flags f; /* keeps the lists that flags made */
     const char *command = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
-    block_signals();
+    if (!command)
+        block_signals(); /* a command that asks may be interrupted */
     if (command) {
         argv[1] = argv[0];
         argc--;
