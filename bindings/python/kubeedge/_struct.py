@@ -654,6 +654,7 @@ class NodeStatus(Struct):
         ("last_error", c_int32),
         ("tunnel", TunnelStatus),
         ("error_text", c_char * KE_ERROR_TEXT_MAX),
+        ("strays", c_uint32),
     ]
 
 

@@ -25,12 +25,15 @@ class NodeState(OpenEnum):
 
 
 class NodeStatus(NamedTuple):
+    """strays: running containers that are kept though their pod is not known."""
+
     state: NodeState
     pods: int
     pods_running: int
     last_error: int
     error_text: str
     tunnel: TunnelStatus
+    strays: int
 
 
 class PodInfo(NamedTuple):
@@ -61,7 +64,13 @@ PodFn = Callable[[PodInfo], object]
 def _status(st: Any) -> NodeStatus:
     # Not every state of a node has a tunnel; its struct is zero then, which reads as idle.
     return NodeStatus(
-        NodeState(st.state), st.pods, st.pods_running, st.last_error, pystr(st.error_text), status_of(st.tunnel)
+        NodeState(st.state),
+        st.pods,
+        st.pods_running,
+        st.last_error,
+        pystr(st.error_text),
+        status_of(st.tunnel),
+        st.strays,
     )
 
 
