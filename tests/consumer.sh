@@ -7,6 +7,14 @@ build=$1
 folder=$2
 rm -rf "$folder"
 mkdir -p "$folder"
+case $folder in
+*" "*) # pkg-config takes no such sysroot
+    link=$(mktemp -d)
+    trap 'rm -rf "$link"' EXIT
+    ln -s "$folder" "$link/consumer"
+    folder=$link/consumer
+    ;;
+esac
 meson install -C "$build" --no-rebuild --destdir "$folder/root" --quiet
 prefix=$(meson introspect --buildoptions "$build" | python3 -c '
 import json, sys

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what a bare Debian 12 lacks: sh tests/deps.sh build | test. Without root it names the
-# missing packages and stops.
+# Installs what a bare Debian 12 lacks: sh tests/deps.sh build | test | PACKAGE... Without root it
+# names the missing packages and stops.
 set -eu
 
 build="gcc libc6-dev meson ninja-build pkg-config python3 libssl-dev libsqlite3-dev libcjson-dev libwslay-dev libyaml-dev"
@@ -13,7 +13,8 @@ command -v npm >/dev/null || test="$test nodejs npm"
 case "${1:-}" in
 build) want=$build ;;
 test) want=$test ;;
-*) echo "usage: sh tests/deps.sh build|test" >&2; exit 2 ;;
+"") echo "usage: sh tests/deps.sh build | test | PACKAGE..." >&2; exit 2 ;;
+*) want=$* ;;
 esac
 
 missing=

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The full counts, hours on two cores: sh tests/soak.sh. Same steps and same last line as run.sh.
-# Environment as in run.sh.
+# The full counts, hours on two cores: sh tests/soak.sh. Same steps and same last line as run.sh; under each step
+# stands how often it did what. Environment: as in run.sh, and the counts below.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 root=$PWD
@@ -17,11 +17,14 @@ mkdir -p "$log"
 
 sh tests/deps.sh test || exit 1
 echo "seed $KE_SEED (KE_SEED=$KE_SEED repeats this run)"
-export KE_POWERCUT_IMAGES=12000 KE_KILLS=200 KE_RECONNECTS=10000 KE_REAL_RECONNECTS=200 KE_DAMAGES=10000
+export KE_POWERCUT_IMAGES="${KE_POWERCUT_IMAGES:-12000}" KE_KILLS="${KE_KILLS:-200}" KE_RECONNECTS="${KE_RECONNECTS:-10000}"
+export KE_REAL_RECONNECTS="${KE_REAL_RECONNECTS:-200}" KE_DAMAGES="${KE_DAMAGES:-10000}" KE_STARTS="${KE_STARTS:-1000}"
+export KE_ALLOC_STEP="${KE_ALLOC_STEP:-1}" KE_MEMORY_STEP="${KE_MEMORY_STEP:-1}" KE_TEST_ROUNDS="${KE_TEST_ROUNDS:-500}"
+show_counts=1
 
 step build-gcc compile gcc gcc --buildtype=debugoptimized || finish
 suite unit-gcc gcc "--timeout-multiplier 100"
-step kills env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/ke-shim" /usr/bin/python3 -m pytest -q tests/interop
+step interop env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/ke-shim" /usr/bin/python3 -m pytest -q -s tests/interop
 step build-clang-asan compile clang-asan clang -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dfuzz=true &&
     suite unit-clang-asan clang-asan "--timeout-multiplier 200"
 [ -d "$build/clang-asan/tests/fuzz" ] &&

@@ -14,6 +14,12 @@ finish() {
     exit
 }
 
+# counts FILE: how often each thing was done, as the tests say; with show_counts only
+counts() {
+    [ -z "${show_counts:-}" ] || grep -ao 'count: .*' "$1" | sed 's/^count:/     /'
+    return 0
+}
+
 # step NAME COMMAND...: one test; its output is shown when it fails
 step() {
     name=$1
@@ -23,6 +29,7 @@ step() {
     if "$@" >"$log/$name.txt" 2>&1; then
         passed=$((passed + 1))
         printf 'ok    %-24s %4d s\n' "$name" $(($(date +%s) - start))
+        counts "$log/$name.txt"
     else
         failed=$((failed + 1))
         printf 'FAIL  %-24s %4d s, %s:\n' "$name" $(($(date +%s) - start)) "$log/$name.txt"
@@ -49,6 +56,7 @@ suite() {
     if [ "$bad" -eq 0 ]; then
         printf 'ok    %-24s %4d s, %s tests, %s skipped\n' "$name" $(($(date +%s) - start)) "${good:-0}" \
             "${skipped:-0}"
+        counts "$build/$2/meson-logs/testlog.txt"
     else
         printf 'FAIL  %-24s %4d s, %s of %s tests, %s:\n' "$name" $(($(date +%s) - start)) "$bad" \
             $((${good:-0} + bad)) "$log/$name.txt"

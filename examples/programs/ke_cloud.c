@@ -2,6 +2,8 @@
 /* ke-cloud: the cloud end, and the commands that talk to a running one. */
 #include <errno.h>
 #include <getopt.h>
+#include <search.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -145,27 +147,74 @@ static void on_request(void *user, const char *request, FILE *out)
     }
 }
 
+/* ---- what is logged of nodes and pods: changes only, and they are told of every few seconds ---- */
+
+struct last {
+    char key[600];
+    char text[400];
+};
+static void *lasts; /* tree of struct last by key */
+
+static int compare_last(const void *a, const void *b)
+{
+    return strcmp(((const struct last *)a)->key, ((const struct last *)b)->key);
+}
+
+/* Logs "KEY TEXT" if it is new of this key. */
+static void log_change(const char *key, const char *text, bool removed)
+{
+    char line[1000];
+    struct last want, *l, **at;
+    snprintf(want.key, sizeof want.key, "%s", key);
+    at = tfind(&want, &lasts, compare_last);
+    l = at ? *at : NULL;
+    if (l && strcmp(l->text, text) == 0)
+        return;
+    snprintf(line, sizeof line, "%s %s", key, text);
+    log_line(NULL, KE_LOG_INFO, "cloud", line);
+    if (removed) {
+        if (l)
+            tdelete(&want, &lasts, compare_last);
+        free(l);
+        return;
+    }
+    if (!l && (l = malloc(sizeof *l))) {
+        memcpy(l->key, want.key, sizeof l->key);
+        if (!tsearch(l, &lasts, compare_last)) {
+            free(l);
+            l = NULL;
+        }
+    }
+    if (l)
+        snprintf(l->text, sizeof l->text, "%s", text);
+}
+
 static void on_node(void *user, const struct ke_cloud_node_info *n, uint32_t removed)
 {
-    static char last[512]; /* a status comes every few seconds: tell changes only */
-    char text[512];
+    char key[300], text[100];
     (void)user;
-    snprintf(text, sizeof text, "node %s is %s%s", n->name, removed ? "removed" : n->status,
-             n->connected ? "" : ", not connected");
-    if (strcmp(text, last) == 0)
-        return;
-    memcpy(last, text, sizeof last);
-    log_line(NULL, KE_LOG_INFO, "cloud", text);
+    snprintf(key, sizeof key, "node %s", n->name);
+    snprintf(text, sizeof text, "is %s%s", removed ? "removed" : n->status, n->connected ? "" : ", not connected");
+    log_change(key, text, removed);
 }
 
 static void on_pod(void *user, const struct ke_cloud_pod_info *p, uint32_t removed)
 {
-    char text[1000];
+    char key[600], text[400];
     (void)user;
-    snprintf(text, sizeof text, "pod %s/%s on %s %s %u/%u %s", p->pod_namespace, p->name,
-             p->node[0] ? p->node : "no node", removed ? "removed" : p->deleting ? "Terminating" : p->phase,
-             p->ready, p->containers, p->reason);
-    log_line(NULL, KE_LOG_INFO, "cloud", text);
+    snprintf(key, sizeof key, "pod %s/%s", p->pod_namespace, p->name);
+    snprintf(text, sizeof text, "on %s %s %u/%u%s%s", p->node[0] ? p->node : "no node",
+             removed ? "removed" : p->deleting ? "Terminating" : p->phase, p->ready, p->containers, p->reason[0] ? " " : "", p->reason);
+    log_change(key, text, removed);
+}
+
+static void forget_changes(void)
+{
+    while (lasts) {
+        struct last *l = *(struct last **)lasts;
+        tdelete(l, &lasts, compare_last);
+        free(l);
+    }
 }
 
 static int exit_code(int r)
@@ -228,6 +277,7 @@ static int run(struct flags *f)
     }
     ke_cloud_free(c);
     ke_ctx_free(ctx);
+    forget_changes();
     return code;
 }
 
@@ -235,7 +285,8 @@ int main(int argc, char **argv)
 {
     static struct flags f; /* keeps the lists that flags made */
     const char *command = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
-    block_signals();
+    if (!command)
+        block_signals(); /* a command that asks may be interrupted */
     if (command) {
         argv[1] = argv[0];
         argc--;

@@ -2,9 +2,11 @@
 /* ke-node: a complete KubeEdge node, and the commands that talk to a running one. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common.h"
@@ -35,6 +37,7 @@ static const char help[] =
     "  --process-allow P,...  executables the process runtime may start; a path that ends in / allows\n"
     "                         all below\n"
     "  --process-user USER    user that processes run as\n"
+    "  --host-path-allow P,.. folders and files that hostPath volumes may name (default: none)\n"
     "  --shim FILE            the process runtime's helper (default: the installed one)\n"
     "  --mqtt ADDR:PORT       run an MQTT server there for devices, with its event bus (see also --config)\n"
     "  --log-level L          error, warn, info (default) or debug\n"
@@ -45,7 +48,8 @@ static const char help[] =
 enum {
     OPT_CONFIG = 256, OPT_NAME, OPT_CLOUD, OPT_TUNNEL_PORT, OPT_CERT_PORT, OPT_TOKEN, OPT_TOKEN_FILE,
     OPT_DATA, OPT_DIALECT, OPT_LABELS, OPT_TAINTS, OPT_RESOURCES, OPT_NODE_IP, OPT_PROXY, OPT_RUNTIME,
-    OPT_PROCESS_ALLOW, OPT_PROCESS_USER, OPT_SHIM, OPT_MQTT, OPT_LOG_LEVEL, OPT_VERSION, OPT_HELP
+    OPT_PROCESS_ALLOW, OPT_PROCESS_USER, OPT_HOST_PATH_ALLOW, OPT_SHIM, OPT_MQTT, OPT_LOG_LEVEL,
+    OPT_VERSION, OPT_HELP
 };
 static const struct option options[] = {
     {"config", 1, 0, OPT_CONFIG}, {"name", 1, 0, OPT_NAME}, {"cloud", 1, 0, OPT_CLOUD},
@@ -55,7 +59,8 @@ static const struct option options[] = {
     {"resources", 1, 0, OPT_RESOURCES}, {"node-ip", 1, 0, OPT_NODE_IP}, {"proxy", 1, 0, OPT_PROXY},
     {"runtime", 1, 0, OPT_RUNTIME}, {"process-allow", 1, 0, OPT_PROCESS_ALLOW},
     {"process-user", 1, 0, OPT_PROCESS_USER}, {"shim", 1, 0, OPT_SHIM},
-    {"mqtt", 1, 0, OPT_MQTT}, {"log-level", 1, 0, OPT_LOG_LEVEL}, {"version", 0, 0, OPT_VERSION}, {"help", 0, 0, OPT_HELP},
+    {"host-path-allow", 1, 0, OPT_HOST_PATH_ALLOW}, {"mqtt", 1, 0, OPT_MQTT},
+    {"log-level", 1, 0, OPT_LOG_LEVEL}, {"version", 0, 0, OPT_VERSION}, {"help", 0, 0, OPT_HELP},
     {0}};
 
 struct flags {
@@ -167,6 +172,18 @@ static int parse_dialect(const char *text, uint32_t *ret)
     return usage_error("--dialect", text, "is not auto, 1.4, 1.15 or 1.23");
 }
 
+/* Pods would only wait for it. */
+static int check_shim(const char *path)
+{
+    struct stat st;
+    int r = stat(path, &st);
+    if (r == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0)
+        return 0;
+    fprintf(stderr, "ke-node: --shim %s: %s\n", path,
+            r < 0 || S_ISREG(st.st_mode) ? strerror(errno) : "is not a program");
+    return EXIT_FILE;
+}
+
 static int take_flag(struct flags *f, int opt, const char *arg)
 {
     struct ke_node_config *c = &f->set;
@@ -203,8 +220,11 @@ static int take_flag(struct flags *f, int opt, const char *arg)
     case OPT_PROCESS_ALLOW:
         c->process_allow = (const char *const *)split_list(arg, &c->n_process_allow);
         return 0;
+    case OPT_HOST_PATH_ALLOW:
+        c->host_path_allow = (const char *const *)split_list(arg, &c->n_host_path_allow);
+        return 0;
     case OPT_PROCESS_USER: c->process_user = arg; return 0;
-    case OPT_SHIM: c->shim = arg; return 0;
+    case OPT_SHIM: c->shim = arg; return check_shim(arg);
     case OPT_MQTT:
         c->mqtt_listen = arg;
         return strrchr(arg, ':') ? 0 : usage_error("--mqtt", arg, "is not ADDRESS:PORT");
@@ -283,6 +303,8 @@ static void print_status(struct app *a, FILE *out)
         return;
     fprintf(out, "node        %s\nstate       %s\npods        %u (%u running)\n", a->name,
             state_word(st.state), st.pods, st.pods_running);
+    if (st.strays)
+        fprintf(out, "strays      %u containers run on though the store lost their pods\n", st.strays);
     fprintf(out, "dialect     %s\n", st.tunnel.dialect == KE_DIALECT_1_4    ? "1.4"
                                      : st.tunnel.dialect == KE_DIALECT_1_15 ? "1.15"
                                      : st.tunnel.dialect == KE_DIALECT_1_23 ? "1.23" : "unknown");
@@ -316,8 +338,10 @@ static void on_request(void *user, const char *request, FILE *out)
 static void on_unknown_key(void *user, const char *key, uint32_t line)
 {
     char text[600];
-    snprintf(text, sizeof text, "%s:%u: %s is not known and has no effect", (const char *)user, line,
-             key);
+    char at[16] = "";
+    if (line > 0) /* 0: not known */
+        snprintf(at, sizeof at, ":%u", line);
+    snprintf(text, sizeof text, "%s%s: %s is not known and has no effect", (const char *)user, at, key);
     log_line(NULL, KE_LOG_WARN, "config", text);
 }
 
@@ -357,12 +381,16 @@ static void merge(struct ke_node_config *c, const struct ke_node_config *f)
         c->process_allow = f->process_allow;
         c->n_process_allow = f->n_process_allow;
     }
+    if (f->host_path_allow) {
+        c->host_path_allow = f->host_path_allow;
+        c->n_host_path_allow = f->n_host_path_allow;
+    }
 }
 
 static int exit_code(int r)
 {
     switch (r) {
-    case KE_EINVAL: return EXIT_USAGE;
+    case KE_EINVAL: case KE_ETOKEN: return EXIT_USAGE;
     case KE_EPARSE: case KE_ENOTFOUND: case KE_EEXIST: case KE_EACCES: case KE_EROFS: case KE_EBUSY:
     case KE_ENOSPC: case KE_ENEWER: case KE_ECORRUPT: return EXIT_FILE;
     default: return 1;
@@ -382,7 +410,8 @@ static int serve(struct ke_ctx *ctx, struct app *a, const char *data)
         return complain(ctx, "start", r);
     struct control *control = control_new(data, on_request, a);
     if (!control)
-        fprintf(stderr, "ke-node: no control socket in %s: %s\n", data, strerror(errno));
+        fprintf(stderr, "ke-node: no control socket in %s: %s; status and pods will not answer\n", data,
+                strerror(errno));
     r = run_loop(ctx, control, NULL, NULL);
     control_free(control);
     ke_node_stop(a->node);
@@ -510,15 +539,35 @@ static int logs(const char *data, const char *pod, const char *container)
     return found ? 0 : 1;
 }
 
-/* Removes DIR/store and DIR/identity of a node that does not run. */
+/* The lock a running node holds on its store, taken the way it takes it. -1: 0 if it is taken. */
+static int lock_store(const char *data)
+{
+    struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char path[4096];
+    snprintf(path, sizeof path, "%.4000s/store/lock", data);
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 || fcntl(fd, F_OFD_SETLK, &all) == 0)
+        return fd; /* without it no node has ever locked the folder: the caller looks at errno */
+    int e = errno;
+    close(fd);
+    errno = e == EACCES ? EAGAIN : e;
+    return -1;
+}
+
+/* Removes what is in DIR/store, but for its lock, and in DIR/identity, of a node that does not run. */
 static int reset(const char *data)
 {
     static const char *const parts[] = {"store", "identity"};
     char folder[4096], path[5000];
     int found = 0;
-    if (control_ask(data, "status", stderr) == 0) {
+    int lock = lock_store(data); /* held until the end of the program */
+    if (lock < 0 && errno == EAGAIN) {
         fprintf(stderr, "ke-node: a node runs in %s: stop it first\n", data);
         return 1;
+    }
+    if (lock < 0 && errno != ENOENT) {
+        fprintf(stderr, "ke-node: %s/store/lock: %s\n", data, strerror(errno));
+        return EXIT_FILE;
     }
     for (size_t i = 0; i < 2; i++) {
         snprintf(folder, sizeof folder, "%.4000s/%s", data, parts[i]);
@@ -530,6 +579,8 @@ static int reset(const char *data)
         found += d != NULL;
         for (struct dirent *e; d && (e = readdir(d));) {
             snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+            if (i == 0 && strcmp(e->d_name, "lock") == 0)
+                continue; /* who opens it now must meet the lock of those who have it open */
             if (e->d_name[0] != '.' && unlink(path) < 0) {
                 fprintf(stderr, "ke-node: %s: %s\n", path, strerror(errno));
                 closedir(d);
@@ -556,7 +607,8 @@ int main(int argc, char **argv)
 {
     static struct flags f; /* keeps the lists that flags made */
     const char *command = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
-    block_signals();
+    if (!command)
+        block_signals(); /* a command that asks may be interrupted */
     if (command) {
         argv[1] = argv[0];
         argc--;

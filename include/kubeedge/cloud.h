@@ -2,6 +2,26 @@
 /*
  * The cloud end: certificate endpoint, tunnel endpoint, reliable delivery and an embedded store of
  * objects whose source is a folder of Kubernetes manifests. All calls: loop, unless marked.
+ *
+ * One program per node name: the newest connection wins. When two living ones throw each other out
+ * again and again, the log names both, who is in stays for 10 s to 5 min, and the other is refused.
+ *
+ * Whom it believes what: a node speaks for itself alone, by its certificate. One of the form up to
+ * 1.15 (CN=kubeedge.io), which names no node, belongs to the node that it was made for or, when it
+ * is older than that rule, is first used by. A node may read the ConfigMaps and Secrets that its
+ * pods refer to, where a manifest made the pod; the pods it tells of itself (mirrors of static
+ * ones) may refer to none. It sets its own labels, those of node-restriction.kubernetes.io/
+ * excepted, so a pod with a nodeSelector may come to any node that claims to match: a pod with a
+ * Secret that not all nodes may see needs nodeName.
+ *
+ * Limits of one node: 200 mirror pods of 4 MiB together, 256 KiB of status for a pod, 1.5 MiB for
+ * its Node and its lease. Of the ports: 512 handshakes each, where the oldest that is silent for
+ * 1 s or takes over 5 s goes first; 1000 connections at the certificate port, 250 of one address
+ * (the tunnel has no limit of an address: many nodes may have one). All less when the process may
+ * open fewer files (RLIMIT_NOFILE, looked at by ke_cloud_start): then the log says how many nodes
+ * can connect. For all of them max_nodes + 2252 are needed.
+ *
+ * Service accounts, volume claims, devices and logs are not served: nodes get NotFound, at once.
  */
 #ifndef KUBEEDGE_CLOUD_H
 #define KUBEEDGE_CLOUD_H
@@ -17,16 +37,17 @@ struct ke_cloud;
 struct ke_cloud_config {
     size_t size;
     const char *data;      /* required: folder of the cloud; one process at a time */
-    const char *manifests; /* folder of *.yaml, *.yml, *.json; NULL: none */
+    const char *manifests; /* folder of *.yaml, *.yml, *.json with Pod, ConfigMap (1 MiB of data at
+                              most, as in Kubernetes) and Secret; NULL: none */
     const char *listen;    /* default "0.0.0.0" */
     const char *const *advertise; /* names and addresses nodes dial; go into the certificate */
     uint32_t n_advertise;
-    uint32_t tunnel_port;  /* default 10000; KE_PORT_ANY picks a free one */
-    uint32_t cert_port;    /* default 10002 */
-    uint32_t max_nodes;    /* default 10000 */
-    uint32_t max_message;  /* bytes; default 32 MiB */
-    uint32_t cert_days;    /* life of node certificates; default 365 */
-    uint32_t token_hours;  /* life of the join token; default 24 */
+    uint32_t tunnel_port; /* default 10000; KE_PORT_ANY picks a free one */
+    uint32_t cert_port;   /* default 10002 */
+    uint32_t max_nodes;   /* default 10000 */
+    uint32_t max_message; /* bytes; default 32 MiB */
+    uint32_t cert_days;   /* life of node certificates; default 365 */
+    uint32_t token_hours; /* life of the join token; default 24 */
     uint32_t flags;
 };
 #define KE_PORT_ANY 0xffffffffu
@@ -65,19 +86,25 @@ struct ke_cloud_ops {
 };
 
 KE_API void ke_cloud_config_init(struct ke_cloud_config *c, size_t size);
+/* Loop: when the context runs a thread of its own already, from a callback or ke_ctx_post. */
 KE_API KE_NODISCARD int ke_cloud_new(struct ke_cloud **ret, struct ke_ctx *ctx,
                                      const struct ke_cloud_config *c,
                                      const struct ke_cloud_ops *ops, void *user);
 /* Opens the data folder, makes CA, server certificate and token if missing, listens. Errors as
- * ke_store_open, and KE_EADDRINUSE naming the port. Gives the context a thread of its own unless the
- * host has taken the loop. */
+ * ke_store_open, and KE_EADDRINUSE naming the port. Gives the context a thread of its own unless
+ * the host has taken the loop. Any thread, as ke_cloud_stop. */
 KE_API KE_NODISCARD int ke_cloud_start(struct ke_cloud *c);
-KE_API void ke_cloud_stop(struct ke_cloud *c); /* any thread */
-KE_API void ke_cloud_free(struct ke_cloud *c); /* stops first; NULL is fine */
+/* Any thread. From another one than the loop's it waits until the loop has done it: for ever when
+ * the host has taken the loop and dispatches it no more. */
+KE_API void ke_cloud_stop(struct ke_cloud *c);
+/* Stops first, as ke_cloud_stop. Any thread, when no other call with c is under way. NULL is fine;
+ * in a callback of c it is freed when that returns. */
+KE_API void ke_cloud_free(struct ke_cloud *c);
 /* A join token, valid for token_hours from now, appended to out. */
 KE_API KE_NODISCARD int ke_cloud_token(struct ke_cloud *c, struct ke_buf *out);
 /* The ports in use (after KE_PORT_ANY). */
-KE_API KE_NODISCARD int ke_cloud_ports(struct ke_cloud *c, uint32_t *ret_tunnel, uint32_t *ret_cert);
+KE_API KE_NODISCARD int ke_cloud_ports(struct ke_cloud *c, uint32_t *ret_tunnel,
+                                       uint32_t *ret_cert);
 KE_API KE_NODISCARD int ke_cloud_nodes(struct ke_cloud *c,
                                        void (*fn)(void *user, const struct ke_cloud_node_info *n),
                                        void *user);

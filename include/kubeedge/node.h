@@ -5,6 +5,10 @@
  * ke_node_start gives the context a thread of its own unless the host has taken the loop with
  * ke_ctx_fd. Thread rule: new/start/free on the thread that made the context; stop, state and
  * pods from any thread.
+ *
+ * Where the host has taken the loop, stop, free, state and pods of another thread than the loop's
+ * wait for its next ke_ctx_dispatch: for ever if there is none. A host that stops dispatching must
+ * not have such a call under way, nor make one; from the loop's own thread none of them waits.
  */
 #ifndef KUBEEDGE_NODE_H
 #define KUBEEDGE_NODE_H
@@ -43,9 +47,9 @@ struct ke_node_config {
     const char *name;       /* required; a DNS subdomain name */
     const char *data;       /* required: folder of the node; one process at a time */
     const char *cloud_host; /* required to be more than an offline node */
-    const char *token;
+    const char *token;      /* to join with; see ke_tunnel_config */
     const char *project_id;
-    const char *proxy_url;
+    const char *proxy_url;  /* http://[user[:password]@]host[:port] */
     const char *ca_file, *cert_file, *key_file; /* as in ke_tunnel_config */
     uint32_t tunnel_port, cert_port, dialect, heartbeat_ms;
     const struct ke_env *labels; /* besides the standard ones, which they win over */
@@ -55,7 +59,9 @@ struct ke_node_config {
     uint32_t max_pods;      /* default 110 */
     const char *node_ip;    /* default: the address used towards the cloud */
     const char *runtime;    /* "none" (default), "process"; ignored when a table is given */
-    const char *const *process_allow; /* executables the process runtime may start, absolute */
+    /* What the process runtime may start, absolute: a program by that name; with a '/' at the end
+     * all programs below that folder, links resolved; "/" alone: anything. */
+    const char *const *process_allow;
     uint32_t n_process_allow;
     uint32_t status_ms;     /* node status period; default 10000 */
     const char *process_user; /* user name or uid that processes run as; default: the node's own */
@@ -63,6 +69,17 @@ struct ke_node_config {
     const char *log_folder; /* pod logs; default DATA/logs */
     uint32_t retry_min_ms, retry_max_ms;
     uint32_t flags;         /* 0 */
+    /* When the store may have lost pods (it was damaged or deleted), what runs without a pod runs
+     * on, and is taken back when the cloud tells its pod. 0, the default: for as long as that
+     * takes; a cloud need not tell again what the node acknowledged once, so that may be until
+     * the pod changes. Else: until the link was up for so many ms without a break; what is left
+     * is ended then, and its files are removed. */
+    uint32_t stray_ms;
+    /* What hostPath volumes may name, absolute: a folder with all below it, or a file; "/" alone:
+     * anything. None: no hostPath volumes. Links are resolved first. data, what is in it and the
+     * folders above it are refused at any rate: they would show the node's keys to a pod. */
+    const char *const *host_path_allow;
+    uint32_t n_host_path_allow;
     uint32_t mqtt;          /* KE_NODE_MQTT_*; default none */
     const char *mqtt_listen; /* of the server inside, ADDR:PORT; default 127.0.0.1:1884. Its data is
                                 in DATA/mqtt. Without users only loopback is let in. */
@@ -81,13 +98,14 @@ struct ke_pod_info {
     const char *pod_namespace;
     const char *name;
     const char *uid;
-    const char *phase;  /* Pending, Running, Succeeded, Failed */
+    const char *phase;  /* Pending, Running, Succeeded, Failed; Unknown: see removed */
     const char *reason; /* or "" */
     const char *message;
     uint32_t ready;     /* containers ready */
     uint32_t containers;
     uint32_t restarts;  /* of all containers */
-    uint32_t removed;   /* 1: this pod is gone, last report */
+    uint32_t removed;   /* 1: this pod is gone, last report. One that went while the node was down is
+                           reported so after the start, with phase Unknown if it was not over. */
 };
 
 struct ke_node_status {
@@ -98,6 +116,7 @@ struct ke_node_status {
     int32_t last_error;
     struct ke_tunnel_status tunnel; /* last_error_text points to error_text below */
     char error_text[KE_ERROR_TEXT_MAX];
+    uint32_t strays; /* running containers kept though their pod is not known: see stray_ms */
 };
 
 struct ke_node_ops {
@@ -118,10 +137,10 @@ struct ke_node_settings;
 /*
  * Reads an edgecore.yaml of upstream (v1alpha1, v1alpha2) as it is: names, addresses, ports, token,
  * certificate files, labels, taints, status period; keys of our own stand under "libkubeedge:"
- * (data, runtime, processAllow, processUser, dialect, proxy, mqttQueue, mqttKeepSession,
- * mqttModule). An unknown key is not fatal: it is
- * reported by unknown (may be NULL), once each, with its dotted name and line. KE_ENOTFOUND, KE_EPARSE
- * with the line, KE_EINVAL for a value of the wrong type, KE_ENOTSUP without YAML. Loop.
+ * (data, runtime, processAllow, processUser, hostPathAllow, dialect, proxy, retryMin, retryMax,
+ * strayGrace, mqttQueue, mqttKeepSession, mqttModule). An unknown key is not fatal: it is reported by
+ * unknown (may be NULL), once each, with its dotted name and line. KE_ENOTFOUND, KE_EPARSE with the
+ * line, KE_EINVAL for a value of the wrong type, KE_ENOTSUP without YAML. Loop.
  */
 KE_API KE_NODISCARD int ke_node_settings_read(struct ke_node_settings **ret, struct ke_ctx *ctx,
                                               const char *path,
@@ -137,15 +156,16 @@ KE_API KE_NODISCARD int ke_node_new(struct ke_node **ret, struct ke_ctx *ctx,
                                     const struct ke_node_config *c, const struct ke_node_ops *ops,
                                     void *user);
 /*
- * Opens the data folder (errors as ke_store_open), takes back what runs, starts what the store
- * holds, connects. Returns before any of the later steps is done; they are told by state.
+ * Opens the data folder (errors as ke_store_open; KE_EACCES, too, when another user owns it; what
+ * others may do in it is taken away), takes back what runs, starts what the store
+ * holds, connects. KE_ETOKEN for a malformed token if there is no certificate yet. Returns before any of the later steps is done; they are told by state.
  */
 KE_API KE_NODISCARD int ke_node_start(struct ke_node *n);
 /* Ends the link and the node's work; workloads of a runtime that outlives it run on. Any thread;
  * state KE_NODE_STOPPED follows. */
 KE_API void ke_node_stop(struct ke_node *n);
 KE_API void ke_node_free(struct ke_node *n); /* stops first; NULL is fine; from a callback: deferred */
-/* A snapshot. Any thread. */
+/* A snapshot. Any thread; waits for the loop, see above. */
 KE_API KE_NODISCARD int ke_node_state(struct ke_node *n, struct ke_node_status *ret, size_t size);
 /* Calls fn for each pod, on the caller's thread, of a snapshot. Any thread. */
 KE_API KE_NODISCARD int ke_node_pods(struct ke_node *n,

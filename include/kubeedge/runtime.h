@@ -44,7 +44,9 @@ struct ke_container_config {
     const char *image;
     const char *sandbox_id;     /* "" without sandbox calls */
     const char *working_dir;    /* "" if not given */
-    const char *log_path;       /* file to append stdout and stderr to, CRI log format */
+    /* File to append stdout and stderr to, CRI log format. Its folder may not exist: the runtime
+     * makes it. The node removes it with the pod. */
+    const char *log_path;
     const char *hostname;
     const char *const *command; /* replaces the image's entry point; may be empty */
     const char *const *args;

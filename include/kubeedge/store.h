@@ -6,7 +6,8 @@
  *
  * Writes are transactions. All that are committed in one turn of the loop, and all that gather
  * while the disk is busy, share one fsync on the disk worker and one fate: they are durable
- * together, or none of them is written and each is told why. A commit's callback runs after its
+ * together, or none of them is written and each is told why; but one that is too large (KE_ELIMIT)
+ * fails alone. A commit's callback runs after its
  * data is durable. Answers come in the order of the calls. Reads see every commit made before them;
  * a list is one moment's state however long it takes (commits behind it wait), and holds a quarter
  * of a MiB, or one value, at a time.

@@ -101,8 +101,8 @@ static int take_tables(struct ke_ctx *ctx, const struct ke_ctx_config *c, struct
     ctx->clock = (struct ke_clock){sizeof ctx->clock, &ctx->clock_id, sys_mono_ms, sys_real_ms};
     ctx->random = (struct ke_random){sizeof ctx->random, NULL, sys_random};
     if (c->clock) {
-        r = kei_abi_in(&ctx->clock, sizeof ctx->clock, c->clock, sizeof ctx->clock,
-                       "struct ke_clock", err);
+        r = kei_abi_in(&ctx->clock, sizeof ctx->clock, c->clock,
+                       KEI_SIZE_TO(struct ke_clock, real_ms), "struct ke_clock", err);
         if (r < 0)
             return r;
         struct ke_clock clock = ctx->clock;
@@ -111,8 +111,8 @@ static int take_tables(struct ke_ctx *ctx, const struct ke_ctx_config *c, struct
         ctx->host_clock = true;
     }
     if (c->random) {
-        r = kei_abi_in(&ctx->random, sizeof ctx->random, c->random, sizeof ctx->random,
-                       "struct ke_random", err);
+        r = kei_abi_in(&ctx->random, sizeof ctx->random, c->random,
+                       KEI_SIZE_TO(struct ke_random, fill), "struct ke_random", err);
         if (r < 0)
             return r;
         struct ke_random random = ctx->random;
@@ -148,9 +148,11 @@ int ke_ctx_new(struct ke_ctx **ret, const struct ke_ctx_config *c, struct ke_err
     struct ke_alloc alloc = *kei_alloc_malloc();
     int r = 0;
     if (c)
-        r = kei_abi_in(&conf, sizeof conf, c, sizeof conf, "struct ke_ctx_config", err);
+        r = kei_abi_in(&conf, sizeof conf, c, KEI_SIZE_TO(struct ke_ctx_config, thread_name),
+                       "struct ke_ctx_config", err);
     if (r == 0 && conf.alloc)
-        r = kei_abi_in(&alloc, sizeof alloc, conf.alloc, sizeof alloc, "struct ke_alloc", err);
+        r = kei_abi_in(&alloc, sizeof alloc, conf.alloc, KEI_SIZE_TO(struct ke_alloc, free),
+                       "struct ke_alloc", err);
     if (r == 0)
         r = check_alloc(&alloc, err);
     if (r == 0 && conf.reserved)
@@ -263,10 +265,11 @@ void kei_ctx_time_floor(struct ke_ctx *ctx, int64_t unix_ms)
 {
     pthread_mutex_lock(&ctx->mu); /* writers one at a time; readers take either value of each */
     if (unix_ms > atomic_load(&ctx->floor_ms)) {
-        int64_t offset;
+        int64_t offset, before = atomic_load(&ctx->floor_offset);
         if (__builtin_sub_overflow(unix_ms, ke_ctx_mono_ms(ctx), &offset))
             offset = 0;
-        atomic_store(&ctx->floor_offset, offset);
+        /* time that has passed since the floor before may be later: it never goes back */
+        atomic_store(&ctx->floor_offset, offset > before ? offset : before);
         atomic_store(&ctx->floor_ms, unix_ms);
     }
     pthread_mutex_unlock(&ctx->mu);

@@ -24,10 +24,13 @@ int kei_errno_code(int errnum);
 /* code of errno plus "text: strerror"; returns the code. */
 int kei_error_errno(struct ke_error *err, int errnum, const char *fmt, ...) KE_PRINTF(3, 4);
 
+/* The size of a struct whose last member is that: what callers of the first release have. */
+#define KEI_SIZE_TO(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
 /*
  * Copies a versioned public struct of the caller (user_size = its first member) into *dst of
  * dst_size bytes (the library's own, newest), zero-filling what the caller does not know. KE_EABI
- * when user_size < min_size or an unknown tail is not zero.
+ * when user_size < min_size or an unknown tail is not zero. min_size is a KEI_SIZE_TO, never a
+ * sizeof: that would refuse older callers as soon as a member is appended.
  */
 int kei_abi_in(void *dst, size_t dst_size, const void *user, size_t min_size, const char *what,
                struct ke_error *err);

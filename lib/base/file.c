@@ -158,15 +158,30 @@ static int read_all(const struct ke_io *io, struct ke_io_file *f, const char *pa
     }
 }
 
+/* KE_EINVAL is what the table says of a folder, a FIFO, a socket or a device. */
+static int read_error(const struct ke_io *io, struct ke_error *err, int code, const char *path)
+{
+    struct ke_io_stat st = {.size = sizeof st};
+    char slash[PATH_MAX];
+    if (code != KE_EINVAL)
+        return io_error(err, code, "could not open", path);
+    int n = snprintf(slash, sizeof slash, "%s/", path); /* of a link: what it leads to */
+    bool folder = n < (int)sizeof slash && io->stat(io->user, slash, &st) == 0 && st.is_dir;
+    return kei_error(err, code, "could not read %s: it is %s", path,
+                     folder ? "a folder, not a file" : "not a regular file");
+}
+
 int kei_file_read(const struct ke_io *io, const char *path, size_t max, struct ke_buf *out,
                   struct ke_error *err)
 {
     struct ke_io_file *f = NULL;
     int r = io->open(io->user, path, KE_IO_READ, 0, &f);
     if (r < 0)
-        return io_error(err, r, "could not open", path);
+        return read_error(io, err, r, path);
+    int64_t length; /* not trusted, but what has none is no file */
     size_t start = out->n;
-    r = read_all(io, f, path, max, out, err);
+    r = io->length(io->user, f, &length);
+    r = r < 0 ? read_error(io, err, r, path) : read_all(io, f, path, max, out, err);
     io->close(io->user, f);
     if (r < 0) { /* half a file is none */
         out->n = start;

@@ -16,7 +16,8 @@ bool kei_path_join(char *out, size_t n, const char *a, const char *b);
  */
 int kei_file_replace(const struct ke_io *io, const char *path, const void *p, size_t n,
                      uint32_t mode, struct ke_error *err);
-/* Reads all, appended to out; KE_ELIMIT over max bytes; KE_ENOTFOUND. */
+/* Reads all, appended to out; KE_ELIMIT over max bytes; KE_ENOTFOUND; KE_EINVAL if it is no regular
+ * file (it is not waited for one that is a FIFO). */
 int kei_file_read(const struct ke_io *io, const char *path, size_t max, struct ke_buf *out,
                   struct ke_error *err);
 /* Removes durably; a missing one is no error. */

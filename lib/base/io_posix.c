@@ -60,7 +60,7 @@ static int px_open(void *user, const char *path, uint32_t flags, uint32_t mode,
         }
     } while (fd < 0 && errno == EINTR);
     if (fd < 0)
-        return failed();
+        return errno == ENXIO ? KE_EINVAL : failed(); /* a socket, a FIFO without a reader */
     if (created && needs_chmod(mode) && fchmod(fd, (mode_t)mode) < 0) {
         int r = failed();
         close(fd);
@@ -142,6 +142,8 @@ static int px_length(void *user, struct ke_io_file *f, int64_t *ret)
     struct stat st;
     if (fstat(to_fd(f), &st) < 0)
         return failed();
+    if (!S_ISREG(st.st_mode))
+        return KE_EINVAL;
     *ret = st.st_size;
     return 0;
 }

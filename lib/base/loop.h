@@ -29,7 +29,8 @@ int kei_ctx_in_turn(const struct ke_ctx *ctx);
 /*
  * Runs fn(user) on the loop's thread and waits for it: for any-thread calls that must see a result.
  * Runs it directly when the caller is the loop's thread or no loop runs. With a host that has taken
- * the fd it waits for that host's next turn.
+ * the fd it waits for that host's next turn: for ever, if it dispatches no more. The public headers
+ * say so of the calls that come here.
  */
 int kei_ctx_call(struct ke_ctx *ctx, void (*fn)(void *user), void *user);
 /* Raises the floor of real time (Unix ms); lower values are ignored. Any thread. */

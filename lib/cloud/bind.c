@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which node a pod runs on. One with nodeName is bound; one with nodeSelector gets the matching
- * node that is heard of and has the fewest pods, and stays there. One that no node matches waits,
- * and is tried again when a node comes or changes its labels. Work is cut into turns. Loop thread.
+ * Which node a pod runs on. One with nodeName is bound, whatever the node's taints; one with
+ * nodeSelector gets the matching node whose taints it tolerates, that is heard of and has the
+ * fewest pods, and stays there. One that no node matches waits, and is tried again when a node
+ * comes or changes its labels or taints. Work is cut into turns. Loop thread.
  */
 #include <stdio.h>
 #include <string.h>
@@ -26,13 +27,22 @@ static bool better(const struct kei_peer *p, const struct kei_peer *than)
     return p->n_pods < than->n_pods;
 }
 
-static bool matches(const struct kei_peer *p, struct ke_str selector)
+/* What a pod asks of its node. */
+struct wish {
+    struct ke_str selector, tolerations;
+};
+
+static bool matches(const struct kei_peer *p, const struct wish *w)
 {
-    struct ke_str labels = KEI_STR("{}");
+    struct ke_str labels = KEI_STR("{}"), taints = {0}, unschedulable = {0}, node;
     if (!p->node)
         return false;
-    (void)kei_json_path(kei_buf_str(&p->node->json), "metadata.labels", &labels);
-    return kei_labels_match(labels, selector);
+    node = kei_buf_str(&p->node->json);
+    (void)kei_json_path(node, "metadata.labels", &labels);
+    (void)kei_json_path(node, "spec.taints", &taints);
+    (void)kei_json_path(node, "spec.unschedulable", &unschedulable);
+    return kei_labels_match(labels, w->selector) && !kei_json_bool(unschedulable, false) &&
+           kei_taints_tolerated(taints, w->tolerations);
 }
 
 static int bind(struct ke_cloud *c, struct kei_object *pod, const struct kei_peer *p)
@@ -53,42 +63,46 @@ static int bind(struct ke_cloud *c, struct kei_object *pod, const struct kei_pee
     return r;
 }
 
-static bool selector_of(const struct kei_pod_note *note, struct ke_str *ret)
+static bool wish_of(const struct kei_pod_note *note, struct wish *ret)
 {
+    struct ke_str pod = kei_buf_str(&note->pod->json);
+    memset(ret, 0, sizeof *ret);
+    (void)kei_json_path(pod, "spec.tolerations", &ret->tolerations);
     return !kei_pod_deleting(note->pod) &&
-           kei_json_path(kei_buf_str(&note->pod->json), "spec.nodeSelector", ret) &&
-           kei_json_type(*ret) == '{';
+           kei_json_path(pod, "spec.nodeSelector", &ret->selector) &&
+           kei_json_type(ret->selector) == '{';
 }
 
 /* A pod that was not tried yet: all nodes. */
 static int try_all(struct ke_cloud *c, struct kei_pod_note *note, uint32_t *tries)
 {
-    struct ke_str selector, key;
+    struct ke_str key;
+    struct wish wish;
     struct kei_peer *best = NULL;
     void *value;
     note->fresh = false;
-    if (!selector_of(note, &selector))
+    if (!wish_of(note, &wish))
         return 0;
     for (size_t it = 0; kei_map_next(&c->peers, &it, &key, &value);) {
         struct kei_peer *p = value;
         (*tries)++;
-        if (matches(p, selector) && better(p, best))
+        if (matches(p, &wish) && better(p, best))
             best = p;
     }
     return best ? bind(c, note->pod, best) : 0;
 }
 
-/* One that matched none: only the nodes whose labels are new since. */
+/* One that matched none: only the nodes whose labels or taints are new since. */
 static int try_new(struct ke_cloud *c, struct kei_pod_note *note)
 {
-    struct ke_str selector;
+    struct wish wish;
     struct kei_peer *best = NULL;
-    if (!selector_of(note, &selector))
+    if (!wish_of(note, &wish))
         return 0;
     KEI_LIST_EACH(l, &c->labelled)
     {
         struct kei_peer *p = KEI_OF(l, struct kei_peer, labelled);
-        if (matches(p, selector) && better(p, best))
+        if (matches(p, &wish) && better(p, best))
             best = p;
     }
     return best ? bind(c, note->pod, best) : 0;

@@ -5,10 +5,12 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "cloud/cloud_priv.h"
+#include "net/addr.h"
 
 #define HEALTH_MS 5000
 #define RELOAD_MS 5000
@@ -39,6 +41,13 @@ static int copy_strings(struct ke_cloud *c, struct ke_cloud_config *to)
         if (!to->advertise || !to->advertise[i] || !to->advertise[i][0])
             return kei_fail(c->ctx, KE_EINVAL, "ke_cloud_config.advertise[%u] is missing",
                             (unsigned)i);
+        struct kei_addr ip;
+        if (!kei_addr_name_ok(to->advertise[i]) &&
+            (to->advertise[i][0] == '[' || !kei_addr_literal(&ip, to->advertise[i], 0)))
+            return kei_fail(c->ctx, KE_EINVAL,
+                            "ke_cloud_config.advertise[%u] \"%.300s\" is no IP address and no "
+                            "host name; ports are set apart",
+                            (unsigned)i, to->advertise[i]);
         if (!(names[i] = kei_arena_strdup(&c->arena, kei_str(to->advertise[i]))))
             names = NULL;
     }
@@ -111,6 +120,8 @@ static void init_empty(struct ke_cloud *c)
     const struct ke_alloc *a = kei_ctx_alloc(c->ctx);
     kei_map_init(&c->peers, a, kei_ctx_random64(c->ctx));
     kei_map_init(&c->refs, a, kei_ctx_random64(c->ctx));
+    kei_map_init(&c->bindings, a, kei_ctx_random64(c->ctx));
+    kei_list_init(&c->joining);
     kei_list_init(&c->idle);
     kei_bind_init(c);
     c->nodes = 0;
@@ -158,7 +169,7 @@ static void open_manifests(struct ke_cloud *c)
     (void)kei_timer_in(&c->reload, RELOAD_MS);
 }
 
-static void on_peers(struct ke_cloud *c, int status)
+static void on_identities(struct ke_cloud *c, int status)
 {
     struct kei_object *o;
     if (c->state != KEI_CLOUD_LOADING)
@@ -175,7 +186,18 @@ static void on_peers(struct ke_cloud *c, int status)
     }
     c->state = KEI_CLOUD_LOADED;
     kei_bind_soon(c);
+    kei_cloud_end_forced(c);
     open_manifests(c);
+}
+
+static void on_peers(struct ke_cloud *c, int status)
+{
+    if (c->state != KEI_CLOUD_LOADING)
+        return;
+    if (status == 0)
+        status = kei_identity_load(c, on_identities);
+    if (status < 0)
+        load_failed(c);
 }
 
 static void on_objects(void *user, int status)
@@ -200,6 +222,7 @@ static void drop_loaded(struct ke_cloud *c)
 {
     kei_index_free(c);
     kei_peers_free(c);
+    kei_identity_free(c);
     kei_objects_free(c->objects);
     c->objects = NULL;
     kei_timer_stop(&c->bind);
@@ -237,6 +260,39 @@ static int open_store(struct ke_cloud *c)
     return r < 0 ? r : ke_store_open(&c->store, c->ctx, &sc);
 }
 
+/*
+ * Shares what the process may open, so that neither port takes the other's, nor the store's. The
+ * process's limit is its host's: it is not changed here.
+ */
+static void share_descriptors(struct ke_cloud *c)
+{
+    uint32_t wanted = c->config.max_nodes + 100 + KEI_CERT_STREAMS + 2 * KEI_HANDSHAKES_MAX;
+    uint32_t have = wanted;
+    struct rlimit l;
+    c->tunnel_streams = c->config.max_nodes + 100;
+    c->cert_streams = KEI_CERT_STREAMS;
+    c->handshakes = KEI_HANDSHAKES_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur >= wanted + KEI_DESCRIPTORS_KEPT)
+        return;
+    have = l.rlim_cur > 2 * KEI_DESCRIPTORS_KEPT ? (uint32_t)l.rlim_cur - KEI_DESCRIPTORS_KEPT
+                                                 : (uint32_t)l.rlim_cur / 2;
+    /* an eighth for each kind of those who are not known yet, the rest for nodes */
+    if (c->handshakes > have / 8)
+        c->handshakes = have / 8 + 1;
+    if (c->cert_streams > have / 8)
+        c->cert_streams = have / 8 + 1;
+    have -= have > 2 * c->handshakes + c->cert_streams ? 2 * c->handshakes + c->cert_streams : 0;
+    if (c->tunnel_streams > have)
+        c->tunnel_streams = have;
+    if (c->tunnel_streams < c->config.max_nodes)
+        kei_log(
+            c->ctx, KE_LOG_WARN, "cloud",
+            "this process may open %llu files (RLIMIT_NOFILE, ulimit -n): %u nodes can connect, "
+            "not max_nodes %u; for all of them raise it to %u",
+            (unsigned long long)l.rlim_cur, (unsigned)c->tunnel_streams,
+            (unsigned)c->config.max_nodes, (unsigned)(wanted + KEI_DESCRIPTORS_KEPT));
+}
+
 static void end_sessions(struct ke_cloud *c)
 {
     struct ke_str key;
@@ -253,6 +309,7 @@ static void close_all(struct ke_cloud *c)
     c->state = KEI_CLOUD_CLOSING;
     kei_timer_stop(&c->health);
     kei_timer_stop(&c->reload);
+    kei_defer_cancel(&c->forced);
     kei_defer_cancel(&c->end);
     end_sessions(c);
     kei_manifests_free(c->manifests);
@@ -274,6 +331,7 @@ static void start(void *user)
     struct ke_cloud *c = user;
     c->state = KEI_CLOUD_LOADING;
     c->started_ms = ke_ctx_mono_ms(c->ctx);
+    share_descriptors(c);
     int r = open_store(c);
     if (r == 0)
         r = kei_pki_open(&c->pki, c->ctx, &c->config);
@@ -312,6 +370,7 @@ static void destroy(struct ke_cloud *c)
     kei_timer_fini(&c->bind);
     kei_map_free(&c->peers);
     kei_map_free(&c->refs);
+    kei_map_free(&c->bindings);
     kei_arena_free(&c->arena);
     kei_free(kei_ctx_alloc(c->ctx), c);
 }
@@ -384,7 +443,15 @@ int ke_cloud_token(struct ke_cloud *c, struct ke_buf *out)
         return r;
     if (!out->alloc)
         kei_buf_init(out, kei_ctx_alloc(c->ctx));
-    return kei_pki_token(&c->pki, c->config.token_hours, out);
+    struct ke_buf token = {0}; /* half of one would look like one */
+    kei_buf_init(&token, kei_ctx_alloc(c->ctx));
+    r = kei_pki_token(&c->pki, c->config.token_hours, &token);
+    if (r == 0)
+        kei_buf_addv(out, kei_buf_str(&token));
+    if (r == 0 && !kei_buf_ok(out))
+        r = kei_fail(c->ctx, KE_ENOMEM, "out of memory for a token");
+    ke_buf_free(&token);
+    return r;
 }
 
 int ke_cloud_ports(struct ke_cloud *c, uint32_t *ret_tunnel, uint32_t *ret_cert)

@@ -28,10 +28,17 @@ struct kei_certsrv;
 
 #define KEI_NODE_NAME_MAX 253
 #define KEI_UID_MAX 63
+#define KEI_STORE_ID_MAX 63
 /* Without a heartbeat for so long a node is Unknown; Kubernetes' grace period. */
 #define KEI_HEARTBEAT_MS 40000
 /* After a start of the cloud the nodes have this long to come back: upstream's take up to 50 s. */
 #define KEI_RETURN_MS 60000
+
+/* Of the two ports, before anybody has shown who he is. */
+#define KEI_HANDSHAKES_MAX 512u
+#define KEI_CERT_STREAMS 1000u
+#define KEI_CERT_PER_ADDRESS 250u /* one address may be that of many nodes */
+#define KEI_DESCRIPTORS_KEPT 128u /* for the store, manifests and the host */
 
 enum kei_cloud_state {
     KEI_CLOUD_STOPPED,
@@ -57,8 +64,14 @@ struct ke_cloud {
     struct kei_defer sweep;
     struct kei_map refs;      /* "type/ns/name" -> struct kei_ref of index.c */
     struct kei_link unbound;  /* pods without a node: struct kei_pod_note */
-    struct kei_link labelled; /* peers whose labels those pods were not tried with */
+    struct kei_link labelled; /* peers whose labels or taints those pods were not tried with */
     struct kei_timer bind;
+    struct kei_defer forced; /* pods that are deleted without grace go */
+    struct kei_map bindings; /* public key of a certificate -> struct kei_binding of identity.c */
+    int bindings_status;     /* of reading them */
+    void (*bindings_done)(struct ke_cloud *c, int status);
+    struct kei_link joining; /* connections that wait for such a note, of session.c */
+    uint32_t tunnel_streams, cert_streams, handshakes; /* what the process has descriptors for */
     uint32_t sessions, nodes;
     uint64_t generation;     /* of sessions */
     struct kei_timer health; /* Ready turns Unknown without heartbeat */
@@ -80,13 +93,16 @@ struct kei_peer {
     uint32_t dialect;            /* KE_DIALECT_AUTO until it showed */
     bool ours;                   /* takes several objects in flight */
     struct kei_session *session; /* NULL: not connected */
+    uint32_t takes;              /* sessions that lived and were replaced: two programs? */
+    int64_t taken_ms, hold_ms;   /* the last time; who is in stays for so long */
     struct kei_link idle;        /* in cloud->idle */
 
     /* delivery (deliver.c) */
-    struct kei_map deliveries; /* "type/ns/name" -> struct kei_delivery */
-    struct kei_map ids;        /* of the newest message of each -> struct kei_delivery */
-    struct kei_link queue;     /* of deliveries to send, oldest first */
-    struct kei_link flying;    /* of those sent and not acknowledged, next to be resent first */
+    struct kei_map deliveries;        /* "type/ns/name" -> struct kei_delivery */
+    char store[KEI_STORE_ID_MAX + 1]; /* whose acknowledgements these are (lost.c); "": unknown */
+    struct kei_map ids;               /* of the newest message of each -> struct kei_delivery */
+    struct kei_link queue;            /* of deliveries to send, oldest first */
+    struct kei_link flying; /* of those sent and not acknowledged, next to be resent first */
     uint32_t queued, n_flying, strays;
     struct kei_timer resend;
     struct kei_defer kick;
@@ -96,7 +112,7 @@ struct kei_peer {
 
     /* what is on it (index.c) */
     struct kei_object *node;  /* its Node, NULL if none */
-    uint8_t labels[32];       /* digest of its labels */
+    uint8_t placing[32];      /* digest of its labels and taints */
     struct kei_link labelled; /* in cloud->labelled */
     struct kei_link pods;     /* struct kei_pod_note */
     uint32_t n_pods;
@@ -113,7 +129,11 @@ struct kei_session {
     struct kei_ws *ws;
     uint64_t generation;
     struct kei_timer keepalive;
+    int64_t heard_ms; /* of the last message, or the connect; monotonic */
+    uint8_t cert[32]; /* digest of its certificate */
     uint32_t waiting; /* requests that wait for the store */
+    bool paused;      /* too many of them: nothing is read */
+    bool refused;     /* another one, and that was logged */
     bool failed;      /* ends in the next turn */
     char why[128];
 };
@@ -159,6 +179,19 @@ void kei_deliver_kick(struct kei_peer *p); /* later in this turn */
 /* From the store: the node may have uid, and acknowledged version. */
 int kei_deliver_load(struct kei_peer *p, const char *type, const char *ns, const char *name,
                      const char *uid, int64_t version);
+
+/* The node may hold what it did, but in no known version; put into tx, if any. How many that are.
+ */
+size_t kei_deliver_doubt(struct kei_peer *p, struct ke_store_tx *tx);
+
+/* ---- nodes that lost what they had (lost.c) ---- */
+/* The node joined by token: at its next connect everything is delivered again. Results and done as
+ * with kei_identity_bind. */
+int kei_lost_joined(struct ke_cloud *c, const char *node, void (*done)(void *user, int status),
+                    void *user, struct ke_error *err);
+/* The node connected and told this id of its store; NULL or empty: none. */
+void kei_lost_check(struct kei_peer *p, struct ke_str told);
+void kei_lost_load(struct ke_cloud *c, const struct ke_store_item *item);
 
 /* ---- sessions (session.c) ---- */
 int kei_sessions_start(struct ke_cloud *c);
@@ -223,6 +256,32 @@ struct ke_str kei_content(const struct ke_msg *m);
 /* b with the member at path set; b unchanged on failure */
 int kei_set_raw(struct ke_ctx *ctx, struct ke_buf *b, const char *path, struct ke_str value);
 
+/* ---- whose a certificate is (identity.c) ---- */
+#define KEI_BIND_MAX 2
+struct kei_identity {
+    bool legacy;                 /* the form up to 1.15, without the node's name */
+    uint8_t digest[32], key[32]; /* of the certificate, of its public key */
+    int64_t until;               /* Unix seconds */
+};
+bool kei_is_legacy(const char *cn, const char *org);
+bool kei_is_of_node(const char *cn, const char *org, const char *node);
+/* KE_ECERT */
+int kei_identity_of(struct kei_identity *ret, const struct kei_cert *cert, struct ke_error *err);
+/* KE_EREFUSED: it is another node's. KE_EAGAIN: the store is not read yet. The chain is not looked
+ * at. */
+int kei_identity_check(struct ke_cloud *c, const struct kei_cert *cert, const char *node,
+                       struct kei_identity *ret, struct ke_error *err);
+/*
+ * From now on those of ids (KEI_BIND_MAX at most) that are legacy speak for node alone. 1: that is
+ * on disk. 0: done is told when it is, in a later turn, also while the cloud closes. Negative: done
+ * is not called; KE_EREFUSED, KE_EAGAIN, KE_ELIMIT, KE_ENOMEM, errors of the store.
+ */
+int kei_identity_bind(struct ke_cloud *c, const struct kei_identity *const *ids, size_t n,
+                      const char *node, void (*done)(void *user, int status), void *user,
+                      struct ke_error *err);
+int kei_identity_load(struct ke_cloud *c, void (*done)(struct ke_cloud *c, int status));
+void kei_identity_free(struct ke_cloud *c);
+
 /* ---- certificate endpoint (certsrv.c) ---- */
 int kei_certsrv_new(struct kei_certsrv **ret, struct ke_cloud *c);
 uint16_t kei_certsrv_port(const struct kei_certsrv *s);
@@ -240,14 +299,15 @@ struct kei_pod_note {
     struct kei_object *pod;
     struct kei_peer *peer; /* NULL: without a node */
     bool fresh;            /* no node was tried for it yet */
+    bool mirror;           /* made by its node: gives no right to what it names */
     size_t n_uses;
     struct kei_use *uses;
 };
 int kei_index(void *cloud, struct kei_object *o, struct ke_str next); /* kei_objects_ops.index */
 void kei_index_free(struct ke_cloud *c);
-/* Does a pod of this node refer to it? */
+/* Does a pod of this node that entitles refer to it? */
 bool kei_index_refers(struct kei_peer *p, const char *type, const char *ns, const char *name);
-/* Each pod that refers to it. */
+/* Each pod that entitles and refers to it. */
 void kei_index_users(struct ke_cloud *c, const char *type, const char *ns, const char *name,
                      void (*each)(void *user, struct kei_pod_note *pod), void *user);
 /* Calls each for every ConfigMap ("configmap") and Secret ("secret") that pod refers to; repeats.
@@ -255,11 +315,20 @@ void kei_index_users(struct ke_cloud *c, const char *type, const char *ns, const
 void kei_pod_references(struct ke_str pod,
                         void (*each)(void *user, const char *type, const char *name), void *user);
 
+/* A static pod that its node tells of: no reference of it opens anything. */
+bool kei_pod_is_mirror(struct ke_str pod);
+/* A manifest made it: its node may read what it refers to. */
+bool kei_pod_entitles(const struct kei_pod_note *note);
+/* What a pod that a node made has and may not have; NULL: nothing. */
+const char *kei_mirror_fault(struct ke_str pod);
+
 /* ---- binding and the end of pods (bind.c, pods.c) ---- */
 void kei_bind_init(struct ke_cloud *c);
 void kei_bind_soon(struct ke_cloud *c); /* a pod or labels are new */
 /* Begins to delete a pod; one that its node cannot have goes at once. */
 int kei_cloud_pod_delete(struct ke_cloud *c, struct kei_object *o);
+/* Removes the pods that are deleted without grace, later in this turn. */
+void kei_cloud_end_forced(struct ke_cloud *c);
 /* A node is deleted with its lease and its pods; its session ends. */
 int kei_cloud_node_delete(struct ke_cloud *c, const char *name);
 /* An object changed: whom it concerns (deliver), and the host's callbacks. */

@@ -273,11 +273,11 @@ int kei_manifest_whole(struct ke_buf *out, const char **ret_type, struct ke_str 
         return kei_field_bad(f, err, o, "document", "is not a map");
     if (!kei_json_get(o, "kind", &kind) || kei_json_type(kind) != '"')
         return kei_field_bad(f, err, kind.p ? kind : o, "kind", "is missing");
-    if (!kei_json_get(o, "apiVersion", &version) || !kei_json_str_is(version, "v1"))
-        return kei_field_bad(f, err, version.p ? version : o, "apiVersion", "is not v1");
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         if (!kei_json_str_is(kind, kinds[i].kind))
             continue;
+        if (!kei_json_get(o, "apiVersion", &version) || !kei_json_str_is(version, "v1"))
+            return kei_field_bad(f, err, version.p ? version : o, "apiVersion", "is not v1");
         kei_buf_init(&tmp, out->alloc);
         kei_jw_init(&w, out);
         kei_jw_obj(&w);

@@ -20,9 +20,8 @@
 #define WINDOW_OURS 32
 #define WINDOW_UPSTREAM 1
 #define RESEND_MS 5000
-#define SENDS_MAX 5 /* then the delivery goes to the end of the queue */
-#define AHEAD 64    /* of the queue looked at per turn */
-#define KEY_MAX 640
+#define SENDS_MAX 5                /* then the delivery goes to the end of the queue */
+#define AHEAD 64                   /* of the queue looked at per turn */
 #define QUEUE_BYTES (256u * 1024u) /* unsent bytes at which no more is added to them */
 #define STRAYS_MAX 64
 #define LENDS_MAX 512
@@ -93,17 +92,12 @@ static enum step next_step(const struct kei_delivery *d)
 
 /* ---- memory ---- */
 
-static int make_key(char *out, const char *type, const char *ns, const char *name)
-{
-    int n = snprintf(out, KEY_MAX, "%s/%s/%s", type, ns, name);
-    return n > 0 && n < KEY_MAX ? 0 : KE_ELIMIT;
-}
-
 static struct kei_delivery *delivery_get(const struct kei_peer *p, const char *type, const char *ns,
                                          const char *name)
 {
-    char key[KEY_MAX];
-    return make_key(key, type, ns, name) < 0 ? NULL : kei_map_get(&p->deliveries, kei_str(key));
+    char key[KEI_KEY_MAX];
+    return kei_object_key(key, type, ns, name) < 0 ? NULL
+                                                   : kei_map_get(&p->deliveries, kei_str(key));
 }
 
 static struct kei_delivery *delivery_new(struct kei_peer *p, const char *key, const char *type,
@@ -138,9 +132,9 @@ static struct kei_delivery *delivery_new(struct kei_peer *p, const char *key, co
 static struct kei_delivery *delivery_make(struct kei_peer *p, const char *type, const char *ns,
                                           const char *name)
 {
-    char key[KEY_MAX];
+    char key[KEI_KEY_MAX];
     struct kei_delivery *d = delivery_get(p, type, ns, name);
-    if (d || make_key(key, type, ns, name) < 0)
+    if (d || kei_object_key(key, type, ns, name) < 0)
         return d;
     return delivery_new(p, key, type, ns, name);
 }
@@ -242,11 +236,11 @@ static void write_row(struct kei_delivery *d)
 {
     struct ke_cloud *c = d->peer->cloud;
     struct ke_store_tx *tx = NULL;
-    char key[KEY_MAX];
+    char key[KEI_KEY_MAX];
     int n = snprintf(key, sizeof key, "%s/%s", d->peer->name, d->key);
     if (d->busy || d->stray || same_holding(&d->row, &d->held))
         return;
-    int r = n > 0 && n < KEY_MAX ? ke_store_begin(&tx, c->store) : KE_ELIMIT;
+    int r = n > 0 && n < KEI_KEY_MAX ? ke_store_begin(&tx, c->store) : KE_ELIMIT;
     if (r == 0) {
         r = d->held.uid[0] ? ke_store_put(tx, "ack", key, d->held.uid, d->held.version, "", 0)
                            : ke_store_delete(tx, "ack", key, NULL);
@@ -329,7 +323,7 @@ static int make_message(struct kei_delivery *d, enum step step, const struct hol
     struct ke_ctx *ctx = d->peer->cloud->ctx;
     struct ke_msg_config mc;
     struct ke_buf stub = {0};
-    char resource[KEY_MAX], version[24];
+    char resource[KEI_KEY_MAX], version[24];
     kei_buf_init(&stub, kei_ctx_alloc(ctx));
     ke_msg_config_init(&mc, sizeof mc);
     if (d->id[0] && d->sent_step == step && same_holding(&d->sent, what))
@@ -710,6 +704,31 @@ int kei_deliver_load(struct kei_peer *p, const char *type, const char *ns, const
         set_uid(&d->want, o->uid, o->version);
     evaluate(d);
     return 0;
+}
+
+/*
+ * The rows count as written: should tx fail, the note that went with it failed, too, and the node
+ * is doubted once more after a restart.
+ */
+size_t kei_deliver_doubt(struct kei_peer *p, struct ke_store_tx *tx)
+{
+    struct ke_str key;
+    void *value;
+    size_t n = 0;
+    for (size_t it = 0; kei_map_next(&p->deliveries, &it, &key, &value);) {
+        struct kei_delivery *d = value;
+        char row[KEI_KEY_MAX];
+        int len = snprintf(row, sizeof row, "%s/%s", p->name, d->key);
+        if (d->stray || !d->held.uid[0])
+            continue;
+        n++;
+        d->held.version = 0;
+        if (tx && is_uid(&d->row, d->held.uid) && len > 0 && len < KEI_KEY_MAX &&
+            ke_store_put(tx, "ack", row, d->held.uid, 0, "", 0) == 0)
+            d->row.version = 0;
+    }
+    write_rows(p);
+    return n;
 }
 
 void kei_deliver_init(struct kei_peer *p)

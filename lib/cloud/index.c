@@ -10,7 +10,6 @@
 #include "cloud/cloud_priv.h"
 #include "crypto/crypto.h"
 
-#define KEY_MAX 640
 #define USES_MAX 1000 /* of one pod */
 
 struct kei_ref {
@@ -25,12 +24,6 @@ struct kei_use {
 };
 
 /* ---- refs ---- */
-
-static int make_key(char *out, const char *type, const char *ns, const char *name)
-{
-    int n = snprintf(out, KEY_MAX, "%s/%s/%s", type, ns, name);
-    return n > 0 && n < KEY_MAX ? 0 : KE_ELIMIT;
-}
 
 static struct kei_ref *ref_make(struct ke_cloud *c, const char *key)
 {
@@ -82,8 +75,8 @@ static void gather_one(void *user, const char *type, const char *name)
 {
     struct gather *g = user;
     const struct ke_alloc *a = kei_ctx_alloc(g->cloud->ctx);
-    char key[KEY_MAX];
-    if (g->status < 0 || make_key(key, type, g->ns, name) < 0)
+    char key[KEI_KEY_MAX];
+    if (g->status < 0 || kei_object_key(key, type, g->ns, name) < 0)
         return;
     for (size_t i = 0; i < g->n; i++)
         if (strcmp(g->uses[i].ref->key, key) == 0)
@@ -165,7 +158,9 @@ static int index_pod(struct ke_cloud *c, struct kei_object *o, struct ke_str nex
         return kei_fail(c->ctx, KE_ENOMEM, "out of memory for pod %s/%s", o->ns, o->name);
     note->pod = o;
     g.pod = note;
-    kei_pod_references(next, gather_one, &g);
+    bool mirror = kei_pod_is_mirror(next);
+    if (!mirror) /* else a node could name what it wants to read */
+        kei_pod_references(next, gather_one, &g);
     if (g.status == 0 && kei_pod_node(next, node)[0] && !(p = kei_peer_get(c, node, true)))
         g.status = KE_ENOMEM;
     if (g.status < 0) {
@@ -181,6 +176,7 @@ static int index_pod(struct ke_cloud *c, struct kei_object *o, struct ke_str nex
     uses_free(c, note->uses, note->n_uses);
     note->uses = g.uses;
     note->n_uses = g.n;
+    note->mirror = mirror;
     o->note = note;
     place(c, note, p);
     return 0;
@@ -188,10 +184,22 @@ static int index_pod(struct ke_cloud *c, struct kei_object *o, struct ke_str nex
 
 /* ---- nodes ---- */
 
+/* Of all that decides which pods a node may get. */
+static void digest_placing(struct ke_str node, uint8_t digest[32])
+{
+    static const char *const paths[] = {"metadata.labels", "spec.taints", "spec.unschedulable"};
+    uint8_t parts[3][32];
+    for (size_t i = 0; i < 3; i++) {
+        struct ke_str v = {NULL, 0};
+        (void)kei_json_path(node, paths[i], &v);
+        kei_sha256(v.p, v.n, parts[i]);
+    }
+    kei_sha256(parts, sizeof parts, digest);
+}
+
 static int index_node(struct ke_cloud *c, struct kei_object *o, struct ke_str next)
 {
     struct kei_peer *p = kei_peer_get(c, o->name, next.p != NULL);
-    struct ke_str labels = {0};
     uint8_t digest[32];
     if (!p)
         return next.p ? kei_fail(c->ctx, KE_ENOMEM, "out of memory for node %s", o->name) : 0;
@@ -205,10 +213,9 @@ static int index_node(struct ke_cloud *c, struct kei_object *o, struct ke_str ne
     }
     if (!p->node)
         c->nodes++;
-    (void)kei_json_path(next, "metadata.labels", &labels);
-    kei_sha256(labels.p, labels.n, digest);
-    if (!p->node || memcmp(digest, p->labels, sizeof digest) != 0) {
-        memcpy(p->labels, digest, sizeof digest);
+    digest_placing(next, digest);
+    if (!p->node || memcmp(digest, p->placing, sizeof digest) != 0) {
+        memcpy(p->placing, digest, sizeof digest);
         if (!kei_list_linked(&p->labelled))
             kei_list_add_tail(&c->labelled, &p->labelled);
         kei_bind_soon(c);
@@ -224,15 +231,22 @@ int kei_index(void *cloud, struct kei_object *o, struct ke_str next)
     return strcmp(o->type, "node") == 0 ? index_node(cloud, o, next) : 0;
 }
 
+bool kei_pod_entitles(const struct kei_pod_note *note)
+{
+    return !note->mirror && note->pod->source.n > 0;
+}
+
 bool kei_index_refers(struct kei_peer *p, const char *type, const char *ns, const char *name)
 {
-    char key[KEY_MAX];
+    char key[KEI_KEY_MAX];
     struct kei_ref *r;
-    if (make_key(key, type, ns, name) < 0 || !(r = kei_map_get(&p->cloud->refs, kei_str(key))))
+    if (kei_object_key(key, type, ns, name) < 0 ||
+        !(r = kei_map_get(&p->cloud->refs, kei_str(key))))
         return false;
     KEI_LIST_EACH(l, &r->uses)
     {
-        if (KEI_OF(l, struct kei_use, link)->pod->peer == p)
+        const struct kei_pod_note *pod = KEI_OF(l, struct kei_use, link)->pod;
+        if (pod->peer == p && kei_pod_entitles(pod))
             return true;
     }
     return false;
@@ -241,13 +255,15 @@ bool kei_index_refers(struct kei_peer *p, const char *type, const char *ns, cons
 void kei_index_users(struct ke_cloud *c, const char *type, const char *ns, const char *name,
                      void (*each)(void *user, struct kei_pod_note *pod), void *user)
 {
-    char key[KEY_MAX];
+    char key[KEI_KEY_MAX];
     struct kei_ref *r;
-    if (make_key(key, type, ns, name) < 0 || !(r = kei_map_get(&c->refs, kei_str(key))))
+    if (kei_object_key(key, type, ns, name) < 0 || !(r = kei_map_get(&c->refs, kei_str(key))))
         return;
     KEI_LIST_EACH(l, &r->uses)
     {
-        each(user, KEI_OF(l, struct kei_use, link)->pod);
+        struct kei_pod_note *pod = KEI_OF(l, struct kei_use, link)->pod;
+        if (kei_pod_entitles(pod))
+            each(user, pod);
     }
 }
 

@@ -29,6 +29,30 @@ int kei_check_configmap(struct kei_field *f, struct ke_str o, struct ke_buf *tmp
                         struct ke_error *err);
 int kei_check_secret(struct kei_field *f, struct ke_str o, struct ke_buf *tmp,
                      struct ke_error *err);
+/* env, envFrom, ports, resources and imagePullPolicy of a container (manifest_parts.c) */
+int kei_check_container_parts(struct kei_field *f, struct ke_str c, const char *path,
+                              struct ke_error *err);
+/* It has one source, one Kubernetes knows. */
+int kei_check_volume(struct kei_field *f, struct ke_str volume, const char *path,
+                     struct ke_error *err);
+/* ---- what they are made of ---- */
+#define KEI_WHERE_MAX 300
+struct kei_typed {
+    const char *key;
+    char type; /* as kei_json_type tells, 't' for true and false */
+};
+/* member that is there and not null, which counts as absent */
+bool kei_member(struct ke_str object, const char *key, struct ke_str *ret);
+/* the plain text of a string span; not decoded, which names never need; empty for no string */
+struct ke_str kei_inner(struct ke_str v);
+/* object is a map and has these names only; NULL-terminated */
+int kei_check_names(struct kei_field *f, struct ke_str object, const char *path,
+                    const char *const *names, struct ke_error *err);
+int kei_check_types(struct kei_field *f, struct ke_str object, const char *path,
+                    const struct kei_typed *types, size_t n, struct ke_error *err);
+/* The member, if there, is a list of maps, not too long. */
+int kei_check_maps(struct kei_field *f, struct ke_str object, const char *path, const char *key,
+                   struct ke_error *err);
 /* Fills f and the text "PATH: WHAT"; KE_EINVAL */
 int kei_field_bad(struct kei_field *f, struct ke_error *err, struct ke_str at, const char *path,
                   const char *what);
@@ -59,6 +83,7 @@ struct kei_look_file {
     const char *name;
     /* in: what the looks before found */
     bool seen_before, applied_before, stale, lost_before;
+    bool held; /* objects of it are there */
     uint8_t seen[KEI_DIGEST], applied[KEI_DIGEST];
     /* out */
     enum kei_look_state state;

@@ -12,18 +12,11 @@
 #include "cloud/manifests.h"
 #include "message/k8s.h"
 
-#define KEY_MAX 640
 #define OBJECTS_TURN 200
 #define REMAKE_MS 10000 /* a pod that ends by itself is made anew no sooner */
 #define AGAIN_MS 500
 
 /* ---- claims ---- */
-
-static int make_key(char *out, const char *type, const char *ns, const char *name)
-{
-    int n = snprintf(out, KEY_MAX, "%s/%s/%s", type, ns, name);
-    return n > 0 && n < KEY_MAX ? 0 : KE_ELIMIT;
-}
 
 static struct kei_claim *claim_make(struct kei_manifests *m, const char *key)
 {
@@ -60,8 +53,8 @@ static void release(struct kei_manifests *m, struct kei_claim *c)
 int kei_claim(struct kei_manifests *m, struct kei_mfile *f, const struct kei_manifest_doc *d,
               struct kei_claim **ret, struct kei_claim **ret_other)
 {
-    char key[KEY_MAX];
-    int r = make_key(key, d->type, d->ns, d->name);
+    char key[KEI_KEY_MAX];
+    int r = kei_object_key(key, d->type, d->ns, d->name);
     struct kei_claim *c = r == 0 ? claim_make(m, key) : NULL;
     if (!c)
         return r < 0 ? r : KE_ENOMEM;
@@ -86,7 +79,7 @@ static struct ke_str source_file(const struct kei_object *o)
 int kei_apply_known(struct kei_manifests *m)
 {
     struct kei_object *o;
-    char key[KEY_MAX], name[300];
+    char key[KEI_KEY_MAX], name[300];
     for (size_t it = 0; (o = kei_objects_next(m->cloud->objects, NULL, &it));) {
         struct ke_str file = source_file(o);
         if (file.n == 0 || file.n >= sizeof name)
@@ -95,7 +88,7 @@ int kei_apply_known(struct kei_manifests *m)
         name[file.n] = 0;
         struct kei_mfile *f = kei_mfile_get(m, name, true);
         struct kei_claim *c =
-            f && make_key(key, o->type, o->ns, o->name) == 0 ? claim_make(m, key) : NULL;
+            f && kei_object_key(key, o->type, o->ns, o->name) == 0 ? claim_make(m, key) : NULL;
         if (!c)
             return kei_fail(m->cloud->ctx, KE_ENOMEM, "out of memory for the manifests");
         give(c, f);
@@ -121,9 +114,9 @@ static void miss_files(struct kei_manifests *m)
 /* What the file had before: still there, or released. */
 static void keep_claims(struct kei_manifests *m, struct kei_mfile *f, struct kei_look_file *lf)
 {
-    char key[KEY_MAX];
+    char key[KEI_KEY_MAX];
     for (struct kei_manifest_doc *d = lf->docs; d; d = d->next) {
-        struct kei_claim *c = make_key(key, d->type, d->ns, d->name) == 0
+        struct kei_claim *c = kei_object_key(key, d->type, d->ns, d->name) == 0
                                   ? kei_map_get(&m->claims, kei_str(key))
                                   : NULL;
         if (c && c->file == f && c->look != m->look_n) {

@@ -116,7 +116,10 @@ void kei_look_report(const struct kei_look *l, struct kei_look_file *f, uint32_t
                      const char *text)
 {
     f->bad = true;
-    kei_buf_addf(&f->errors, "%s/%s:%u: %s\n", l->folder, f->name, (unsigned)line, text);
+    kei_buf_addf(&f->errors, "%s/%s", l->folder, f->name);
+    if (line > 0) /* 0: all of the file */
+        kei_buf_addf(&f->errors, ":%u", (unsigned)line);
+    kei_buf_addf(&f->errors, ": %s\n", text);
 }
 
 /* The reader of YAML begins its text with "YAML line N". */
@@ -199,11 +202,26 @@ static void add_document(struct kei_look *l, struct kei_look_file *f, const stru
     }
 }
 
+static bool is_blank(struct ke_str text)
+{
+    for (size_t i = 0; i < text.n; i++)
+        if (!strchr(" \t\r\n", text.p[i]) || !text.p[i])
+            return false;
+    return true;
+}
+
 static void parse(struct kei_look *l, struct kei_look_file *f, struct ke_str text)
 {
     struct ke_error err = KE_ERROR_INIT;
     struct kei_yaml *y = NULL;
     struct kei_manifest_doc **tail = &f->docs;
+    if (f->held && is_blank(text)) { /* a full disk, an editor that was killed */
+        f->state = KEI_LOOK_FAILED;
+        kei_look_report(l, f, 0,
+                        "is empty now, but it held objects: they stay; delete the file if they "
+                        "shall go");
+        return;
+    }
     int r = kei_yaml_parse(&y, l->arena.alloc, text, FILE_BYTES_MAX, &err);
     f->state = KEI_LOOK_READ;
     if (r == KE_ENOMEM) {

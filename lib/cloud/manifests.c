@@ -224,6 +224,7 @@ static void match_files(struct kei_manifests *m, struct kei_look *l)
         lf->seen_before = f->seen_before;
         lf->applied_before = f->applied_before;
         lf->stale = f->stale;
+        lf->held = !kei_list_empty(&f->claims);
         lf->lost_before = f->lost;
         f->stale = false; /* set again by what happens from now on */
         memcpy(lf->seen, f->seen, sizeof lf->seen);

@@ -16,7 +16,6 @@
 #include "message/k8s.h"
 
 #define RETRY_MS 2000
-#define KEY_MAX 640
 
 struct kei_objects {
     struct ke_ctx *ctx;
@@ -41,10 +40,10 @@ struct pending {
     void *user;
 };
 
-static int make_key(char *out, const char *type, const char *ns, const char *name)
+int kei_object_key(char out[KEI_KEY_MAX], const char *type, const char *ns, const char *name)
 {
-    int n = snprintf(out, KEY_MAX, "%s/%s/%s", type, ns, name);
-    return n > 0 && n < KEY_MAX ? 0 : KE_ELIMIT;
+    int n = snprintf(out, KEI_KEY_MAX, "%s/%s/%s", type, ns, name);
+    return n > 0 && n < KEI_KEY_MAX ? 0 : KE_ELIMIT;
 }
 
 static void object_free(struct kei_objects *s, struct kei_object *o)
@@ -83,8 +82,8 @@ static struct kei_object *object_new(struct kei_objects *s, const char *type, co
 struct kei_object *kei_objects_any(const struct kei_objects *s, const char *type, const char *ns,
                                    const char *name)
 {
-    char key[KEY_MAX];
-    return make_key(key, type, ns, name) < 0 ? NULL : kei_map_get(&s->map, kei_str(key));
+    char key[KEI_KEY_MAX];
+    return kei_object_key(key, type, ns, name) < 0 ? NULL : kei_map_get(&s->map, kei_str(key));
 }
 
 struct kei_object *kei_objects_get(const struct kei_objects *s, const char *type, const char *ns,
@@ -122,8 +121,8 @@ static void retry_later(struct kei_objects *s)
 
 static void forget(struct kei_objects *s, struct kei_object *o)
 {
-    char key[KEY_MAX];
-    if (make_key(key, o->type, o->ns, o->name) == 0)
+    char key[KEI_KEY_MAX];
+    if (kei_object_key(key, o->type, o->ns, o->name) == 0)
         (void)kei_map_remove(&s->map, kei_str(key));
     object_free(s, o);
 }
@@ -159,10 +158,10 @@ static void on_committed(void *user, int status)
 
 static int put_rows(struct kei_objects *s, struct ke_store_tx *tx, const struct kei_object *o)
 {
-    char bucket[32], key[KEY_MAX], source[KEY_MAX];
+    char bucket[32], key[KEI_KEY_MAX], source[KEI_KEY_MAX];
     snprintf(bucket, sizeof bucket, "o/%.20s", o->type);
     snprintf(key, sizeof key, "%s/%s", o->ns, o->name);
-    (void)make_key(source, o->type, o->ns, o->name); /* its length was checked at the write */
+    (void)kei_object_key(source, o->type, o->ns, o->name); /* its length was checked at the write */
     int r = ke_store_put(tx, "local", "version", NULL, s->version, "", 0);
     if (r < 0)
         return r;
@@ -323,8 +322,8 @@ static int replace(struct kei_objects *s, struct kei_object *o, bool fresh, stru
 static int make_object(struct kei_objects *s, const char *type, const char *ns, const char *name,
                        struct kei_object **ret)
 {
-    char key[KEY_MAX], uid[40];
-    if (make_key(key, type, ns, name) < 0)
+    char key[KEI_KEY_MAX], uid[40];
+    if (kei_object_key(key, type, ns, name) < 0)
         return kei_fail(s->ctx, KE_ELIMIT, "name of %s %.80s... is too long", type, name);
     int r = kei_ctx_uuid(s->ctx, uid);
     if (r < 0)
@@ -375,7 +374,7 @@ int kei_objects_sync(struct kei_objects *s, struct kei_object *o, kei_object_fn 
 
 int kei_objects_set_source(struct kei_objects *s, struct kei_object *o, struct ke_str source)
 {
-    char key[KEY_MAX];
+    char key[KEI_KEY_MAX];
     struct ke_store_tx *tx = NULL;
     struct ke_buf copy = {0};
     int r = copy_source(s, &copy, source);
@@ -383,7 +382,7 @@ int kei_objects_set_source(struct kei_objects *s, struct kei_object *o, struct k
         return r;
     ke_buf_free(&o->source);
     o->source = copy;
-    (void)make_key(key, o->type, o->ns, o->name);
+    (void)kei_object_key(key, o->type, o->ns, o->name);
     r = ke_store_begin(&tx, s->store);
     if (r < 0)
         return r;
@@ -403,7 +402,7 @@ static void load_next(struct kei_objects *s);
 
 static void load_object(struct kei_objects *s, const struct ke_store_item *item)
 {
-    char key[KEY_MAX], ns[KEY_MAX];
+    char key[KEI_KEY_MAX], ns[KEI_KEY_MAX];
     const char *slash = strchr(item->key, '/'), *type = item->bucket + 2; /* after "o/" */
     struct ke_str json = {item->value, item->len};
     if (!slash || (size_t)(slash - item->key) >= sizeof ns || kei_json_check(json, 0, NULL) < 0 ||
@@ -414,7 +413,7 @@ static void load_object(struct kei_objects *s, const struct ke_store_item *item)
     }
     memcpy(ns, item->key, (size_t)(slash - item->key));
     ns[slash - item->key] = 0;
-    if (make_key(key, type, ns, slash + 1) < 0)
+    if (kei_object_key(key, type, ns, slash + 1) < 0)
         return;
     struct kei_object *o = object_new(s, type, ns, slash + 1, item->uid);
     if (o) {

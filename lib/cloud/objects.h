@@ -15,6 +15,10 @@ struct kei_objects;
 
 /* Bytes of one object: what an API server takes. */
 #define KEI_OBJECT_MAX 1572864
+#define KEI_KEY_MAX 640
+
+/* "type/ns/name": how maps and rows name an object. KE_ELIMIT */
+int kei_object_key(char out[KEI_KEY_MAX], const char *type, const char *ns, const char *name);
 
 /* "pod", "configmap", "secret", "node", "lease": the type tokens of the wire. */
 struct kei_object {

@@ -87,7 +87,7 @@ struct loading {
     struct ke_cloud *cloud;
     void (*done)(struct ke_cloud *c, int status);
     int status;
-    bool health; /* the second list */
+    enum { LISTS_ACK, LISTS_HEALTH, LISTS_STORE } list;
 };
 
 /* "NODE/TYPE/NS/NAME", uid and version of what the node holds */
@@ -113,6 +113,21 @@ static int load_row(struct ke_cloud *c, const struct ke_store_item *item)
     return r;
 }
 
+static int load_item(const struct loading *l, const struct ke_store_item *item)
+{
+    struct ke_cloud *c = l->cloud;
+    if (l->list == LISTS_ACK)
+        return load_row(c, item);
+    if (l->list == LISTS_STORE) {
+        kei_lost_load(c, item);
+    } else {
+        struct kei_peer *p = kei_peer_get(c, item->key, false);
+        if (p && p->node)
+            kei_health_load(p, item->version);
+    }
+    return 0;
+}
+
 static void load_end(struct loading *l)
 {
     struct ke_cloud *c = l->cloud;
@@ -126,21 +141,16 @@ static void on_item(void *user, int status, const struct ke_store_item *item)
 {
     struct loading *l = user;
     struct ke_cloud *c = l->cloud;
-    if (item && l->health) {
-        struct kei_peer *p = kei_peer_get(c, item->key, false);
-        if (p && p->node)
-            kei_health_load(p, item->version);
-        return;
-    }
     if (item) {
-        int r = load_row(c, item);
+        int r = load_item(l, item);
         l->status = r < 0 ? r : l->status;
         return;
     }
     l->status = status < 0 ? status : l->status;
-    if (l->status == 0 && !l->health) {
-        l->health = true;
-        l->status = ke_store_list(c->store, "health", "", 0, on_item, l);
+    if (l->status == 0 && l->list != LISTS_STORE) {
+        l->list++;
+        l->status = ke_store_list(c->store, l->list == LISTS_HEALTH ? "health" : "store", "", 0,
+                                  on_item, l);
         if (l->status == 0)
             return;
     }

@@ -43,6 +43,32 @@ bool kei_pod_deleting(const struct kei_object *o)
            kei_json_type(v) == '"';
 }
 
+/* Deleted without grace: gone at once, whatever its node says. */
+static bool is_forced(const struct kei_object *o)
+{
+    struct ke_str v;
+    int64_t grace;
+    return kei_pod_deleting(o) &&
+           kei_json_path(kei_buf_str(&o->json), "metadata.deletionGracePeriodSeconds", &v) &&
+           kei_json_i64(v, &grace) && grace == 0;
+}
+
+static void on_forced(struct kei_defer *d)
+{
+    struct ke_cloud *c = KEI_OF(d, struct ke_cloud, forced);
+    struct kei_object *o;
+    if (c->state != KEI_CLOUD_LOADED)
+        return;
+    for (size_t it = 0; (o = kei_objects_next(c->objects, "pod", &it));)
+        if (is_forced(o) && o->durable == o->version)
+            (void)kei_objects_remove(c->objects, o, NULL, NULL); /* it tries again by itself */
+}
+
+void kei_cloud_end_forced(struct ke_cloud *c)
+{
+    kei_defer(c->ctx, &c->forced, on_forced);
+}
+
 int kei_cloud_pod_delete(struct ke_cloud *c, struct kei_object *o)
 {
     const struct kei_pod_note *note = o->note;
@@ -107,6 +133,9 @@ static void push_reference(void *user, const char *type, const char *name)
 static void push_references(struct kei_peer *p, const struct kei_object *pod)
 {
     struct push push = {p, pod->ns};
+    const struct kei_pod_note *note = pod->note;
+    if (!note || !kei_pod_entitles(note))
+        return;
     kei_pod_references(kei_buf_str(&pod->json), push_reference, &push);
 }
 
@@ -151,6 +180,8 @@ static void pod_changed(struct ke_cloud *c, struct kei_object *o, bool removed)
         push_references(note->peer, o);
         (void)kei_deliver(note->peer, o);
     }
+    if (!removed && is_forced(o))
+        kei_cloud_end_forced(c); /* its update goes out before */
     kei_tell_pod(c, o, removed);
     if (removed)
         kei_manifests_pod_gone(c->manifests, o);

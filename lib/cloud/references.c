@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which ConfigMaps and Secrets a pod refers to, init containers included. Pure. */
+/* Which ConfigMaps and Secrets a pod refers to, init containers included; what a pod of a node's
+ * own may hold. Pure. */
 #include <string.h>
 
 #include "cloud/cloud_priv.h"
@@ -63,4 +64,62 @@ void kei_pod_references(struct ke_str pod,
             name_at(&w, source, "secret.name", "secret");
         }
     }
+}
+
+/* ---- pods that nodes make ---- */
+
+bool kei_pod_is_mirror(struct ke_str pod)
+{
+    struct ke_str notes, v;
+    return kei_json_path(pod, "metadata.annotations", &notes) &&
+           kei_json_get(notes, "kubernetes.io/config.mirror", &v) && kei_json_type(v) == '"';
+}
+
+static void refers(void *user, const char *type, const char *name)
+{
+    (void)type;
+    (void)name;
+    *(bool *)user = true;
+}
+
+/* Set to something: neither absent, nor null, nor "". */
+static bool is_set(struct ke_str pod, const char *path)
+{
+    struct ke_str v;
+    return kei_json_path(pod, path, &v) && kei_json_type(v) != 'n' && !kei_json_str_is(v, "");
+}
+
+/* A list, so that a kind of volume that is not known here is refused. */
+static bool volumes_plain(struct ke_str pod)
+{
+    static const char *const plain[] = {"name", "hostPath", "emptyDir", "downwardAPI", "nfs"};
+    struct ke_str list, key, volume, member, value;
+    if (!kei_json_path(pod, "spec.volumes", &list))
+        return true;
+    for (size_t it = 0; kei_json_next(list, &it, &key, &volume);)
+        for (size_t k = 0; kei_json_next(volume, &k, &member, &value);) {
+            bool known = kei_json_type(value) == 'n';
+            for (size_t i = 0; !known && i < sizeof plain / sizeof plain[0]; i++)
+                known = kei_json_key_is(member, plain[i]);
+            if (!known)
+                return false;
+        }
+    return true;
+}
+
+const char *kei_mirror_fault(struct ke_str pod)
+{
+    bool found = false;
+    if (!kei_pod_is_mirror(pod))
+        return "is no mirror of a static pod: annotation kubernetes.io/config.mirror is missing";
+    kei_pod_references(pod, refers, &found);
+    if (found)
+        return "refers to a Secret or ConfigMap, which the pod of a node's own may not";
+    if (is_set(pod, "spec.serviceAccountName") || is_set(pod, "spec.serviceAccount"))
+        return "refers to a service account, which the pod of a node's own may not";
+    if (is_set(pod, "spec.ephemeralContainers"))
+        return "has ephemeral containers, which the pod of a node's own may not";
+    return volumes_plain(pod) ? NULL
+                              : "has a volume other than hostPath, emptyDir, downwardAPI and nfs, "
+                                "which the pod of a node's own may not";
 }

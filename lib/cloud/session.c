@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "cloud/cloud_priv.h"
+#include "crypto/crypto.h"
 #include "message/dialect.h"
 
 #define KEEPALIVE_MS 30000 /* upstream's tolerance: twice the edge's heartbeat */
@@ -19,6 +20,12 @@
 #define REPLY_HOLD_MS 10
 #define HELD_MAX 256
 #define WAITING_MAX 64 /* requests of a node that wait for the store */
+/* Two programs with one name take the place from each other; see duel() */
+#define ALIVE_MS 20000     /* heard of within so long: the holder of a place lives */
+#define DUEL_TAKES 3       /* so many living holders were replaced */
+#define DUEL_HOLD_MS 10000 /* then one stays for so long, doubled each time */
+#define DUEL_HOLD_MAX_MS 300000
+#define DUEL_FORGET_MS 900000
 
 static void session_free(struct kei_session *s)
 {
@@ -58,6 +65,10 @@ static void on_keepalive_missing(struct kei_timer *t)
 {
     struct kei_session *s = KEI_OF(t, struct kei_session, keepalive);
     char why[sizeof s->why] = "no keepalive within 30 s";
+    if (s->paused && !s->failed) { /* it may have sent one: nobody looked */
+        (void)kei_timer_in(t, KEEPALIVE_MS);
+        return;
+    }
     if (s->failed)
         memcpy(why, s->why, sizeof why);
     kei_session_close(s, why);
@@ -66,10 +77,13 @@ static void on_keepalive_missing(struct kei_timer *t)
 void kei_session_waits(struct kei_session *s, int by)
 {
     s->waiting += (uint32_t)by;
-    if (s->waiting == WAITING_MAX && by > 0)
-        kei_stream_pause(kei_ws_stream(s->ws), true);
-    else if (s->waiting == WAITING_MAX / 2 && by < 0)
-        kei_stream_pause(kei_ws_stream(s->ws), false);
+    bool pause = s->waiting >= WAITING_MAX || (s->paused && s->waiting > WAITING_MAX / 2);
+    if (pause == s->paused)
+        return;
+    s->paused = pause;
+    kei_ws_pause(s->ws, pause);
+    if (!pause && !s->failed)
+        (void)kei_timer_in(&s->keepalive, KEEPALIVE_MS);
 }
 
 /* ---- sending ---- */
@@ -166,22 +180,25 @@ void kei_peer_replies_drop(struct kei_peer *p)
 
 /* ---- receiving ---- */
 
-/* The dialect shows in the first registration or status message, and is kept with the node. */
+/*
+ * The dialect shows in a registration or status message, and is kept with the node. Queries and
+ * updates of the Node are no sign: newer nodes send them in the old form too.
+ */
 static void learn_dialect(struct kei_peer *p, const struct ke_msg *m)
 {
     struct kei_resource r;
+    const char *op = ke_msg_operation(m);
     uint32_t found = KE_DIALECT_AUTO;
     if (strcmp(ke_msg_source(m), "edged") != 0 ||
         !kei_resource_parse(&r, kei_str(ke_msg_resource(m))))
         return;
     if (kei_str_is(r.type, "nodestatus") || kei_str_is(r.type, "podstatus"))
         found = KE_DIALECT_1_4;
-    else if (kei_str_is(r.type, "node") || kei_str_is(r.type, "nodepatch"))
+    else if ((kei_str_is(r.type, "node") && strcmp(op, "insert") == 0) ||
+             kei_str_is(r.type, "nodepatch"))
         found = kei_str_is(r.ns, "null") ? KE_DIALECT_1_23 : KE_DIALECT_1_15;
     if (found == KE_DIALECT_AUTO || found == p->dialect)
         return;
-    if (kei_str_is(r.type, "node") && strcmp(ke_msg_operation(m), "query") == 0 && p->dialect)
-        return; /* every dialect may ask for the Node in the old form */
     p->dialect = found;
     kei_log(p->cloud->ctx, KE_LOG_INFO, "cloud", "node %s speaks dialect %s", p->name,
             kei_dialect_name(found));
@@ -195,6 +212,7 @@ static void on_message(void *user, const char *bytes, size_t n)
     struct ke_msg *m = NULL;
     if (s->failed)
         return;
+    s->heard_ms = ke_ctx_mono_ms(c->ctx);
     if (ke_msg_decode(&m, c->ctx, bytes, n, kei_err(c->ctx)) < 0) {
         /* as upstream: a peer that cannot form a message is not worth a connection */
         kei_session_close(s, ke_ctx_error(c->ctx));
@@ -230,8 +248,6 @@ static void on_skipped(void *user, uint64_t n, const char *head, size_t head_n)
 static void on_drained(void *user)
 {
     struct kei_session *s = user;
-    if (s->waiting >= WAITING_MAX) /* the stream reads again by itself after a blocked write */
-        kei_stream_pause(kei_ws_stream(s->ws), true);
     kei_deliver_kick(s->peer);
 }
 
@@ -247,33 +263,72 @@ static const struct kei_ws_ops session_ops = {
 
 /* ---- connections ---- */
 
-/*
- * A certificate of the new form speaks for its node alone. Those up to 1.15 all bear one name and
- * speak for any node, as they do with upstream's clouds.
- */
-static int check_identity(struct ke_cloud *c, struct kei_http_conn *conn, const char *node)
+/* Whose certificate it is; its chain was checked by the handshake. */
+static int check_identity(struct ke_cloud *c, struct kei_http_conn *conn, const char *node,
+                          struct kei_identity *ret)
 {
     struct ke_error *err = kei_err(c->ctx);
     struct ke_buf der = {0};
     struct kei_cert *cert = NULL;
-    struct kei_cert_info info;
     kei_buf_init(&der, kei_ctx_alloc(c->ctx));
     int r = kei_stream_peer_cert(kei_http_conn_stream(conn), &der);
     if (r == 0)
         r = kei_cert_from_der(&cert, c->pki.crypto, kei_buf_str(&der), err);
     if (r == 0)
-        r = kei_cert_info(cert, &info, err);
+        r = kei_identity_check(c, cert, node, ret, err);
     kei_cert_free(cert);
     ke_buf_free(&der);
-    if (r < 0)
-        return r;
-    if (strcmp(info.cn, KEI_LEGACY_CN) == 0)
-        return 0;
-    if (strncmp(info.cn, KEI_NODE_CN, strlen(KEI_NODE_CN)) != 0 ||
-        strcmp(info.cn + strlen(KEI_NODE_CN), node) != 0)
-        return kei_fail(c->ctx, KE_EREFUSED, "certificate of %s does not speak for node %s",
-                        info.cn, node);
-    return 0;
+    return r;
+}
+
+/*
+ * The newest connection wins: a node that comes back must not wait until its old one is seen to be
+ * dead. But two programs that live and bear one name would throw each other out for ever. When that
+ * was seen a few times, who is in stays for a while, longer each time; the other is refused and
+ * backs off.
+ */
+static bool duel(struct kei_peer *p, struct kei_http_conn *conn, const uint8_t cert[32])
+{
+    struct ke_cloud *c = p->cloud;
+    struct kei_session *s = p->session;
+    int64_t now = ke_ctx_mono_ms(c->ctx), left;
+    if (now - p->taken_ms > DUEL_FORGET_MS)
+        p->takes = 0;
+    if (!s || s->failed || now - s->heard_ms > ALIVE_MS || p->takes < DUEL_TAKES)
+        return false;
+    left = p->taken_ms + p->hold_ms - now;
+    if (left <= 0)
+        return false;
+    if (!s->refused)
+        kei_log(c->ctx, KE_LOG_ERROR, "cloud",
+                "two programs connect as node %s, with %s: the one at %s stays for %lld s, the one "
+                "at %s is refused; give one of them another name",
+                p->name,
+                memcmp(cert, s->cert, 32) == 0 ? "the same certificate (a copied data folder?)"
+                                               : "different certificates",
+                kei_stream_peer_name(kei_ws_stream(s->ws)), (long long)(left + 999) / 1000,
+                kei_stream_peer_name(kei_http_conn_stream(conn)));
+    s->refused = true;
+    return true;
+}
+
+/* fresh replaces the session of p. */
+static void take_over(struct kei_peer *p, const struct kei_session *fresh)
+{
+    struct ke_cloud *c = p->cloud;
+    int64_t now = ke_ctx_mono_ms(c->ctx);
+    char old[80];
+    snprintf(old, sizeof old, "%s", kei_stream_peer_name(kei_ws_stream(p->session->ws)));
+    kei_log(c->ctx, KE_LOG_WARN, "cloud",
+            "node %s connected again, from %s: this newer connection stays, the one from %s ends",
+            p->name, kei_stream_peer_name(kei_ws_stream(fresh->ws)), old);
+    if (now - p->session->heard_ms > ALIVE_MS)
+        return; /* it was dead: no sign of a second program */
+    p->takes++;
+    p->taken_ms = now;
+    p->hold_ms = p->takes <= DUEL_TAKES ? DUEL_HOLD_MS : p->hold_ms * 2;
+    if (p->hold_ms > DUEL_HOLD_MAX_MS)
+        p->hold_ms = DUEL_HOLD_MAX_MS;
 }
 
 static void refuse(struct kei_http_conn *conn, uint32_t status, const char *text)
@@ -282,7 +337,8 @@ static void refuse(struct kei_http_conn *conn, uint32_t status, const char *text
 }
 
 static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http_conn *conn,
-                         struct ke_str answer, bool ours)
+                         struct ke_str answer, const uint8_t cert[32], bool ours,
+                         struct ke_str store)
 {
     struct kei_session *s = kei_zalloc(kei_ctx_alloc(c->ctx), sizeof *s);
     struct kei_ws_config wc = {.max_message = c->config.max_message,
@@ -293,6 +349,8 @@ static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http
         return;
     }
     s->peer = p;
+    s->heard_ms = ke_ctx_mono_ms(c->ctx);
+    memcpy(s->cert, cert, sizeof s->cert);
     struct kei_stream *stream = kei_http_upgrade(conn, answer);
     if (!stream || kei_ws_accepted(&s->ws, c->ctx, stream, &wc, &session_ops, s) < 0) {
         kei_stream_free(stream);
@@ -300,8 +358,7 @@ static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http
         return;
     }
     if (p->session) {
-        kei_log(c->ctx, KE_LOG_WARN, "cloud", "node %s connected again: the newer connection stays",
-                p->name);
+        take_over(p, s);
         session_free(p->session);
     }
     s->generation = ++c->generation;
@@ -312,56 +369,125 @@ static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http
     (void)kei_timer_in(&s->keepalive, KEEPALIVE_MS);
     kei_log(c->ctx, KE_LOG_INFO, "cloud", "node %s connected from %s", p->name,
             kei_stream_peer_name(kei_ws_stream(s->ws)));
+    kei_lost_check(p, store);
     kei_push_references(p);
     kei_deliver_kick(p);
     if (p->node)
         kei_tell_node(c, p->node, false);
 }
 
+/* A connection that may be served when it is on disk whose its certificate is. */
+struct joining {
+    struct kei_link link; /* in cloud->joining */
+    struct ke_cloud *cloud;
+    struct kei_http_conn *conn; /* NULL: it went */
+    struct ke_buf answer;
+    uint8_t cert[32];
+    bool ours;
+    char node[KEI_NODE_NAME_MAX + 1];
+    char store[KEI_STORE_ID_MAX + 2]; /* one more: too long is seen */
+};
+
+static void joining_free(struct joining *j)
+{
+    kei_list_remove(&j->link);
+    ke_buf_free(&j->answer);
+    kei_free(kei_ctx_alloc(j->cloud->ctx), j);
+}
+
+static void admit(struct joining *j)
+{
+    struct ke_cloud *c = j->cloud;
+    struct kei_peer *p = kei_peer_get(c, j->node, false);
+    if (c->sessions >= c->config.max_nodes && !(p && p->session)) {
+        kei_log(c->ctx, KE_LOG_ERROR, "cloud", "node %s refused: the limit max_nodes is %u",
+                j->node, (unsigned)c->config.max_nodes);
+        refuse(j->conn, 503, "too many nodes");
+    } else if (p && duel(p, j->conn, j->cert)) {
+        refuse(j->conn, 503, "another program is connected with this node name");
+    } else if ((p = kei_peer_get(c, j->node, true))) {
+        open_session(c, p, j->conn, kei_buf_str(&j->answer), j->cert, j->ours, kei_str(j->store));
+        kei_peer_check(p);
+    } else {
+        refuse(j->conn, 503, "out of memory");
+    }
+}
+
+static void on_bound(void *user, int status)
+{
+    struct joining *j = user;
+    if (j->conn && j->cloud->state == KEI_CLOUD_LOADED) {
+        if (status < 0)
+            refuse(j->conn, 503, "the cloud could not store whose the certificate is");
+        else
+            admit(j);
+    }
+    joining_free(j);
+}
+
+static void join(struct ke_cloud *c, struct kei_http_conn *conn, const struct kei_http_head *head,
+                 const char *node, const struct kei_identity *id)
+{
+    struct joining *j = kei_zalloc(kei_ctx_alloc(c->ctx), sizeof *j);
+    if (!j) {
+        refuse(conn, 503, "out of memory");
+        return;
+    }
+    j->cloud = c;
+    j->conn = conn;
+    j->ours = kei_str_starts(kei_http_header(head, "User-Agent"), KEI_STR("libkubeedge/"));
+    memcpy(j->cert, id->digest, sizeof j->cert);
+    snprintf(j->node, sizeof j->node, "%s", node);
+    struct ke_str store = kei_http_header(head, KEI_STORE_HEADER);
+    snprintf(j->store, sizeof j->store, "%.*s", KEI_FMT(store));
+    kei_buf_init(&j->answer, kei_ctx_alloc(c->ctx));
+    kei_list_add_tail(&c->joining, &j->link);
+    if (kei_ws_server_handshake(head, &j->answer, kei_err(c->ctx)) < 0) {
+        refuse(conn, 400, ke_ctx_error(c->ctx));
+    } else {
+        int r = kei_identity_bind(c, &id, 1, node, on_bound, j, kei_err(c->ctx));
+        if (r == 0)
+            return;
+        if (r > 0)
+            admit(j);
+        else
+            refuse(conn, r == KE_EREFUSED ? 403 : 503, ke_ctx_error(c->ctx));
+    }
+    joining_free(j);
+}
+
 static void on_request(void *user, struct kei_http_conn *conn, const struct kei_http_head *head,
                        struct ke_str body)
 {
     struct ke_cloud *c = user;
-    struct ke_buf answer = {0};
-    struct kei_peer *p;
+    struct kei_identity id;
     char node[256];
     (void)body;
-    struct ke_str id = kei_http_header(head, "Node_id");
-    snprintf(node, sizeof node, "%.*s", (int)(id.n < 255 ? id.n : 255), id.p ? id.p : "");
-    kei_buf_init(&answer, kei_ctx_alloc(c->ctx));
+    struct ke_str name = kei_http_header(head, "Node_id");
+    snprintf(node, sizeof node, "%.*s", (int)(name.n < 255 ? name.n : 255), name.p ? name.p : "");
     if (c->state != KEI_CLOUD_LOADED) {
         refuse(conn, 503, "the cloud is starting");
-    } else if (id.n > KEI_NODE_NAME_MAX || !kei_dns_subdomain(kei_str(node))) {
+    } else if (name.n > KEI_NODE_NAME_MAX || !kei_dns_subdomain(kei_str(node))) {
         refuse(conn, 400, "header Node_id is missing or no node name");
     } else if (!kei_str_is(kei_http_header(head, "ConnectionUse"), "msg")) {
         refuse(conn, 400, "header ConnectionUse is not msg");
-    } else if (check_identity(c, conn, node) < 0) {
+    } else if (check_identity(c, conn, node, &id) < 0) {
         kei_log(c->ctx, KE_LOG_WARN, "cloud", "refused: %s", ke_ctx_error(c->ctx));
         refuse(conn, 403, ke_ctx_error(c->ctx));
-    } else if (kei_ws_server_handshake(head, &answer, kei_err(c->ctx)) < 0) {
-        refuse(conn, 400, ke_ctx_error(c->ctx));
-    } else if (c->sessions >= c->config.max_nodes &&
-               !((p = kei_peer_get(c, node, false)) && p->session)) {
-        kei_log(c->ctx, KE_LOG_ERROR, "cloud", "node %s refused: the limit max_nodes is %u", node,
-                (unsigned)c->config.max_nodes);
-        refuse(conn, 503, "too many nodes");
     } else {
-        bool ours = kei_str_starts(kei_http_header(head, "User-Agent"), KEI_STR("libkubeedge/"));
-        p = kei_peer_get(c, node, true);
-        if (p) {
-            open_session(c, p, conn, kei_buf_str(&answer), ours);
-            kei_peer_check(p);
-        } else {
-            refuse(conn, 503, "out of memory");
-        }
+        join(c, conn, head, node, &id);
     }
-    ke_buf_free(&answer);
 }
 
 static void on_request_closed(void *user, struct kei_http_conn *conn)
 {
-    (void)user;
-    (void)conn; /* every request is answered within its call */
+    struct ke_cloud *c = user;
+    KEI_LIST_EACH(l, &c->joining)
+    {
+        struct joining *j = KEI_OF(l, struct joining, link);
+        if (j->conn == conn)
+            j->conn = NULL;
+    }
 }
 
 int kei_sessions_start(struct ke_cloud *c)
@@ -371,7 +497,8 @@ int kei_sessions_start(struct ke_cloud *c)
                      .port =
                          c->config.tunnel_port == KE_PORT_ANY ? 0 : (uint16_t)c->config.tunnel_port,
                      .tls = c->pki.tunnel_tls,
-                     .max_streams = c->config.max_nodes + 100,
+                     .max_streams = c->tunnel_streams,
+                     .max_handshakes = c->handshakes,
                      .dead_ms = KEEPALIVE_MS,
                      .send_cap = SEND_CAP},
         .max_body = 1024,

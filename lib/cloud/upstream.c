@@ -357,8 +357,13 @@ static void other_query(struct kei_peer *p, struct ke_msg *m)
         if (strcmp(q.type, "configmap") == 0 || strcmp(q.type, "secret") == 0)
             query_config(p, m, &q);
         for (size_t i = 0; i < sizeof unserved / sizeof unserved[0]; i++)
-            if (strcmp(q.type, unserved[i]) == 0)
+            if (strcmp(q.type, unserved[i]) == 0) {
+                kei_log(p->cloud->ctx, KE_LOG_WARN, "cloud",
+                        "node %s asks for %s %s/%s: this cloud serves none, a pod that needs it "
+                        "does not start",
+                        p->name, q.type, q.ns, q.name);
                 not_found(p, m, q.type, q.name);
+            }
     }
     kei_arena_free(&q.arena);
 }

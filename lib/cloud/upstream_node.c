@@ -27,6 +27,45 @@ static void node_error(struct kei_peer *p, struct ke_msg *m, bool bare, const ch
                      p->name, text);
 }
 
+/* As Kubernetes' NodeRestriction: what has this in its prefix is not the node's to say. */
+static bool is_reserved(struct ke_str key)
+{
+    static const struct ke_str domain = {"node-restriction.kubernetes.io", 30};
+    const char *slash = key.n ? memchr(key.p, '/', key.n) : NULL;
+    struct ke_str prefix = kei_strn(key.p, slash ? (size_t)(slash - key.p) : 0);
+    return kei_str_ends(prefix, domain) &&
+           (prefix.n == domain.n || prefix.p[prefix.n - domain.n - 1] == '.');
+}
+
+/* Each reserved label of one is the same in the other. */
+static bool reserved_in(struct ke_str one, struct ke_str other, struct kei_arena *a)
+{
+    struct ke_str labels, others = {0}, key, value, same;
+    (void)kei_json_path(other, "metadata.labels", &others);
+    if (!kei_json_path(one, "metadata.labels", &labels) || kei_json_type(labels) != '{')
+        return true;
+    for (size_t it = 0; kei_json_next(labels, &it, &key, &value);) {
+        const char *name = kei_json_strdup(kei_strn(key.p - 1, key.n + 2), a); /* with its quotes */
+        if (!name)
+            return false;
+        if (is_reserved(kei_str(name)) &&
+            (kei_json_type(others) != '{' || !kei_json_get(others, name, &same) ||
+             !kei_json_same(value, same)))
+            return false;
+    }
+    return true;
+}
+
+static bool reserved_kept(struct kei_peer *p, struct ke_str json)
+{
+    struct ke_str old = p->node ? kei_buf_str(&p->node->json) : KEI_STR("{}");
+    struct kei_arena a;
+    kei_arena_init(&a, kei_ctx_alloc(p->cloud->ctx), 0);
+    bool ok = reserved_in(json, old, &a) && reserved_in(old, json, &a);
+    kei_arena_free(&a);
+    return ok;
+}
+
 /* Writes the node and lets the answer follow; as_node: an answer to nodestatus is of type node. */
 static void write_node(struct kei_peer *p, struct ke_msg *m, struct ke_str json, int form,
                        bool version, bool as_node)
@@ -34,6 +73,16 @@ static void write_node(struct kei_peer *p, struct ke_msg *m, struct ke_str json,
     struct ke_cloud *c = p->cloud;
     struct kei_request_ctx *q = kei_request_new(p, m, form, version);
     int code, r = KE_ENOMEM;
+    if (!reserved_kept(p, json)) {
+        if (q)
+            kei_request_free(q);
+        kei_log(c->ctx, KE_LOG_WARN, "cloud",
+                "node %s was refused a change of its labels node-restriction.kubernetes.io/",
+                p->name);
+        node_error(p, m, form != KEI_FORM_OBJECT_RESP, "Forbidden", 403,
+                   "may not set or change labels of node-restriction.kubernetes.io");
+        return;
+    }
     if (q && p->node && kei_json_same(json, kei_buf_str(&p->node->json))) {
         q->as_node = as_node;
         kei_request_done(q, 0, p->node); /* nothing changed: no new version */

@@ -13,6 +13,10 @@
 #define EMPTY_POD                                                                                  \
     "{\"metadata\":{\"creationTimestamp\":null},\"spec\":{\"containers\":null},\"status\":{}}"
 #define MIRRORS_MAX 200 /* pods of a node: what a kubelet takes at most, generously */
+/* What a node may write: all nodes share the store. Real ones are of some KiB each. */
+#define MIRRORS_BYTES_MAX (4u * 1024u * 1024u) /* of all mirror pods of a node */
+#define STATUS_BYTES_MAX (256u * 1024u)        /* of the status of one pod */
+#define LIST_MAX 1000                          /* pods in one podstatus list */
 
 struct where {
     const char *ns, *name; /* in the arena */
@@ -73,6 +77,31 @@ static bool ended(struct ke_str pod)
     return true;
 }
 
+/* o: what is there, NULL for a new one; status: of json, NULL for a new one */
+static int check_budget(struct kei_peer *p, const struct kei_object *o, struct ke_str json,
+                        struct ke_str status)
+{
+    const struct kei_pod_note *own = o ? o->note : NULL;
+    size_t all = json.n;
+    if (status.n > STATUS_BYTES_MAX)
+        return kei_fail(p->cloud->ctx, KE_ELIMIT,
+                        "the status has %zu bytes; the limit of a pod's status is %u", status.n,
+                        STATUS_BYTES_MAX);
+    if (o && (!own || !own->mirror || json.n <= o->json.n))
+        return 0;
+    KEI_LIST_EACH(l, &p->pods)
+    {
+        const struct kei_pod_note *note = KEI_OF(l, struct kei_pod_note, link);
+        if (note->mirror && note != own)
+            all += note->pod->json.n;
+    }
+    if (all <= MIRRORS_BYTES_MAX)
+        return 0;
+    return kei_fail(p->cloud->ctx, KE_ELIMIT,
+                    "the static pods of node %s have %zu bytes; the limit is %u", p->name, all,
+                    MIRRORS_BYTES_MAX);
+}
+
 /* silent: nothing is answered, not even failures */
 static void write_pod(struct kei_peer *p, struct ke_msg *m, struct kei_object *o,
                       struct ke_str json, int form, bool version)
@@ -81,8 +110,11 @@ static void write_pod(struct kei_peer *p, struct ke_msg *m, struct kei_object *o
     struct kei_request_ctx *q = kei_request_new(p, m, form, version);
     bool bare = form != KEI_FORM_OBJECT_RESP;
     int64_t base = o->version;
-    int r = q ? 0 : kei_fail(c->ctx, KE_ENOMEM, "out of memory for pod %s/%s", o->ns, o->name);
-    if (q && kei_json_same(json, kei_buf_str(&o->json))) {
+    struct ke_str status = {0};
+    (void)kei_json_get(json, "status", &status);
+    int r = q ? check_budget(p, o, json, status)
+              : kei_fail(c->ctx, KE_ENOMEM, "out of memory for pod %s/%s", o->ns, o->name);
+    if (r == 0 && kei_json_same(json, kei_buf_str(&o->json))) {
         kei_request_done(q, 0, o); /* nothing changed: no new version */
         return;
     }
@@ -185,19 +217,65 @@ static void pod_status(struct kei_peer *p, struct ke_msg *m, const char *ns, con
     ke_buf_free(&json);
 }
 
+/* One element of a podstatus list; of several for one pod the last counts. */
+struct told {
+    const char *name;
+    struct ke_str item;
+};
+
+static int gather_status(struct kei_peer *p, struct ke_msg *m, struct kei_map *last,
+                         struct kei_arena *a)
+{
+    struct ke_str key, item, name, uid;
+    char pod[KEI_NODE_NAME_MAX + KEI_UID_MAX + 4];
+    bool over = false;
+    for (size_t it = 0; kei_json_next(kei_content(m), &it, &key, &item);) {
+        struct told *t;
+        if (!kei_json_get(item, "Name", &name) || !kei_json_get(item, "UID", &uid))
+            continue;
+        /* by both: the end of an earlier pod of the name counts, too */
+        size_t n = kei_json_copy(pod, KEI_NODE_NAME_MAX + 2, name);
+        pod[n++] = '/';
+        n += kei_json_copy(pod + n, KEI_UID_MAX + 2, uid);
+        if ((t = kei_map_get(last, kei_strn(pod, n)))) {
+            t->item = item;
+            continue;
+        }
+        if (last->n >= LIST_MAX) {
+            over = true;
+            continue;
+        }
+        t = kei_arena_alloc(a, sizeof *t);
+        if (!t || !(t->name = kei_json_strdup(name, a)) ||
+            kei_map_put(last, kei_strn(pod, n), t, NULL) < 0)
+            return KE_ENOMEM;
+        t->item = item;
+    }
+    if (over)
+        kei_log(p->cloud->ctx, KE_LOG_WARN, "cloud",
+                "node %s told the status of more than %d pods at a time: the rest was ignored",
+                p->name, LIST_MAX);
+    return 0;
+}
+
 /* update NS/podstatus: all at once, from edges of 1.4 */
 static void pod_status_list(struct kei_peer *p, struct ke_msg *m, const char *ns)
 {
-    struct ke_str key, item, name;
+    struct ke_str key;
+    void *value;
+    struct kei_map last;
     struct kei_arena a;
     kei_arena_init(&a, kei_ctx_alloc(p->cloud->ctx), 0);
-    for (size_t it = 0; kei_json_next(kei_content(m), &it, &key, &item);) {
-        if (!kei_json_get(item, "Name", &name))
-            continue;
-        const char *text = kei_json_strdup(name, &a);
-        if (text)
-            pod_status(p, m, ns, text, item);
+    kei_map_init(&last, kei_ctx_alloc(p->cloud->ctx), kei_ctx_random64(p->cloud->ctx));
+    if (gather_status(p, m, &last, &a) < 0) {
+        kei_request_lost(p);
+    } else {
+        for (size_t it = 0; kei_map_next(&last, &it, &key, &value);) {
+            const struct told *t = value;
+            pod_status(p, m, ns, t->name, t->item);
+        }
     }
+    kei_map_free(&last);
     kei_arena_free(&a);
 }
 
@@ -296,6 +374,13 @@ static void pod_insert(struct kei_peer *p, struct ke_msg *m, const struct where 
         pod_error(p, m, false, w->name, "Forbidden", 403, "is not for this node");
         return;
     }
+    const char *fault = kei_mirror_fault(kei_content(m));
+    if (fault) {
+        kei_log(c->ctx, KE_LOG_WARN, "cloud", "pod %s/%s of node %s was refused: it %s", w->ns,
+                w->name, p->name, fault);
+        pod_error(p, m, false, w->name, "Forbidden", 403, fault);
+        return;
+    }
     if (p->n_pods >= MIRRORS_MAX) {
         pod_error(p, m, false, w->name, "Forbidden", 403,
                   "is one too many: the limit is 200 pods of a node");
@@ -305,6 +390,11 @@ static void pod_insert(struct kei_peer *p, struct ke_msg *m, const struct where 
     kei_buf_init(&json, kei_ctx_alloc(c->ctx));
     int r = q ? whole_pod(p, kei_content(m), &json)
               : kei_fail(c->ctx, KE_ENOMEM, "out of memory for a pod");
+    struct ke_str status = {0};
+    if (r == 0)
+        (void)kei_json_get(kei_buf_str(&json), "status", &status);
+    if (r == 0)
+        r = check_budget(p, NULL, kei_buf_str(&json), status);
     if (r == 0)
         r = kei_objects_write(c->objects, "pod", w->ns, w->name, kei_buf_str(&json), NULL,
                               kei_request_done, q);

@@ -138,6 +138,18 @@ int kei_cert_subject(const struct kei_cert *x, struct ke_buf *out, struct ke_err
     return r;
 }
 
+int kei_cert_key_sha256(const struct kei_cert *x, uint8_t out[32], struct ke_error *err)
+{
+    unsigned char *der = NULL;
+    ERR_clear_error();
+    int n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x->x), &der);
+    if (n <= 0)
+        return kei_ossl_error(err, KE_ECERT, "the public key of a certificate could not be read");
+    kei_sha256(der, (size_t)n, out);
+    OPENSSL_free(der);
+    return 0;
+}
+
 bool kei_cert_matches(const struct kei_cert *x, const struct kei_key *k)
 {
     if (!x || !k)

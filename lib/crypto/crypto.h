@@ -71,6 +71,9 @@ int kei_cert_der(const struct kei_cert *x, struct ke_buf *out, struct ke_error *
 int kei_cert_info(const struct kei_cert *x, struct kei_cert_info *ret, struct ke_error *err);
 /* The whole subject as RFC 2253 writes it, "CN=a,O=b", appended to out. KE_ECERT, KE_ENOMEM */
 int kei_cert_subject(const struct kei_cert *x, struct ke_buf *out, struct ke_error *err);
+/* Of its public key with the algorithm (DER SubjectPublicKeyInfo): the same in each certificate of
+ * the key, whatever is done to the signature. KE_ECERT */
+int kei_cert_key_sha256(const struct kei_cert *x, uint8_t out[32], struct ke_error *err);
 bool kei_cert_matches(const struct kei_cert *x, const struct kei_key *k);
 /* chain to ca, right purpose (client: clientAuth, else serverAuth), valid at now. KE_ECERT,
  * KE_EEXPIRED */

@@ -114,7 +114,7 @@ int kei_csr_read(X509_REQ **ret, struct kei_crypto *c, struct ke_str der, struct
 int kei_csr_info(struct kei_crypto *c, struct ke_str der, char cn[256], char org[256],
                  struct ke_error *err)
 {
-    X509_REQ *req;
+    X509_REQ *req = NULL;
     int r = kei_csr_read(&req, c, der, err);
     if (r < 0)
         return r;

@@ -161,7 +161,7 @@ static int encode(const struct kei_key *k, unsigned char **ret, size_t *ret_n, s
 
 int kei_key_pem(const struct kei_key *k, struct ke_buf *out, struct ke_error *err)
 {
-    unsigned char *der;
+    unsigned char *der = NULL;
     size_t n = 0;
     int r = encode(k, &der, &n, err);
     if (r < 0)

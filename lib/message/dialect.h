@@ -10,6 +10,9 @@
 
 #include <kubeedge/msg.h>
 
+/* In the upgrade request of our node: the id of its store, to our cloud. Others do not look. */
+#define KEI_STORE_HEADER "Libkubeedge-Store"
+
 /*
  * *ret is a new reference: m itself when nothing changes, else a message with the same id, parent
  * id and timestamp; or NULL when this dialect has no such message (leases in 1.4): then it counts

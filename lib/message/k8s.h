@@ -50,4 +50,8 @@ bool kei_quantity_value(struct ke_str s, int64_t *ret); /* rounded up to a whole
 /* ---- label selectors: every key of selector (a JSON object of strings) equals ---- */
 bool kei_labels_match(struct ke_str labels, struct ke_str selector);
 
+/* Whether a pod with these tolerations may be placed on a node with these taints (both arrays of
+ * JSON, or absent): each taint with effect NoSchedule or NoExecute has one that fits. */
+bool kei_taints_tolerated(struct ke_str taints, struct ke_str tolerations);
+
 #endif

@@ -121,6 +121,23 @@ static void end_trips(struct kei_meta_manager *mm, int status, const char *text)
     }
 }
 
+/* Whoever waits for a reply with user is not told any more. */
+static void drop_trip(struct kei_meta_manager *mm, const void *user)
+{
+    KEI_LIST_EACH(l, &mm->asks)
+    {
+        struct trip *t = KEI_OF(l, struct trip, link);
+
+        if (t->user != user)
+            continue;
+        ke_router_cancel(mm->router, t->request);
+        kei_list_remove(&t->link);
+        ke_msg_unref(t->asked);
+        kei_free(mm->alloc, t);
+        return;
+    }
+}
+
 void kei_ask_link(struct kei_meta_manager *mm, bool up)
 {
     if (!up)
@@ -296,9 +313,21 @@ static bool is_kept(struct ke_str type)
 
 /* ---- the cloud's answer ---- */
 
+/*
+ * Who asks for an object that is being asked for already waits with it. It saves a round trip, and
+ * it is needed: the cloud queues its replies by object, so that of two the later replaces the
+ * earlier, which then never comes.
+ */
+struct asker {
+    struct asker *next;
+    struct ke_msg *m;
+};
+
 struct query {
+    struct kei_link link; /* in mm->queries while its reply is awaited; is_query only */
     struct kei_meta_manager *mm;
     struct ke_msg *asked;
+    struct asker *others;
     struct ke_msg *reply; /* while its object is stored */
     bool is_query;
 };
@@ -307,10 +336,83 @@ static void query_free(struct query *q)
 {
     struct kei_meta_manager *mm = q->mm;
 
+    kei_list_remove(&q->link);
+    while (q->others) {
+        struct asker *next = q->others->next;
+
+        ke_msg_unref(q->others->m);
+        kei_free(mm->alloc, q->others);
+        q->others = next;
+    }
     ke_msg_unref(q->asked);
     ke_msg_unref(q->reply);
     kei_free(mm->alloc, q);
     kei_meta_unref(mm);
+}
+
+static void answer(struct query *q, struct ke_str content)
+{
+    kei_meta_answer(q->mm, q->asked, content);
+    for (struct asker *a = q->others; a; a = a->next)
+        kei_meta_answer(q->mm, a->m, content);
+}
+
+static void answer_error(struct query *q, const char *text)
+{
+    kei_meta_answer_error(q->mm, q->asked, text);
+    for (struct asker *a = q->others; a; a = a->next)
+        kei_meta_answer_error(q->mm, a->m, text);
+}
+
+static void answer_stored(struct query *q, const char *otherwise)
+{
+    answer_local(q->mm, q->asked, otherwise);
+    for (struct asker *a = q->others; a; a = a->next)
+        answer_local(q->mm, a->m, otherwise);
+}
+
+static bool is_asked(const struct query *q, const char *name)
+{
+    struct kei_resource res;
+    struct kei_place place;
+
+    return kei_resource_parse(&res, kei_str(ke_msg_resource(q->asked))) &&
+           kei_place_of(&place, &res, res.type) && strcmp(place.name, name) == 0;
+}
+
+/* true: m waits with another query for the same object. */
+static bool join(struct kei_meta_manager *mm, struct ke_msg *m)
+{
+    KEI_LIST_EACH(l, &mm->queries)
+    {
+        struct query *q = KEI_OF(l, struct query, link);
+        struct asker *a;
+
+        if (strcmp(ke_msg_resource(q->asked), ke_msg_resource(m)) != 0)
+            continue;
+        a = kei_zalloc(mm->alloc, sizeof *a);
+        if (!a)
+            return false; /* a query of its own may have more luck */
+        a->m = ke_msg_ref(m);
+        a->next = q->others;
+        q->others = a;
+        return true;
+    }
+    return false;
+}
+
+void kei_ask_arrived(struct kei_meta_manager *mm, const char *name)
+{
+    KEI_LIST_EACH_SAFE(l, next, &mm->queries)
+    {
+        struct query *q = KEI_OF(l, struct query, link);
+
+        if (!is_asked(q, name))
+            continue;
+        drop_trip(mm, q);
+        answer_stored(q, NULL);
+        query_free(q);
+    }
 }
 
 static void ack_if_due(struct kei_meta_manager *mm, struct ke_msg *reply)
@@ -340,7 +442,7 @@ static void on_kept(void *user, int status)
         kei_log(mm->ctx, KE_LOG_WARN, "meta", "%s could not be kept: %s", ke_msg_resource(q->asked),
                 ke_ctx_error(mm->ctx));
     if (!mm->freed)
-        kei_meta_answer(mm, q->asked, r.object);
+        answer(q, r.object);
     query_free(q);
 }
 
@@ -355,7 +457,7 @@ static bool keep(struct query *q, const struct kei_reply *r)
     if (kei_json_type(r->object) != '{' ||
         !kei_resource_parse(&res, kei_str(ke_msg_resource(q->asked))) || !is_kept(res.type)) {
         ack_if_due(mm, q->reply);
-        kei_meta_answer(mm, q->asked, r->object);
+        answer(q, r->object);
         return false;
     }
     e = kei_objects_keep(mm, &res, res.type, r->object, ke_msg_timestamp_ms(q->reply), &verdict,
@@ -369,9 +471,9 @@ static bool keep(struct query *q, const struct kei_reply *r)
         ack_if_due(mm, q->reply);
     /* Something later came while the answer was on its way: that is the answer. */
     if (e == 0 && verdict == KEI_VERDICT_STALE && q->is_query)
-        answer_local(mm, q->asked, NULL);
+        answer_stored(q, NULL);
     else
-        kei_meta_answer(mm, q->asked, r->object);
+        answer(q, r->object);
     return false;
 }
 
@@ -385,9 +487,9 @@ static void on_error(struct query *q, const struct kei_reply *r)
     if (q->is_query && strcmp(r->reason, "NotFound") != 0 &&
         kei_resource_parse(&res, kei_str(ke_msg_resource(q->asked))) &&
         policy_of(mm, res.type) != REMOTE_ONLY)
-        answer_local(mm, q->asked, r->text);
+        answer_stored(q, r->text);
     else
-        kei_meta_answer(mm, q->asked, content_of(q->reply));
+        answer(q, content_of(q->reply));
 }
 
 static void on_answer(struct kei_meta_manager *mm, void *user, int status, const char *text,
@@ -396,13 +498,14 @@ static void on_answer(struct kei_meta_manager *mm, void *user, int status, const
     struct query *q = user;
     struct kei_reply r;
 
+    kei_list_remove(&q->link); /* who asks from now on wants a newer answer */
     if (mm->freed) {
-        kei_meta_answer_error(mm, q->asked, text);
+        answer_error(q, text);
     } else if (status < 0) {
         if (q->is_query)
-            answer_local(mm, q->asked, text);
+            answer_stored(q, text);
         else
-            kei_meta_answer_error(mm, q->asked, text);
+            answer_error(q, text);
     } else {
         q->reply = ke_msg_ref(reply);
         kei_reply_read(&r, content_of(reply));
@@ -410,7 +513,7 @@ static void on_answer(struct kei_meta_manager *mm, void *user, int status, const
             on_error(q, &r);
         } else if (r.kind == KEI_REPLY_OK) {
             ack_if_due(mm, reply);
-            kei_meta_answer(mm, q->asked, content_of(reply));
+            answer(q, content_of(reply));
         } else if (keep(q, &r)) {
             return;
         }
@@ -420,14 +523,19 @@ static void on_answer(struct kei_meta_manager *mm, void *user, int status, const
 
 static void answer_remote(struct kei_meta_manager *mm, struct ke_msg *asked, bool is_query)
 {
-    struct query *q = kei_zalloc(mm->alloc, sizeof *q);
+    struct query *q;
     int r;
 
+    if (is_query && join(mm, asked))
+        return;
+    q = kei_zalloc(mm->alloc, sizeof *q);
     if (!q) {
         kei_meta_answer_error(mm, asked, "out of memory");
         return;
     }
     *q = (struct query){.mm = mm, .asked = ke_msg_ref(asked), .is_query = is_query};
+    if (is_query)
+        kei_list_add_tail(&mm->queries, &q->link);
     mm->refs++;
     r = kei_ask_cloud(mm, asked, on_answer, q);
     if (r < 0) {

@@ -10,6 +10,7 @@
 
 #define CLOUD "websocket"
 #define RETRY_MS 100 /* a module without room is tried again */
+#define RELOAD_MS 1000
 
 /* A message that waits. */
 struct held {
@@ -290,21 +291,29 @@ static void loaded(struct kei_meta_manager *mm)
     }
 }
 
+/* With half an index a deletion would be acknowledged that found nothing to delete. */
+static void load_again(struct kei_meta_manager *mm, int status)
+{
+    kei_log(mm->ctx, KE_LOG_WARN, "meta", "what was applied could not be read: %s; tried again",
+            ke_strerror(status));
+    (void)kei_timer_in(&mm->reload, RELOAD_MS); /* init reserved the slot */
+}
+
 static void on_row(void *user, int status, const struct ke_store_item *item)
 {
     struct kei_meta_manager *mm = user;
 
     if (item) {
-        if (!mm->freed && load_row(mm, item) < 0)
-            kei_log(mm->ctx, KE_LOG_ERROR, "meta", "out of memory for the index: %s", item->key);
+        if (!mm->freed && mm->load_status == 0)
+            mm->load_status = load_row(mm, item);
         return;
     }
-    if (!mm->freed) {
-        if (status < 0 && status != KE_ENOTFOUND)
-            kei_log(mm->ctx, KE_LOG_ERROR, "meta", "what was applied could not be read: %s",
-                    ke_ctx_error(mm->ctx));
+    if (status < 0 && status != KE_ENOTFOUND && mm->load_status == 0)
+        mm->load_status = status;
+    if (!mm->freed && mm->load_status == 0)
         loaded(mm);
-    }
+    else if (!mm->freed)
+        load_again(mm, mm->load_status);
     kei_meta_unref(mm);
 }
 
@@ -317,6 +326,19 @@ static int load(struct kei_meta_manager *mm)
     if (r < 0)
         mm->refs--;
     return r;
+}
+
+static void on_reload(struct kei_timer *t)
+{
+    struct kei_meta_manager *mm = KEI_OF(t, struct kei_meta_manager, reload);
+    int r;
+
+    kei_index_fini(&mm->index);
+    kei_index_init(&mm->index, mm->alloc, kei_ctx_random64(mm->ctx), kei_ctx_random64(mm->ctx));
+    mm->load_status = 0;
+    r = load(mm);
+    if (r < 0)
+        load_again(mm, r);
 }
 
 /* ---- life ---- */
@@ -342,8 +364,10 @@ int kei_meta_new(struct kei_meta_manager **ret, struct ke_ctx *ctx, struct ke_ro
     kei_list_init(&mm->early);
     kei_list_init(&mm->untold);
     kei_list_init(&mm->asks);
+    kei_list_init(&mm->queries);
     kei_index_init(&mm->index, a, kei_ctx_random64(ctx), kei_ctx_random64(ctx));
     kei_timer_init(ctx, &mm->retry, on_retry);
+    kei_timer_init(ctx, &mm->reload, on_reload);
     kei_report_init(mm);
     r = mm->node_name ? ke_router_add(&mm->module, router, "metamanager", "meta", &ops, mm)
                       : kei_fail(ctx, KE_ENOMEM, "out of memory for the metamanager");
@@ -365,6 +389,7 @@ void kei_meta_free(struct kei_meta_manager *mm)
     ke_module_remove(mm->module);
     kei_ask_end_all(mm);
     kei_timer_fini(&mm->retry);
+    kei_timer_fini(&mm->reload);
     kei_timer_fini(&mm->resync);
     release_all(mm, &mm->early);
     release_all(mm, &mm->untold);

@@ -29,13 +29,15 @@ struct kei_meta_manager {
     struct ke_module *module;
     uint32_t refs; /* owner and callbacks of the store that are due */
     bool freed, loaded;
+    int load_status; /* of the reading that is under way */
     uint32_t writing; /* commits not durable yet */
     struct kei_index index;
     struct kei_link early;  /* messages that came before the index was read */
     struct kei_link untold; /* messages a module had no room for */
     uint32_t n_early, n_untold;
-    struct kei_link asks; /* requests under way to the cloud */
-    struct kei_timer retry, resync;
+    struct kei_link asks;    /* requests under way to the cloud */
+    struct kei_link queries; /* of them, queries for an object: struct query of ask.c */
+    struct kei_timer retry, resync, reload;
 };
 
 /* Where an object is kept. */
@@ -82,6 +84,8 @@ int kei_objects_keep(struct kei_meta_manager *mm, const struct kei_resource *res
 void kei_ask_take(struct kei_meta_manager *mm, struct ke_msg *m);
 void kei_ask_link(struct kei_meta_manager *mm, bool up);
 void kei_ask_end_all(struct kei_meta_manager *mm); /* no answers any more */
+/* The store has what the cloud pushed of object name (TYPE NS/NAME): an answer to who asks for it. */
+void kei_ask_arrived(struct kei_meta_manager *mm, const char *name);
 /*
  * A round trip to the cloud with a copy of asked. fn once, in a later turn: 0 with the reply
  * (borrowed, not an operation "error"), or KE_ETIMEDOUT, KE_ECLOSED, KE_ENOTSUP with text.

@@ -189,6 +189,7 @@ static void on_written(void *user, int status)
     if (!mm->freed && status == 0 && w->m) {
         kei_meta_ack(mm, w->m);
         kei_meta_tell_object(mm, w->m);
+        kei_ask_arrived(mm, w->name);
     }
     writing_free(w);
     kei_meta_unref(mm);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Accepting: TCP and unix sockets, TLS handshakes before anybody is told. The listener keeps count
- * of its streams but owns only those in their handshake. Loop thread.
+ * of its streams but owns only those in their handshake. Whoever connects and does not speak keeps
+ * nobody else out for long. Loop thread.
  */
 #include <errno.h>
+#include <linux/tcp.h> /* libc lacks the newer members of tcp_info */
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,6 +17,8 @@
 #define ACCEPTS_PER_EVENT 64
 #define REST_MS 250      /* after accept failed for want of descriptors or memory */
 #define COMPLAIN_MS 1000 /* between two log lines about failed handshakes */
+#define SILENT_MS 1000   /* a peer that has TLS speaks at once */
+#define SLOW_MS 5000     /* what a handshake may take when others wait */
 
 struct kei_listener {
     struct ke_ctx *ctx;
@@ -27,21 +31,159 @@ struct kei_listener {
     struct kei_tls_config *tls;
     struct kei_listener_config c; /* numbers only; its pointers are not ours */
     struct kei_link streams;
-    uint32_t n_streams;
+    struct kei_link handshakes; /* oldest first */
+    uint32_t n_streams;         /* on both lists */
+    uint32_t n_handshakes;
     dev_t dev; /* of the unix socket we made */
     ino_t ino;
     int64_t complained_ms;
     uint8_t depth; /* accepting */
+    bool failed;   /* rests since accept failed */
     bool freed;
 };
+
+/* ---- who has to go when it is full ---- */
+
+static int64_t age_ms(const struct kei_listener *l, const struct kei_stream *s)
+{
+    return ke_ctx_mono_ms(l->ctx) - (s->timer.due_ms - l->c.handshake_ms);
+}
+
+/* Nothing came from the peer since it connected. */
+static bool is_silent(const struct kei_stream *s)
+{
+    struct tcp_info info;
+    socklen_t n = sizeof info;
+
+    memset(&info, 0, sizeof info);
+    return getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 && info.tcpi_data_segs_in == 0;
+}
+
+/* The oldest handshake that has had its time; NULL: *ret_ms until one has. */
+static struct kei_stream *find_overdue(const struct kei_listener *l, int64_t *ret_ms)
+{
+    struct kei_stream *oldest;
+
+    KEI_LIST_EACH(link, &l->handshakes)
+    {
+        struct kei_stream *s = KEI_OF(link, struct kei_stream, link);
+        if (age_ms(l, s) < SILENT_MS)
+            break; /* and so are those behind it */
+        if (age_ms(l, s) >= SLOW_MS || is_silent(s))
+            return s;
+    }
+    oldest = KEI_OF(l->handshakes.next, struct kei_stream, link);
+    *ret_ms =
+        age_ms(l, oldest) < SILENT_MS ? SILENT_MS - age_ms(l, oldest) : SLOW_MS - age_ms(l, oldest);
+    if (*ret_ms > REST_MS) /* one behind it may be silent and due earlier */
+        *ret_ms = REST_MS;
+    return NULL;
+}
+
+static bool same_host(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+    const struct in6_addr *x = &((const struct sockaddr_in6 *)a)->sin6_addr;
+    const struct in6_addr *y = &((const struct sockaddr_in6 *)b)->sin6_addr;
+
+    if (a->ss_family != b->ss_family)
+        return false;
+    if (a->ss_family == AF_INET)
+        return ((const struct sockaddr_in *)a)->sin_addr.s_addr ==
+               ((const struct sockaddr_in *)b)->sin_addr.s_addr;
+    bool mapped = IN6_IS_ADDR_V4MAPPED(x) || IN6_IS_ADDR_V4MAPPED(y);
+    return a->ss_family == AF_INET6 && memcmp(x, y, mapped ? 16 : 8) == 0;
+}
+
+static bool is_of_host(const struct kei_stream *s, const struct sockaddr_storage *host)
+{
+    struct sockaddr_storage a = {0};
+    socklen_t len = sizeof a;
+
+    return getpeername(s->fd, (struct sockaddr *)&a, &len) == 0 && same_host(&a, host);
+}
+
+static uint32_t count_host(const struct kei_link *list, const struct sockaddr_storage *host)
+{
+    uint32_t n = 0;
+
+    KEI_LIST_EACH(link, list)
+    {
+        n += is_of_host(KEI_OF(link, struct kei_stream, link), host);
+    }
+    return n;
+}
+
+/* The one of this address that waits longest and said nothing, or NULL. */
+static struct kei_stream *find_silent(const struct kei_listener *l,
+                                      const struct sockaddr_storage *host)
+{
+    KEI_LIST_EACH(link, &l->handshakes)
+    {
+        struct kei_stream *s = KEI_OF(link, struct kei_stream, link);
+        if (is_of_host(s, host) && is_silent(s))
+            return s;
+    }
+    return NULL;
+}
+
+static bool may_complain(struct kei_listener *l)
+{
+    int64_t now = ke_ctx_mono_ms(l->ctx);
+
+    if (now - l->complained_ms < COMPLAIN_MS)
+        return false;
+    l->complained_ms = now;
+    return true;
+}
+
+static void evict(struct kei_listener *l, struct kei_stream *s)
+{
+    if (may_complain(l))
+        kei_log(l->ctx, KE_LOG_INFO, "net",
+                "connection from %s was cut: its handshake was not done and others wait",
+                kei_stream_peer_name(s));
+    kei_stream_free(s);
+}
+
+/* false: this address has all it may have */
+static bool host_has_room(struct kei_listener *l, const struct sockaddr_storage *host)
+{
+    struct kei_stream *silent;
+
+    if (l->c.max_per_address == 0 || host->ss_family == AF_UNIX ||
+        l->n_streams < l->c.max_per_address ||
+        count_host(&l->handshakes, host) + count_host(&l->streams, host) < l->c.max_per_address)
+        return true;
+    silent = find_silent(l, host);
+    if (silent) {
+        evict(l, silent);
+        return true;
+    }
+    if (may_complain(l))
+        kei_log(l->ctx, KE_LOG_WARN, "net",
+                "a connection was refused: its address has %u already, which is the limit",
+                (unsigned)l->c.max_per_address);
+    return false;
+}
+
+static bool is_full(const struct kei_listener *l)
+{
+    return l->n_streams - (l->c.max_handshakes ? l->n_handshakes : 0) >= l->c.max_streams;
+}
 
 /* Full, or resting: not watched, so the kernel's queue keeps who comes. */
 static void update(struct kei_listener *l)
 {
-    bool want = l->n_streams < l->c.max_streams && !kei_timer_armed(&l->rest);
+    bool want = !is_full(l) && !kei_timer_armed(&l->rest);
     bool have = kei_list_linked(&l->io.link);
     struct kei_fd *f = &l->io;
+    int64_t wait_ms;
 
+    if (want && l->c.max_handshakes && l->n_handshakes >= l->c.max_handshakes &&
+        !find_overdue(l, &wait_ms)) {
+        kei_timer_in(&l->rest, wait_ms > 0 ? wait_ms : 1);
+        want = false;
+    }
     if (!want && have)
         kei_fd_remove(f);
     else if (want && !have && kei_fd_add(l->ctx, f, l->fd, KEI_IN, f->fn) < 0)
@@ -50,7 +192,10 @@ static void update(struct kei_listener *l)
 
 static void on_rested(struct kei_timer *t)
 {
-    update(KEI_OF(t, struct kei_listener, rest));
+    struct kei_listener *l = KEI_OF(t, struct kei_listener, rest);
+
+    l->failed = false;
+    update(l);
 }
 
 void kei_listener_stream_gone(struct kei_stream *s)
@@ -62,6 +207,10 @@ void kei_listener_stream_gone(struct kei_stream *s)
     s->listener = NULL;
     kei_list_remove(&s->link);
     l->n_streams--;
+    if (s->handshaking)
+        l->n_handshakes--;
+    if (l->c.max_handshakes && l->n_handshakes < l->c.max_handshakes && !l->failed)
+        kei_timer_stop(&l->rest); /* it waited for a place */
     if (l->depth == 0)
         update(l);
 }
@@ -90,7 +239,16 @@ static void hand_over(struct kei_stream *s)
 static void on_handshaken(void *user)
 {
     struct kei_stream *s = user;
+    struct kei_listener *l = s->listener;
 
+    if (l->c.max_handshakes && is_full(l)) { /* became so meanwhile */
+        kei_stream_free(s);
+        return;
+    }
+    kei_list_remove(&s->link);
+    kei_list_add_tail(&l->streams, &s->link);
+    s->handshaking = false;
+    l->n_handshakes--;
     s->ops = (struct kei_stream_ops){0}; /* if accept does not set any */
     hand_over(s);
 }
@@ -99,15 +257,11 @@ static void on_handshaken(void *user)
 static void on_handshake_failed(void *user, int status, const char *text)
 {
     struct kei_stream *s = user;
-    struct kei_listener *l = s->listener;
-    int64_t now = ke_ctx_mono_ms(s->ctx);
 
     (void)status;
-    if (now - l->complained_ms >= COMPLAIN_MS) {
-        l->complained_ms = now;
+    if (may_complain(s->listener))
         kei_log(s->ctx, KE_LOG_INFO, "net", "connection from %s did not open: %s",
                 kei_stream_peer_name(s), text);
-    }
     kei_stream_free(s);
 }
 
@@ -144,23 +298,39 @@ static bool accept_failed(struct kei_listener *l, int errnum)
     kei_error_errno(&err, errnum, "could not accept a connection, trying again in %d ms", REST_MS);
     kei_log(l->ctx, KE_LOG_WARN, "net", "%s", err.text);
     kei_timer_in(&l->rest, REST_MS);
+    l->failed = true;
     return false;
 }
 
 static bool accept_one(struct kei_listener *l)
 {
     struct kei_stream *s;
-    int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct sockaddr_storage host = {0};
+    socklen_t len = sizeof host;
+    int64_t wait_ms;
 
+    if (l->c.max_handshakes && l->n_handshakes >= l->c.max_handshakes) {
+        s = find_overdue(l, &wait_ms);
+        if (!s)
+            return false; /* update() sees to the rest */
+        evict(l, s);
+    }
+    int fd = accept4(l->fd, (struct sockaddr *)&host, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0)
         return accept_failed(l, errno);
+    if (!host_has_room(l, &host)) {
+        close(fd);
+        return true;
+    }
     int r =
         kei_stream_accepted(&s, l->ctx, fd, l->addr.u.any.sa_family, l->tls, &l->c, &handshake_ops);
     if (r < 0)
         return accept_failed(l, r == KE_ENOMEM ? ENOMEM : EIO);
     s->listener = l;
-    kei_list_add_tail(&l->streams, &s->link);
+    kei_list_add_tail(&l->handshakes, &s->link);
+    s->handshaking = true;
     l->n_streams++;
+    l->n_handshakes++;
     if (s->state == KEI_STREAM_OPEN) {
         kei_stream_enter(s);
         on_handshaken(s);
@@ -175,7 +345,7 @@ static void on_incoming(struct kei_fd *f, uint32_t events)
 
     (void)events;
     l->depth++;
-    for (int i = 0; i < ACCEPTS_PER_EVENT && !l->freed && l->n_streams < l->c.max_streams; i++)
+    for (int i = 0; i < ACCEPTS_PER_EVENT && !l->freed && !is_full(l); i++)
         if (!accept_one(l))
             break;
     leave(l);
@@ -299,6 +469,7 @@ int kei_listen(struct kei_listener **ret, struct ke_ctx *ctx, const struct kei_l
         l->c.handshake_ms = HANDSHAKE_MS;
     l->complained_ms = INT64_MIN / 2;
     kei_list_init(&l->streams);
+    kei_list_init(&l->handshakes);
     kei_timer_init(ctx, &l->rest, on_rested);
     r = open_socket(l);
     if (r == 0)
@@ -343,15 +514,18 @@ void kei_listener_free(struct kei_listener *l)
         return;
     l->freed = true;
     l->depth++;
-    KEI_LIST_EACH_SAFE(link, next, &l->streams)
-    {
-        struct kei_stream *s = KEI_OF(link, struct kei_stream, link);
-        if (s->state == KEI_STREAM_HANDSHAKE) {
+    while (!kei_list_empty(&l->handshakes)) {
+        struct kei_stream *s = KEI_OF(l->handshakes.next, struct kei_stream, link);
+        kei_list_remove(&s->link);
+        if (s->state == KEI_STREAM_HANDSHAKE)
             kei_stream_free(s);
-        } else {
-            kei_list_remove(&s->link);
+        else
             s->listener = NULL;
-        }
+    }
+    while (!kei_list_empty(&l->streams)) {
+        struct kei_stream *s = KEI_OF(l->streams.next, struct kei_stream, link);
+        kei_list_remove(&s->link);
+        s->listener = NULL;
     }
     kei_fd_remove(&l->io);
     kei_timer_fini(&l->rest);

@@ -83,10 +83,10 @@ static void tell(struct kei_resolve *r)
     if (r->fn && r->n == 0) {
         int code = r->gai == EAI_MEMORY ? KE_ENOMEM : KE_ERESOLVE;
         if (r->gai == EAI_SYSTEM)
-            kei_error_errno(&err, r->gai_errno, "host name \"%s\" did not resolve: %s", r->host,
+            kei_error_errno(&err, r->gai_errno, "host name \"%s\"" KEI_RESOLVE_FAILED ": %s", r->host,
                             reason(r));
         else
-            kei_error(&err, code, "host name \"%s\" did not resolve: %s", r->host, reason(r));
+            kei_error(&err, code, "host name \"%s\"" KEI_RESOLVE_FAILED ": %s", r->host, reason(r));
         r->fn(r->user, code, err.text, NULL, 0);
     } else if (r->fn) {
         r->fn(r->user, 0, "", r->addrs, r->n);

@@ -8,6 +8,9 @@
 
 struct kei_resolve;
 
+/* What a text of a name that did not resolve has after 'host name "NAME"'. */
+#define KEI_RESOLVE_FAILED " did not resolve"
+
 /* once, in a later turn: 0 and the addresses in the order the system gave them (borrowed), or
  * KE_ERESOLVE and text. The request is gone when it is called. */
 typedef void (*kei_resolve_fn)(void *user, int status, const char *text,

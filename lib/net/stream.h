@@ -26,6 +26,9 @@ struct kei_stream_ops {
     void (*closed)(void *user, int status, const char *text);
 };
 
+/* How the text of a stream that never opened begins; what it was to be opened to follows. */
+#define KEI_STREAM_NOT_OPENED "could not connect to "
+
 struct kei_stream_config {
     const char *host; /* name, IPv4, IPv6 (with or without brackets); NULL with unix_path */
     uint16_t port;
@@ -77,6 +80,15 @@ struct kei_listener_config {
     uint32_t max_streams;  /* default 1000; over it new ones wait in the kernel's queue */
     uint32_t dead_ms;
     size_t receive_cap, send_cap;
+    /*
+     * For ports that anybody can reach. Handshakes under way are counted apart, up to this number;
+     * at it the oldest gives its place when the peer said nothing within 1 s, or is not done within
+     * 5 s. 0: they count as streams, and nobody is cut before handshake_ms.
+     */
+    uint32_t max_handshakes;
+    /* Connections of one address (IPv6: of its /64), handshakes included; a further one takes the
+     * place of a handshake of the same that said nothing yet, or is closed. 0: no limit */
+    uint32_t max_per_address;
 };
 /* accept is called for each stream whose handshake is done; it sets ops with kei_stream_set_ops or
  * frees it. */

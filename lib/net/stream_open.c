@@ -44,10 +44,10 @@ static void open_fail(struct kei_stream *s, int status, const char *text)
     if (s->opening) {
         add_target(s->opening, target);
         if (s->opening->host)
-            kei_error(&err, status, "could not connect to %s port %u: %s", target, s->opening->port,
+            kei_error(&err, status, KEI_STREAM_NOT_OPENED "%s port %u: %s", target, s->opening->port,
                       text);
         else
-            kei_error(&err, status, "could not connect to unix:%s: %s", target, text);
+            kei_error(&err, status, KEI_STREAM_NOT_OPENED "unix:%s: %s", target, text);
     } else {
         kei_error(&err, status, "%s", text); /* accepted */
     }
@@ -232,6 +232,26 @@ static void step_proxy(struct kei_stream *s)
 
 /* ---- resolve and connect ---- */
 
+/* What failed, without the address if that is what the stream was opened to: open_fail names it. */
+static void connect_fail(struct kei_stream *s, int status, const char *text)
+{
+    struct kei_opening *o = s->opening;
+    struct ke_error err = KE_ERROR_INIT;
+    char own[KEI_ADDR_TEXT] = "";
+    struct kei_addr a;
+
+    if (o->proxy_url) {
+        kei_error(&err, status, "the proxy %s", text);
+        open_fail(s, status, err.text);
+        return;
+    }
+    if (o->host ? kei_addr_literal(&a, o->host, o->port) : kei_addr_unix(&a, o->unix_path, NULL) == 0)
+        kei_addr_text(&a, own);
+    size_t n = strlen(own);
+    bool same = n > 0 && !strncmp(text, own, n) && !strncmp(text + n, ": ", 2);
+    open_fail(s, status, same ? text + n + 2 : text);
+}
+
 static void on_connected(void *user, int status, const char *text, int fd,
                          const struct kei_addr *to)
 {
@@ -242,7 +262,7 @@ static void on_connected(void *user, int status, const char *text, int fd,
     o->connect = NULL;
     kei_stream_enter(s);
     if (status < 0) {
-        open_fail(s, status, text);
+        connect_fail(s, status, text);
     } else {
         s->fd = fd;
         if (!o->proxy_url) {
@@ -267,11 +287,15 @@ static void on_resolved(void *user, int status, const char *text, const struct k
                         size_t n)
 {
     struct kei_stream *s = user;
+    const char *why = s->opening->proxy_url ? NULL : strstr(text, KEI_RESOLVE_FAILED);
+    struct ke_error err = KE_ERROR_INIT;
 
     s->opening->resolve = NULL;
     kei_stream_enter(s);
+    if (why) /* which name is known */
+        kei_error(&err, status, "the name%s", why);
     if (status < 0)
-        open_fail(s, status, text);
+        open_fail(s, status, why ? err.text : text);
     else
         connect_to(s, addrs, n);
     kei_stream_leave(s);

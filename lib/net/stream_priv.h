@@ -49,6 +49,7 @@ struct kei_stream {
     } tx;
     uint8_t depth;       /* callbacks in progress */
     bool freed;          /* by a callback in progress */
+    bool handshaking;    /* on the listener's list of these */
     bool paused, parked; /* parked: not watched, since the fd reports an error while paused */
     bool finishing;
     bool blocked;        /* the socket took no more */

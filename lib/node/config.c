@@ -6,6 +6,7 @@
 
 #include "message/k8s.h"
 #include "net/addr.h"
+#include "net/proxy.h"
 
 #define LIST_MAX 1000
 #define DEFAULT_MAX_PODS 110
@@ -45,11 +46,21 @@ static bool label_value(const char *s)
     return !s || !s[0] || (!strchr(s, '/') && qualified_name(kei_str(s)));
 }
 
+static int check_paths(const char *const *list, uint32_t n, const char *member,
+                       struct ke_error *err)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (!list[i] || list[i][0] != '/')
+            return kei_error(err, KE_EINVAL, "ke_node_config.%s: \"%s\" is not an absolute path",
+                             member, list[i] ? list[i] : "");
+    return 0;
+}
+
 static int check_lists(const struct ke_node_config *c, struct ke_error *err)
 {
     static const char *const effects[] = {"NoSchedule", "PreferNoSchedule", "NoExecute"};
     if (c->n_labels > LIST_MAX || c->n_taints > LIST_MAX || c->n_resources > LIST_MAX ||
-        c->n_process_allow > LIST_MAX)
+        c->n_process_allow > LIST_MAX || c->n_host_path_allow > LIST_MAX)
         return kei_error(err, KE_ELIMIT, "ke_node_config: a list has more than %d items", LIST_MAX);
     for (uint32_t i = 0; i < c->n_labels; i++)
         if (!c->labels[i].name || !qualified_name(kei_str(c->labels[i].name)) ||
@@ -84,12 +95,9 @@ static int check_lists(const struct ke_node_config *c, struct ke_error *err)
                              "ke_node_config.resources: %s: \"%s\" is no number of 0 or more",
                              c->resources[i].name, c->resources[i].value);
     }
-    for (uint32_t i = 0; i < c->n_process_allow; i++)
-        if (!c->process_allow[i] || c->process_allow[i][0] != '/')
-            return kei_error(err, KE_EINVAL,
-                             "ke_node_config.process_allow: \"%s\" is not an absolute path",
-                             c->process_allow[i] ? c->process_allow[i] : "");
-    return 0;
+    int r = check_paths(c->process_allow, c->n_process_allow, "process_allow", err);
+    return r < 0 ? r
+                 : check_paths(c->host_path_allow, c->n_host_path_allow, "host_path_allow", err);
 }
 
 bool kei_node_mqtt_address(const char *text, char *ret_host, size_t n, uint16_t *ret_port)
@@ -131,6 +139,16 @@ static int check(const struct ke_node_config *c, struct ke_error *err)
                          "ke_node_config.mqtt_listen \"%s\" is not ADDRESS:PORT, e.g. 127.0.0.1:1884",
                          c->mqtt_listen);
     struct kei_addr ip;
+    if (c->cloud_host && c->cloud_host[0] && !kei_addr_literal(&ip, c->cloud_host, 0) &&
+        !kei_addr_name_ok(c->cloud_host))
+        return kei_error(err, KE_EINVAL,
+                         "ke_node_config.cloud_host \"%s\" is no address and no host name; give "
+                         "ports apart (tunnel_port, cert_port)",
+                         c->cloud_host);
+    struct kei_proxy proxy;
+    struct ke_error why = KE_ERROR_INIT;
+    if (c->proxy_url && c->proxy_url[0] && kei_proxy_parse(&proxy, c->proxy_url, &why) < 0)
+        return kei_error(err, KE_EINVAL, "ke_node_config.proxy_url: %s", why.text);
     if (c->node_ip && !kei_addr_literal(&ip, c->node_ip, 0))
         return kei_error(err, KE_EINVAL, "ke_node_config.node_ip \"%s\" is no IP address",
                          c->node_ip);
@@ -159,12 +177,25 @@ static int copy_env(struct kei_arena *a, const struct ke_env **list, uint32_t n)
     return 0;
 }
 
+static int copy_paths(struct kei_arena *a, const char *const **list, uint32_t n)
+{
+    const char **copy = kei_arena_array(a, (size_t)n + 1, sizeof *copy);
+    if (!copy)
+        return KE_ENOMEM;
+    for (uint32_t i = 0; i < n; i++)
+        if (!(copy[i] = kei_arena_strdup(a, kei_str((*list)[i]))))
+            return KE_ENOMEM;
+    *list = copy;
+    return 0;
+}
+
 static int copy_lists(struct ke_node_config *to, struct kei_arena *a)
 {
     struct ke_taint *taints = kei_arena_array(a, (size_t)to->n_taints + 1, sizeof *taints);
-    const char **allow = kei_arena_array(a, (size_t)to->n_process_allow + 1, sizeof *allow);
-    if (!taints || !allow || copy_env(a, &to->labels, to->n_labels) < 0 ||
-        copy_env(a, &to->resources, to->n_resources) < 0)
+    if (!taints || copy_env(a, &to->labels, to->n_labels) < 0 ||
+        copy_env(a, &to->resources, to->n_resources) < 0 ||
+        copy_paths(a, &to->process_allow, to->n_process_allow) < 0 ||
+        copy_paths(a, &to->host_path_allow, to->n_host_path_allow) < 0)
         return KE_ENOMEM;
     for (uint32_t i = 0; i < to->n_taints; i++) {
         const struct ke_taint *t = &to->taints[i];
@@ -174,11 +205,7 @@ static int copy_lists(struct ke_node_config *to, struct kei_arena *a)
         if (!taints[i].key || !taints[i].value || !taints[i].effect)
             return KE_ENOMEM;
     }
-    for (uint32_t i = 0; i < to->n_process_allow; i++)
-        if (!(allow[i] = kei_arena_strdup(a, kei_str(to->process_allow[i]))))
-            return KE_ENOMEM;
     to->taints = taints;
-    to->process_allow = allow;
     return 0;
 }
 

@@ -9,10 +9,13 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "crypto/crypto.h"
 #include "meta/meta.h"
 #include "node/bus.h"
 #include "node/config.h"
+#include "node/doubt.h"
 #include "node/duty.h"
+#include "node/folder.h"
 #include "pod/pod.h"
 #include "tunnel/hub.h"
 
@@ -26,6 +29,8 @@ struct ke_node {
     void *user;
 
     bool running, connected, ready, settled, freed;
+    bool doubt;     /* the store may have lost pods: the folder is marked so */
+    bool lost_more; /* while the node ran: it counts at the next start */
     int start_status;
     struct ke_store *store;
     struct ke_router *router;
@@ -60,6 +65,8 @@ static void snapshot(struct ke_node *n, struct ke_node_status *st)
     st->tunnel.connected_ms = -1;
     if (n->pods)
         kei_pods_count(n->pods, &st->pods, &st->pods_running);
+    if (n->pods)
+        st->strays = kei_pods_held(n->pods);
     if (n->tunnel && ke_tunnel_status(n->tunnel, &st->tunnel, sizeof st->tunnel) < 0)
         return; /* only with a wrong size */
     st->last_error = st->tunnel.last_error;
@@ -163,6 +170,35 @@ static void on_settled(void *user)
     changed(n);
 }
 
+static void on_sure(void *user)
+{
+    struct ke_node *n = user;
+    if (n->doubt && !n->lost_more) {
+        if (kei_doubt_clear(kei_ctx_io(n->ctx), n->config.data, kei_err(n->ctx)) < 0)
+            kei_log(n->ctx, KE_LOG_WARN, "node", "strays are kept at the next start, too: %s",
+                    ke_ctx_error(n->ctx));
+        n->doubt = false;
+    }
+    changed(n);
+}
+
+static void on_salvaged(void *user, uint64_t saved, uint64_t lost, const char *text)
+{
+    struct ke_node *n = user;
+    (void)saved;
+    (void)text; /* logged by the store */
+    if (lost == 0)
+        return;
+    n->doubt = true;
+    /* On this thread: once the store knows that it was told, it does not tell it again. */
+    if (kei_doubt_mark(kei_ctx_io(n->ctx), n->config.data, kei_err(n->ctx)) < 0)
+        kei_log(n->ctx, KE_LOG_ERROR, "node",
+                "the store has lost rows, and that could not be noted: %s", ke_ctx_error(n->ctx));
+    kei_tunnel_store_lost(n->tunnel);
+    if (n->running)
+        n->lost_more = !kei_pods_hold(n->pods) || n->lost_more;
+}
+
 static void runtime_facts(void *user, struct kei_node_facts *f)
 {
     struct ke_node *n = user;
@@ -184,11 +220,22 @@ static int open_store(struct ke_node *n)
     if (!kei_path_join(folder, sizeof folder, n->config.data, "store"))
         return kei_fail(n->ctx, KE_ELIMIT, "path of the data folder is too long");
     int r = kei_folder_make(kei_ctx_io(n->ctx), n->config.data, 0700, kei_err(n->ctx));
+    if (r == 0)
+        r = kei_node_folder_guard(n->ctx, n->config.data);
     if (r < 0)
         return r;
+    r = kei_doubt_look(kei_ctx_io(n->ctx), n->config.data, kei_err(n->ctx));
+    if (r == 0)
+        r = kei_doubt_marked(kei_ctx_io(n->ctx), n->config.data, kei_err(n->ctx));
+    if (r < 0)
+        return r;
+    n->doubt = r > 0;
+    n->lost_more = false;
     ke_store_config_init(&sc, sizeof sc);
     sc.folder = folder;
     sc.first = first;
+    sc.salvaged = on_salvaged;
+    sc.user = n;
     return ke_store_open(&n->store, n->ctx, &sc);
 }
 
@@ -212,6 +259,26 @@ static int check_owner(struct ke_node *n)
                      n->config.data, KEI_FMT(kei_buf_str(&owner)), n->config.name);
     ke_buf_free(&owner);
     return r;
+}
+
+/* A malformed token would be tried for ever. It does not matter once there is a certificate. */
+static int check_token(struct ke_node *n)
+{
+    const struct ke_node_config *c = &n->config;
+    const struct ke_io *io = kei_ctx_io(n->ctx);
+    struct ke_io_stat st = {.size = sizeof st};
+    struct kei_token token;
+    char path[4096];
+    if (!c->cloud_host || !c->token || !c->token[0] || c->cert_file ||
+        (kei_path_join(path, sizeof path, c->data, "identity/current.pem") &&
+         io->stat(io->user, path, &st) == 0))
+        return 0;
+    struct ke_error why = KE_ERROR_INIT;
+    if (kei_token_parse(&token, kei_str(c->token), &why) == 0)
+        return 0;
+    return kei_fail(n->ctx, KE_ETOKEN,
+                    "node %s cannot join with its token: %s (the cloud %s gives a new one)", c->name,
+                    why.text, c->cloud_host);
 }
 
 static int make_tunnel(struct ke_node *n)
@@ -239,6 +306,8 @@ static int make_tunnel(struct ke_node *n)
     tc.retry_max_ms = c->retry_max_ms;
     tc.store = n->store;
     int r = ke_tunnel_new(&n->tunnel, n->ctx, &tc, &ops, n);
+    if (r == 0 && n->doubt) /* also lost while it was closed */
+        kei_tunnel_store_lost(n->tunnel);
     return r < 0 ? r : kei_hub_new(&n->hub, n->ctx, n->router, n->tunnel);
 }
 
@@ -258,10 +327,14 @@ static int make_pods(struct ke_node *n)
         .runtime_name = c->runtime,
         .process_allow = c->process_allow,
         .n_process_allow = c->n_process_allow,
+        .host_path_allow = c->host_path_allow,
+        .n_host_path_allow = c->n_host_path_allow,
         .max_pods = c->max_pods,
         .process_user = c->process_user,
         .shim = c->shim,
-        .ops = {.pod = on_pod, .runtime = on_runtime, .settled = on_settled},
+        .hold = n->doubt,
+        .hold_ms = c->stray_ms,
+        .ops = {.pod = on_pod, .runtime = on_runtime, .settled = on_settled, .sure = on_sure},
         .user = n,
     };
     return kei_pods_new(&n->pods, n->ctx, &pc);
@@ -320,6 +393,8 @@ static void start(void *user)
     int r = open_store(n);
     if (r == 0)
         r = check_owner(n);
+    if (r == 0)
+        r = check_token(n);
     if (r == 0)
         r = make_parts(n);
     n->running = r == 0;
@@ -448,7 +523,7 @@ int ke_node_state(struct ke_node *n, struct ke_node_status *ret, size_t size)
         return KE_EINVAL;
     int r = kei_ctx_call(n->ctx, read_state, &c);
     /* the text lives in the caller's own copy */
-    bool text = size >= sizeof *ret;
+    bool text = size >= offsetof(struct ke_node_status, error_text) + sizeof ret->error_text;
     c.st.tunnel.last_error_text = text ? ret->error_text : "";
     if (r == 0)
         r = kei_abi_out(ret, size, &c.st, sizeof c.st, offsetof(struct ke_node_status, tunnel),

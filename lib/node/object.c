@@ -139,7 +139,6 @@ static void write_status(struct kei_jw *w, const struct kei_node_facts *f, int64
     write_resources(w, f, false);
     kei_jw_key(w, "allocatable");
     write_resources(w, f, true);
-    kei_jw_kstr(w, "phase", "Running");
     kei_jw_key(w, "conditions");
     write_conditions(w, f, heartbeat);
     kei_jw_key(w, "addresses");

@@ -44,8 +44,10 @@ static uint32_t line_of(const struct reader *r, struct ke_str v)
 
 static int wrong(const struct reader *r, const char *key, struct ke_str v, const char *what)
 {
-    return kei_fail(r->s->ctx, KE_EINVAL, "%s:%u: %s %s", r->path, (unsigned)line_of(r, v), key,
-                    what);
+    uint32_t line = line_of(r, v);
+    if (line == 0)
+        return kei_fail(r->s->ctx, KE_EINVAL, "%s: %s %s", r->path, key, what);
+    return kei_fail(r->s->ctx, KE_EINVAL, "%s:%u: %s %s", r->path, (unsigned)line, key, what);
 }
 
 /* ---- values ---- */
@@ -194,9 +196,9 @@ static int taints(struct reader *r, const char *key, struct ke_str v)
     return 0;
 }
 
-static int process_allow(struct reader *r, const char *key, struct ke_str v)
+static int paths(struct reader *r, const char *key, struct ke_str v, const char *const **ret,
+                 uint32_t *ret_n)
 {
-    struct ke_node_config *c = &r->s->config;
     struct ke_str k, item;
     if (kei_json_type(v) != '[')
         return wrong(r, key, v, "is not a list");
@@ -213,8 +215,8 @@ static int process_allow(struct reader *r, const char *key, struct ke_str v)
         if (!list[n])
             return wrong(r, key, item, "is empty");
     }
-    c->process_allow = list;
-    c->n_process_allow = n;
+    *ret = list;
+    *ret_n = n;
     return 0;
 }
 
@@ -223,6 +225,14 @@ static int process_allow(struct reader *r, const char *key, struct ke_str v)
 #define TAKE(name) static int name(struct reader *r, const char *key, struct ke_str v)
 #define CONFIG (&r->s->config)
 
+TAKE(take_process_allow)
+{
+    return paths(r, key, v, &CONFIG->process_allow, &CONFIG->n_process_allow);
+}
+TAKE(take_host_path_allow)
+{
+    return paths(r, key, v, &CONFIG->host_path_allow, &CONFIG->n_host_path_allow);
+}
 TAKE(take_name)
 {
     return text(r, key, v, &CONFIG->name);
@@ -262,6 +272,18 @@ TAKE(take_max_pods)
 TAKE(take_status)
 {
     return duration(r, key, v, &CONFIG->status_ms);
+}
+TAKE(take_retry_min)
+{
+    return duration(r, key, v, &CONFIG->retry_min_ms);
+}
+TAKE(take_retry_max)
+{
+    return duration(r, key, v, &CONFIG->retry_max_ms);
+}
+TAKE(take_stray_grace)
+{
+    return duration(r, key, v, &CONFIG->stray_ms);
 }
 TAKE(take_data)
 {
@@ -518,10 +540,14 @@ static const struct {
     {"modules.edgeMesh.*", ignore},
     {"libkubeedge.data", take_data},
     {"libkubeedge.runtime", take_runtime},
-    {"libkubeedge.processAllow", process_allow},
+    {"libkubeedge.processAllow", take_process_allow},
+    {"libkubeedge.hostPathAllow", take_host_path_allow},
     {"libkubeedge.processUser", take_user},
     {"libkubeedge.dialect", take_dialect},
     {"libkubeedge.proxy", take_proxy},
+    {"libkubeedge.retryMin", take_retry_min},
+    {"libkubeedge.retryMax", take_retry_max},
+    {"libkubeedge.strayGrace", take_stray_grace},
     {"libkubeedge.mqttQueue", take_mqtt_queue},
     {"libkubeedge.mqttKeepSession", take_mqtt_keep},
     {"libkubeedge.mqttModule", take_mqtt_module},
@@ -553,9 +579,10 @@ static int take_key_value(struct reader *r, const char *key, struct ke_str v, bo
     *ret_down = kei_json_type(v) == '{' && leads_on(key);
     if (*ret_down)
         return 0;
+    if (kei_json_type(v) != 'n' && leads_on(key))
+        return wrong(r, key, v, "is not a map");
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (matches(keys[i].key, key) &&
-            (kei_json_type(v) != '{' || keys[i].take == labels || keys[i].take == ignore))
+        if (matches(keys[i].key, key))
             return keys[i].take(r, key, v);
     if (strncmp(key, "modules", 8) == 0 || kei_json_type(v) == 'n')
         return 0;

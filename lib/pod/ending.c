@@ -50,35 +50,60 @@ static void end_sandbox(struct kei_pod *p)
     kei_pod_unref(p);
 }
 
+/* The removal of one instance. */
+struct removal {
+    struct kei_pod *p;
+    char id[KEI_ID_MAX];
+};
+
+static void on_removed(void *user, int status, const struct ke_runtime_result *r)
+{
+    struct removal *m = user;
+    struct kei_pod *p = m->p;
+    if (status < 0 && status != KE_ECANCELED && status != KE_ENOTFOUND)
+        kei_stray_failed(p->ps, m->id, status, r->text); /* the pod need not wait for it */
+    kei_free(p->ps->alloc, m);
+    end_op_done(p);
+    kei_pod_unref(p);
+}
+
 static void remove_one(struct kei_pod *p, const char *id)
 {
     struct kei_pods *ps = p->ps;
     if (!*id || !ps->rt || !kei_runtime_ops(ps->rt)->container_remove)
         return;
+    struct removal *m = kei_alloc(ps->alloc, sizeof *m);
+    if (!m)
+        return; /* found at the next start */
+    m->p = p;
+    kei_text_copy(m->id, sizeof m->id, id);
     kei_pod_ref(p);
     p->end_ops++;
-    if (kei_runtime_remove(ps->rt, id, ps->op_ms, on_end_op, p) == 0)
+    if (kei_runtime_remove(ps->rt, id, ps->op_ms, on_removed, m) == 0)
         return;
     p->end_ops--;
+    kei_free(ps->alloc, m);
+    kei_stray_failed(ps, id, KE_ENOMEM, ke_strerror(KE_ENOMEM));
     kei_pod_unref(p);
 }
 
 struct folder_job {
     struct kei_work work;
     struct kei_pod *p;
-    bool logs;
     int status;
     struct ke_error err;
-    char volumes[PATH_MAX], log_folder[PATH_MAX];
+    char *logs; /* NULL: they stay. In paths */
+    char paths[];
 };
 
 static void folder_run(struct kei_work *w)
 {
     struct folder_job *j = KEI_OF(w, struct folder_job, work);
     const struct ke_io *io = kei_ctx_io(j->p->ps->ctx);
-    j->status = kei_folder_remove(io, j->volumes, &j->err);
-    if (j->status == 0 && j->logs)
-        j->status = kei_folder_remove(io, j->log_folder, &j->err);
+    j->status = kei_folder_remove(io, j->paths, &j->err);
+    int r = j->logs ? kei_folder_remove(io, j->logs, j->status < 0 ? NULL : &j->err) : 0;
+    if (j->status == 0)
+        j->status = r;
 }
 
 static void folder_done(struct kei_work *w)
@@ -96,17 +121,22 @@ static void folder_done(struct kei_work *w)
 static void end_folder(struct kei_pod *p)
 {
     struct kei_pods *ps = p->ps;
-    struct folder_job *j = kei_zalloc(ps->alloc, sizeof *j);
+    char volumes[PATH_MAX], logs[PATH_MAX] = "";
+    bool with_logs = p->st.desire == KEI_WANT_KILL && kei_pod_log_folder(p, logs, sizeof logs);
+    if (!kei_pod_folder(volumes, sizeof volumes, ps->data, p->uid))
+        return;
+    size_t n = strlen(volumes) + 1, k = strlen(logs) + 1;
+    struct folder_job *j = kei_zalloc(ps->alloc, sizeof *j + n + k);
     if (!j)
         return; /* found at the next start */
     j->p = p;
     j->err = (struct ke_error)KE_ERROR_INIT;
-    j->logs =
-        p->st.desire == KEI_WANT_KILL && kei_pod_log_folder(p, j->log_folder, sizeof j->log_folder);
+    memcpy(j->paths, volumes, n);
+    memcpy(j->paths + n, logs, k);
+    j->logs = with_logs ? j->paths + n : NULL;
     kei_pod_ref(p);
     p->end_ops++;
-    if (kei_pod_folder(j->volumes, sizeof j->volumes, ps->data, p->uid) &&
-        kei_work_submit(ps->ctx, &j->work, folder_run, folder_done) == 0)
+    if (kei_work_submit(ps->ctx, &j->work, folder_run, folder_done) == 0)
         return;
     p->end_ops--;
     kei_free(ps->alloc, j);

@@ -308,7 +308,6 @@ static int make_runtime(struct kei_pods *ps, const struct kei_pods_config *c)
                                     .allow = c->process_allow,
                                     .n_allow = c->n_process_allow,
                                     .user = c->process_user,
-                                    .any_user = c->process_any_user,
                                     .shim = c->shim};
     int r = kei_process_new(&ps->process, ps->ctx, &pc);
     ps->rt_ops = kei_process_ops();
@@ -331,7 +330,7 @@ static void on_rt_timer(struct kei_timer *t)
     struct kei_pods *ps = KEI_OF(t, struct kei_pods, rt_timer);
     if (!ps->rt_ready)
         kei_runtime_ask(ps);
-    if (!ps->listed)
+    if (!ps->listed || ps->relist)
         kei_load_list(ps);
 }
 
@@ -354,10 +353,12 @@ int kei_pods_new(struct kei_pods **ret, struct ke_ctx *ctx, const struct kei_pod
     kei_list_init(&ps->pods);
     kei_list_init(&ps->kicked);
     kei_list_init(&ps->dirty);
+    kei_list_init(&ps->strays);
     kei_map_init(&ps->by_uid, ps->alloc, kei_ctx_random64(ctx));
     kei_timer_init(ctx, &ps->retry, on_retry);
     kei_timer_init(ctx, &ps->rt_timer, on_rt_timer);
     kei_timer_init(ctx, &ps->reread, kei_pods_reread);
+    kei_hold_init(ps, c);
     r = copy_config(ps, c);
     if (r == 0)
         r = make_runtime(ps, c);
@@ -420,9 +421,11 @@ void kei_pods_stop(struct kei_pods *ps)
     ps->module = NULL;
     kei_runtime_close(ps->rt);
     ps->rt = NULL;
+    kei_strays_free(ps);
     kei_timer_stop(&ps->retry);
     kei_timer_stop(&ps->rt_timer);
     kei_timer_stop(&ps->reread);
+    kei_timer_stop(&ps->hold_timer);
     kei_defer_cancel(&ps->work);
     KEI_LIST_EACH(l, &ps->pods)
     kei_timer_stop(&KEI_OF(l, struct kei_pod, link)->timer);
@@ -434,10 +437,12 @@ void kei_pods_unref(struct kei_pods *ps)
     if (--ps->refs > 0)
         return;
     kei_load_free(ps->load);
+    kei_lost_free(ps, ps->lost);
     kei_process_free(ps->process);
     kei_timer_fini(&ps->retry);
     kei_timer_fini(&ps->rt_timer);
     kei_timer_fini(&ps->reread);
+    kei_timer_fini(&ps->hold_timer);
     kei_map_free(&ps->by_uid);
     for (size_t i = 0; i < ps->vconf.n_host_path_allow; i++)
         kei_free(ps->alloc, ps->host_path_allow[i]);

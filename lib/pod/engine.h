@@ -5,6 +5,8 @@
  *   engine.c   entry, start, stop, work put off to the end of a turn
  *   inbox.c    what arrives: pods, objects, the link
  *   load.c     what store and runtime know after a start, and taking it back
+ *   hold.c     what runs without a pod, when the store may have lost pods
+ *   sweep.c    files of pods that went while the node was down
  *   lifecycle.c  one pod: from the state machine's steps to operations of the runtime
  *   ending.c   one pod: what is taken down when nothing of it runs any more
  *   prepare.c  what a pod needs before its containers: objects, volumes, configuration
@@ -77,6 +79,7 @@ struct kei_pod {
     /* deletion */
     enum kei_end end;
     uint32_t end_ops;  /* operations of the end under way */
+    bool unsure;       /* it came while strays are kept: which are its own is asked */
     bool tells_delete; /* graceful: the engine asks the cloud to delete it */
     /* preparation */
     struct kei_prep *prep;        /* under way, or ready to be used */
@@ -96,7 +99,8 @@ struct kei_pod {
     char *sent; /* the PodStatus last reported */
     size_t sent_n;
     char *note;
-    bool told; /* the host has heard of it */
+    bool told;          /* the host has heard of it */
+    uint64_t told_hash; /* of what it heard */
 };
 
 /* ---- the engine ---- */
@@ -125,7 +129,7 @@ struct kei_pods {
     struct kei_process *process;
     struct ke_runtime *rt;
     struct ke_module *module;
-    struct kei_link pods, kicked, dirty;
+    struct kei_link pods, kicked, dirty, strays;
     struct kei_map by_uid;
     struct kei_defer work;   /* looks at kicked and dirty */
     struct kei_timer retry;  /* reports that found a full queue */
@@ -141,8 +145,16 @@ struct kei_pods {
     int64_t list_pause;
     /* start */
     struct kei_load *load; /* NULL once the store has been read */
+    struct kei_lost *lost; /* until the sweep */
     bool settled;
     bool connected;
+    /* strays that are kept */
+    bool hold;
+    bool hold_over; /* no longer; the list that tells which to end is under way */
+    bool relist;    /* the runtime is to be asked again though listed */
+    int64_t hold_ms;
+    uint32_t n_held;
+    struct kei_timer hold_timer;
 };
 
 /* engine.c */
@@ -177,6 +189,26 @@ void kei_load_hold(struct kei_load *l, struct ke_msg *m); /* kept until the stor
 void kei_load_list(struct kei_pods *ps);                  /* asks the runtime for its containers */
 void kei_runtime_ask(struct kei_pods *ps);                /* asks the runtime for its state */
 
+/* hold.c */
+void kei_hold_init(struct kei_pods *ps, const struct kei_pods_config *c);
+void kei_hold_link(struct kei_pods *ps, bool up);
+void kei_hold_list(struct kei_pods *ps);  /* asks the runtime for its containers once more */
+void kei_hold_pod(struct kei_pod *p);     /* a new one: strays may be its containers */
+/* True if c may be a pod's that is not known yet: it must not be ended. */
+bool kei_hold_keeps(const struct kei_pods *ps, const struct ke_container_info *c);
+void kei_hold_count(struct kei_pods *ps, const struct ke_runtime_result *r);
+
+/* sweep.c */
+struct kei_lost;
+/* The note on a pod the store does not have: kept for kei_sweep. */
+void kei_sweep_note(struct kei_pods *ps, struct ke_str uid, struct ke_str note);
+/*
+ * Removes the folders of pods that are not known, on the disk worker. Those that have a note are
+ * then told to the host as removed, and the note goes.
+ */
+void kei_sweep(struct kei_pods *ps);
+void kei_lost_free(struct kei_pods *ps, struct kei_lost *lost);
+
 /* lifecycle.c */
 void kei_pod_kick(struct kei_pod *p); /* look at it later in this turn */
 void kei_pod_sync(struct kei_pod *p); /* look at it */
@@ -190,8 +222,11 @@ void kei_pod_retry(struct kei_pod *p);
  */
 void kei_pod_wait(struct kei_pod *p, const char *reason, const char *message);
 void kei_pod_pause(struct kei_pod *p);
-/* Ends a container nobody wants: kills it, removes it. */
+/* Ends a container nobody wants: kills it, removes it; what fails is tried again. */
 void kei_stray_end(struct kei_pods *ps, const char *id);
+/* The same after a pause: id could not be removed. */
+void kei_stray_failed(struct kei_pods *ps, const char *id, int status, const char *text);
+void kei_strays_free(struct kei_pods *ps);                           /* those that wait */
 size_t kei_pod_container(const struct kei_pod *p, const char *name); /* index, or n */
 void kei_end_of(struct kei_ct_end *e, const struct ke_container_info *c);
 

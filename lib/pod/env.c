@@ -148,7 +148,7 @@ static int referenced(struct builder *b, struct ke_str ref, const char *type,
 
 static int from_key(struct builder *b, struct ke_str ref, const char *type)
 {
-    const struct kei_object *o;
+    const struct kei_object *o = NULL;
     const char *key;
     bool optional;
     int r = referenced(b, ref, type, &o, &optional);
@@ -239,7 +239,7 @@ static int all_of(struct builder *b, const struct kei_object *o, const char *pre
 
 static int env_from(struct builder *b, struct ke_str from)
 {
-    const struct kei_object *o;
+    const struct kei_object *o = NULL;
     struct ke_str ref;
     bool optional;
     const char *type = "configmap", *prefix;

@@ -99,6 +99,7 @@ static void add_pod(struct kei_pods *ps, struct ke_str json, const char *resourc
         return;
     }
     hold_for_namesake(p);
+    kei_hold_pod(p);
     begin_deletion(p);
     admit(p);
     kei_pod_kick(p);
@@ -225,6 +226,7 @@ static void on_object(struct kei_pods *ps, const char *type, const struct kei_re
 static void on_link(struct kei_pods *ps, bool up)
 {
     ps->connected = up;
+    kei_hold_link(ps, up);
     if (!up)
         return;
     KEI_LIST_EACH(l, &ps->pods)

@@ -76,67 +76,147 @@ void kei_end_of(struct kei_ct_end *e, const struct ke_container_info *c)
 
 /* ---- strays: instances nobody wants ---- */
 
+#define STRAY_TRIES 9 /* over some four minutes; what remains then is found at the next start */
+#define STRAY_RETRY_MS 1000
+
 struct stray {
     struct kei_pods *ps;
+    struct kei_link link;   /* in ps->strays */
+    struct kei_timer again; /* after a failure */
+    int tries;
     char id[KEI_ID_MAX];
 };
 
 static void stray_free(struct stray *s)
 {
     struct kei_pods *ps = s->ps;
+    kei_list_remove(&s->link);
+    kei_timer_fini(&s->again);
     kei_free(ps->alloc, s);
     kei_pods_unref(ps);
+}
+
+void kei_strays_free(struct kei_pods *ps)
+{
+    while (!kei_list_empty(&ps->strays))
+        stray_free(KEI_OF(ps->strays.next, struct stray, link));
+}
+
+/* It was not stopped or not removed (what): once more after a pause. */
+static void stray_again(struct stray *s, int status, const char *what, const char *text)
+{
+    struct kei_pods *ps = s->ps;
+    if (status == KE_ECANCELED || ps->stopped) {
+        stray_free(s);
+        return;
+    }
+    bool last = ++s->tries >= STRAY_TRIES;
+    if (s->tries == 1 || last)
+        kei_log(ps->ctx, KE_LOG_WARN, "pod", "container %s was not %s: %s; %s", s->id, what, text,
+                last ? "left until the node starts again" : "tried again");
+    if (last) {
+        stray_free(s);
+        return;
+    }
+    int r = kei_timer_in(&s->again, (int64_t)STRAY_RETRY_MS << (s->tries - 1));
+    (void)r; /* a slot is reserved */
 }
 
 static void stray_removed(void *user, int status, const struct ke_runtime_result *r)
 {
     struct stray *s = user;
-    if (status < 0 && status != KE_ECANCELED && status != KE_ENOTFOUND)
-        kei_log(s->ps->ctx, KE_LOG_WARN, "pod", "container %s was not removed: %s", s->id, r->text);
-    stray_free(s);
+    if (status < 0 && status != KE_ENOTFOUND)
+        stray_again(s, status, "removed", r->text);
+    else
+        stray_free(s);
+}
+
+static void stray_remove(struct stray *s)
+{
+    struct kei_pods *ps = s->ps;
+    if (!kei_runtime_ops(ps->rt)->container_remove) {
+        stray_free(s);
+        return;
+    }
+    int e = kei_runtime_remove(ps->rt, s->id, ps->op_ms, stray_removed, s);
+    if (e < 0)
+        stray_again(s, e, "removed", ke_strerror(e));
 }
 
 static void stray_stopped(void *user, int status, const struct ke_runtime_result *r)
 {
     struct stray *s = user;
-    struct kei_pods *ps = s->ps;
-    if (status < 0 || ps->stopped || !kei_runtime_ops(ps->rt)->container_remove) {
-        if (status < 0 && status != KE_ECANCELED)
-            kei_log(ps->ctx, KE_LOG_WARN, "pod", "container %s was not stopped: %s", s->id,
-                    r->text);
-        stray_free(s);
-        return;
-    }
-    if (kei_runtime_remove(ps->rt, s->id, ps->op_ms, stray_removed, s) < 0)
-        stray_free(s);
+    if (status < 0 || s->ps->stopped)
+        stray_again(s, status, "stopped", r->text);
+    else
+        stray_remove(s);
 }
 
+static void stray_stop(struct stray *s)
+{
+    struct kei_pods *ps = s->ps;
+    int e = kei_runtime_stop(ps->rt, s->id, 0, ps->op_ms, stray_stopped, s);
+    if (e < 0)
+        stray_again(s, e, "stopped", ke_strerror(e));
+}
+
+static bool is_held(const struct kei_pods *ps, const char *id)
+{
+    KEI_LIST_EACH(l, &ps->pods)
+    {
+        const struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
+        for (size_t i = 0; i < p->st.n; i++) {
+            if (!strcmp(p->st.cts[i].id, id) || !strcmp(p->st.cts[i].last.id, id))
+                return true;
+        }
+    }
+    return false;
+}
+
+static void on_stray_again(struct kei_timer *t)
+{
+    struct stray *s = KEI_OF(t, struct stray, again);
+    if (is_held(s->ps, s->id))
+        stray_free(s); /* its pod came again meanwhile and took it back */
+    else
+        stray_stop(s);
+}
+
+/* NULL: memory is short, or there is no runtime. What remains is found at the next start. */
 static struct stray *stray_new(struct kei_pods *ps, const char *id)
 {
-    struct stray *s = kei_alloc(ps->alloc, sizeof *s);
+    struct stray *s =
+        ps->rt && *id && strlen(id) < KEI_ID_MAX ? kei_zalloc(ps->alloc, sizeof *s) : NULL;
     if (!s)
         return NULL;
     s->ps = ps;
     ps->refs++;
+    kei_list_add_tail(&ps->strays, &s->link);
+    kei_timer_init(ps->ctx, &s->again, on_stray_again);
     kei_text_copy(s->id, sizeof s->id, id);
     return s;
 }
 
 void kei_stray_end(struct kei_pods *ps, const char *id)
 {
-    struct stray *s = ps->rt && strlen(id) < KEI_ID_MAX ? stray_new(ps, id) : NULL;
-    if (s && kei_runtime_stop(ps->rt, s->id, 0, ps->op_ms, stray_stopped, s) < 0)
-        stray_free(s);
+    struct stray *s = stray_new(ps, id);
+    if (s)
+        stray_stop(s);
 }
 
-/* Forgets an ended instance; what remains of it is found at the next start. */
+void kei_stray_failed(struct kei_pods *ps, const char *id, int status, const char *text)
+{
+    struct stray *s = stray_new(ps, id);
+    if (s)
+        stray_again(s, status, "removed", text);
+}
+
+/* Forgets an ended instance. */
 static void forget(struct kei_pods *ps, const char *id)
 {
-    if (!ps->rt || !*id || !kei_runtime_ops(ps->rt)->container_remove)
-        return;
     struct stray *s = stray_new(ps, id);
-    if (s && kei_runtime_remove(ps->rt, s->id, ps->op_ms, stray_removed, s) < 0)
-        stray_free(s);
+    if (s)
+        stray_remove(s);
 }
 
 /* ---- ends of operations ---- */
@@ -514,7 +594,7 @@ void kei_pod_sync(struct kei_pod *p)
     int64_t wake;
     if (p->gone || ps->stopped || ps->load)
         return;
-    if (ps->rt && !ps->listed) {
+    if (ps->rt && (!ps->listed || p->unsure)) {
         if (ps->list_failed)
             kei_pod_wait(p, "RuntimeNotReady", ps->rt_text);
         kei_pod_dirty(p);
@@ -595,6 +675,10 @@ void kei_pod_event(struct kei_pods *ps, const struct ke_container_info *info)
     struct kei_pod *p = pod_of(ps, info, &i);
     if (!p && !*info->pod_uid)
         return; /* not ours */
+    if (kei_hold_keeps(ps, info)) {
+        ps->list_again = ps->list_again || ps->listing;
+        return;
+    }
     struct kei_ct *c = p && i < p->st.n ? &p->st.cts[i] : NULL;
     bool same = c && c->had && (*info->pod_uid ? c->attempt == info->attempt : true);
     if (c && c->busy && !same)

@@ -277,16 +277,15 @@ static bool make_pods(struct kei_load *l)
     return true;
 }
 
-static void drop_notes(struct kei_load *l)
+/* Pods that went while the node was down: their notes tell what is to be taken down. */
+static void find_lost(struct kei_load *l)
 {
     struct ke_str uid;
     void *v;
     for (size_t it = 0; kei_map_next(&l->note_by_uid, &it, &uid, &v);) {
-        struct row *r = v;
-        if (kei_pods_by_uid(l->ps, uid))
-            continue;
-        r->key[uid.n] = '\0'; /* "UID/state" */
-        kei_note_remove(l->ps, r->key);
+        const struct row *r = v;
+        if (!kei_pods_by_uid(l->ps, uid))
+            kei_sweep_note(l->ps, uid, r->value);
     }
 }
 
@@ -299,7 +298,7 @@ static void loaded(struct kei_load *l)
         load_again(l, KE_ENOMEM);
         return;
     }
-    drop_notes(l);
+    find_lost(l);
     ps->load = NULL;
     KEI_LIST_EACH_SAFE(k, next, &ps->pods)
     kei_pod_begin(KEI_OF(k, struct kei_pod, link));
@@ -307,71 +306,6 @@ static void loaded(struct kei_load *l)
         kei_pods_message(ps, l->held[i]);
     kei_load_free(l);
     kei_load_list(ps);
-}
-
-/* ---- folders of pods that are no more ---- */
-
-struct sweep {
-    struct kei_work work;
-    struct row kept; /* marks a uid that is known */
-    struct kei_pods *ps;
-    struct kei_arena arena;
-    struct kei_map keep; /* uids */
-    char folder[PATH_MAX], path[PATH_MAX];
-};
-
-static int sweep_one(void *arg, const char *name)
-{
-    struct sweep *s = arg;
-    if (kei_map_get(&s->keep, kei_str(name)) ||
-        !kei_path_join(s->path, sizeof s->path, s->folder, name))
-        return 0;
-    struct row *r = kei_arena_alloc(&s->arena, sizeof *r);
-    if (r)
-        r->key = kei_arena_strdup(&s->arena, kei_str(s->path));
-    return r && r->key ? kei_map_put(&s->keep, kei_str(s->path), r, NULL) : KE_ENOMEM;
-}
-
-static void sweep_run(struct kei_work *w)
-{
-    struct sweep *s = KEI_OF(w, struct sweep, work);
-    const struct ke_io *io = kei_ctx_io(s->ps->ctx);
-    struct ke_str key;
-    void *v;
-    if (io->list(io->user, s->folder, sweep_one, s) < 0)
-        return;
-    for (size_t it = 0; kei_map_next(&s->keep, &it, &key, &v);) {
-        struct row *r = v;
-        int e = r->key ? kei_folder_remove(io, r->key, NULL) : 0;
-        (void)e; /* tried again at the next start */
-    }
-}
-
-static void sweep_done(struct kei_work *w)
-{
-    struct sweep *s = KEI_OF(w, struct sweep, work);
-    struct kei_pods *ps = s->ps;
-    kei_map_free(&s->keep);
-    kei_arena_free(&s->arena);
-    kei_free(ps->alloc, s);
-    kei_pods_unref(ps);
-}
-
-static void sweep_folders(struct kei_pods *ps)
-{
-    struct sweep *s = kei_zalloc(ps->alloc, sizeof *s);
-    if (!s)
-        return;
-    s->ps = ps;
-    ps->refs++;
-    kei_arena_init(&s->arena, ps->alloc, 0);
-    kei_map_init(&s->keep, ps->alloc, kei_ctx_random64(ps->ctx));
-    bool ok = kei_path_join(s->folder, sizeof s->folder, ps->data, "pods");
-    KEI_LIST_EACH(l, &ps->pods)
-    ok = ok &&
-         kei_map_put(&s->keep, kei_str(KEI_OF(l, struct kei_pod, link)->uid), &s->kept, NULL) == 0;
-    if (!ok || kei_work_submit(ps->ctx, &s->work, sweep_run, sweep_done) < 0)
-        sweep_done(&s->work);
 }
 
 /* ---- the runtime's containers ---- */
@@ -438,8 +372,10 @@ static void adopt_one(struct kei_pod *p, size_t i, const struct ke_container_inf
         ct->last = e;
     }
     kei_ct_created(ct, c->attempt, c->id);
-    kei_text_copy(ct->image_id, sizeof ct->image_id,
-                  *c->image_id ? c->image_id : p->spec->containers[i].image);
+    /* else what the last status said: the pull told it, and its list does not */
+    if (*c->image_id || !*ct->image_id)
+        kei_text_copy(ct->image_id, sizeof ct->image_id,
+                      *c->image_id ? c->image_id : p->spec->containers[i].image);
     /* by what the note says it was made with: a runtime may call an image by another name */
     ct->outdated = ct->image_hash && hash && hash != ct->image_hash;
     if (c->state == KE_CONTAINER_RUNNING) {
@@ -494,16 +430,57 @@ static void adopt(struct kei_pods *ps, const struct ke_runtime_result *r)
     adopt_pod(KEI_OF(l, struct kei_pod, link), r);
     for (uint32_t i = 0; i < r->n_containers; i++) {
         const struct ke_container_info *c = &r->containers[i];
-        if (*c->pod_uid && !is_wanted(ps, c))
+        if (*c->pod_uid && !is_wanted(ps, c) && !kei_hold_keeps(ps, c))
             kei_stray_end(ps, c->id);
     }
+}
+
+/* Strays are not kept any more. */
+static void be_sure(struct kei_pods *ps)
+{
+    kei_sweep(ps);
+    if (ps->ops.sure)
+        ps->ops.sure(ps->user);
+}
+
+/* Pods that came while strays are kept take back what is theirs; the rest of it is ended. */
+static void list_once_more(struct kei_pods *ps, const struct ke_runtime_result *r)
+{
+    bool over = ps->hold_over;
+    uint32_t ended = 0;
+    ps->relist = false;
+    KEI_LIST_EACH(l, &ps->pods)
+    {
+        if (KEI_OF(l, struct kei_pod, link)->unsure)
+            adopt_pod(KEI_OF(l, struct kei_pod, link), r);
+    }
+    for (uint32_t i = 0; i < r->n_containers; i++) {
+        const struct ke_container_info *c = &r->containers[i];
+        const struct kei_pod *p = kei_pods_by_uid(ps, kei_str(c->pod_uid));
+        bool stray = p ? p->unsure && !is_wanted(ps, c) : *c->pod_uid && over;
+        ended += stray && c->state == KE_CONTAINER_RUNNING;
+        if (stray)
+            kei_stray_end(ps, c->id);
+        else if (!p || !p->unsure)
+            kei_pod_event(ps, c);
+    }
+    KEI_LIST_EACH(l, &ps->pods)
+    KEI_OF(l, struct kei_pod, link)->unsure = false;
+    ps->hold_over = false;
+    kei_hold_count(ps, r);
+    if (ended)
+        kei_log(ps->ctx, KE_LOG_WARN, "pod", "%u containers are ended: no pod wants them", ended);
+    if (over)
+        be_sure(ps);
 }
 
 static void settle(struct kei_pods *ps, const struct ke_runtime_result *r)
 {
     ps->listed = true;
     adopt(ps, r);
-    sweep_folders(ps);
+    kei_hold_count(ps, r);
+    if (!ps->hold)
+        be_sure(ps);
     if (!ps->settled && ps->ops.settled)
         ps->ops.settled(ps->user);
     ps->settled = true;
@@ -534,8 +511,7 @@ static void on_list(void *user, int status, const struct ke_runtime_result *r)
     } else if (!ps->listed) {
         settle(ps, r);
     } else {
-        for (uint32_t i = 0; i < r->n_containers; i++)
-            kei_pod_event(ps, &r->containers[i]);
+        list_once_more(ps, r);
     }
     if (ps->listed && ps->list_again) {
         ps->list_again = false;
@@ -550,7 +526,10 @@ void kei_load_list(struct kei_pods *ps)
     if (ps->load || ps->stopped || ps->listing)
         return;
     if (!ps->rt || !kei_runtime_ops(ps->rt)->container_list) {
-        settle(ps, &none);
+        if (!ps->listed)
+            settle(ps, &none);
+        else
+            list_once_more(ps, &none);
         return;
     }
     ps->refs++;

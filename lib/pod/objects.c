@@ -147,6 +147,84 @@ static struct ke_str part(const struct kei_object *o, const char *key)
     return v;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const struct kei_object_key *x = a, *y = b;
+    int r = x->binary - y->binary;
+    if (!r)
+        r = !x->name - !y->name;
+    if (!r && x->name)
+        r = strcmp(x->name, y->name);
+    return r ? r : (x->value.p > y->value.p) - (x->value.p < y->value.p);
+}
+
+static bool same_name(const struct kei_object_key *x, const struct kei_object_key *y)
+{
+    return x->binary == y->binary && x->name && y->name && !strcmp(x->name, y->name);
+}
+
+int kei_object_index(struct kei_object *o, struct kei_arena *a)
+{
+    struct ke_str maps[2] = {part(o, "data"), part(o, "binaryData")}, raw, v;
+    size_t n = 0, k = 0;
+    if (!o->text.p || o->keys_of == o->text.p)
+        return 0;
+    for (int b = 0; b < 2; b++) {
+        for (size_t it = 0; kei_json_next(maps[b], &it, NULL, NULL);)
+            n++;
+    }
+    struct kei_object_key *keys = kei_arena_array(a, n + 1, sizeof *keys);
+    if (!keys)
+        return KE_ENOMEM;
+    for (int b = 0; b < 2; b++) {
+        for (size_t it = 0; k < n && kei_json_next(maps[b], &it, &raw, &v); k++) {
+            char *name = NULL;
+            if (kei_json_text(&name, kei_strn(raw.p - 1, raw.n + 2), a, NULL) == KE_ENOMEM)
+                return KE_ENOMEM;
+            keys[k] = (struct kei_object_key){name, raw, v, b == 1};
+        }
+    }
+    qsort(keys, k, sizeof *keys, by_name);
+    n = 0;
+    for (size_t i = 0; i < k; i++) { /* the last of duplicates counts */
+        if (i + 1 == k || !same_name(&keys[i], &keys[i + 1]))
+            keys[n++] = keys[i];
+    }
+    o->keys = keys;
+    o->n_keys = n;
+    o->keys_of = o->text.p;
+    return 0;
+}
+
+static bool indexed(const struct kei_object *o)
+{
+    return o->keys && o->keys_of == o->text.p;
+}
+
+/* The value under key in data or binaryData. */
+static bool value_in(const struct kei_object *o, bool binary, const char *key, struct ke_str *ret)
+{
+    size_t low = 0, high = o->n_keys;
+    if (!indexed(o))
+        return kei_json_get(part(o, binary ? "binaryData" : "data"), key, ret);
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        const struct kei_object_key *k = &o->keys[mid];
+        int r = k->binary - binary;
+        if (!r)
+            r = k->name ? strcmp(k->name, key) : 1;
+        if (r == 0) {
+            *ret = k->value;
+            return true;
+        }
+        if (r < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return false;
+}
+
 static int decode(struct ke_buf *out, const struct kei_object *o, struct ke_str v, bool base64,
                   const char *key, struct ke_error *err)
 {
@@ -168,15 +246,23 @@ int kei_object_value(struct ke_buf *out, const struct kei_object *o, const char 
 {
     struct ke_str v;
     bool secret = !strcmp(o->type, "secret");
-    if (kei_json_get(part(o, "data"), key, &v))
+    if (value_in(o, false, key, &v))
         return decode(out, o, v, secret, key, err);
-    if (!secret && binary && kei_json_get(part(o, "binaryData"), key, &v))
+    if (!secret && binary && value_in(o, true, key, &v))
         return decode(out, o, v, true, key, err);
     return kei_error(err, KE_ENOTFOUND, "%s %s has no key %s", o->type, o->name, key);
 }
 
 bool kei_object_next(const struct kei_object *o, size_t *it, bool binary, struct ke_str *ret_key)
 {
+    if (indexed(o)) {
+        const struct kei_object_key *k = *it < o->n_keys ? &o->keys[*it] : NULL;
+        if (!k || (k->binary && (!binary || !strcmp(o->type, "secret"))))
+            return false;
+        *ret_key = k->raw;
+        ++*it;
+        return true;
+    }
     struct ke_str data = part(o, "data"), more = part(o, "binaryData");
     if (*it < data.n && kei_json_next(data, it, ret_key, NULL))
         return true;

@@ -10,6 +10,14 @@
 
 #define KEI_POD_OBJECTS_MAX 256
 
+/* One key of an object's data or binaryData. */
+struct kei_object_key {
+    const char *name;  /* decoded; NULL if that cannot be done */
+    struct ke_str raw; /* as it stands between its quotes */
+    struct ke_str value;
+    bool binary; /* of binaryData */
+};
+
 struct kei_object {
     const char *type;     /* "configmap", "secret", "serviceaccounttoken" */
     const char *name;     /* of a token: the service account */
@@ -17,6 +25,9 @@ struct kei_object {
     struct ke_str text;   /* the object, NUL-terminated or not; p NULL: none */
     int status;           /* 0 with text, KE_ENOTFOUND: there is none, else why it is not known */
     const char *why;      /* text of status, "" */
+    struct kei_object_key *keys; /* see kei_object_index */
+    size_t n_keys;
+    const char *keys_of; /* the text they are of */
 };
 
 struct kei_objects {
@@ -35,12 +46,18 @@ bool kei_objects_refers(const struct kei_podspec *s, const char *type, const cha
                         struct kei_arena *a);
 
 /*
+ * Reads o's keys once, in the arena, so that a value is found without reading the whole object
+ * again. Nothing to do if it was done. KE_ENOMEM: values are found the slow way.
+ */
+int kei_object_index(struct kei_object *o, struct kei_arena *a);
+/*
  * The value under key: text of a ConfigMap, decoded bytes of a Secret or of binaryData (if binary),
  * appended to out. KE_ENOTFOUND without that key, KE_EPARSE if it is no string or no base64.
  */
 int kei_object_value(struct ke_buf *out, const struct kei_object *o, const char *key, bool binary,
                      struct ke_error *err);
-/* Walks the keys: *it starts at 0. Binary ones come after the others; *ret_key is raw (escaped). */
+/* Walks the keys: *it starts at 0. Binary ones come after the others; *ret_key is raw (escaped).
+ * Sorted, and each name once, if o has an index. */
 bool kei_object_next(const struct kei_object *o, size_t *it, bool binary, struct ke_str *ret_key);
 
 /* The TokenRequest to ask for the token of source. */

@@ -31,6 +31,8 @@ struct kei_pods_ops {
     void (*runtime)(void *user);
     /* Optional. What ran was taken back and what was missing was begun: the start is over. */
     void (*settled)(void *user);
+    /* Optional. Strays are not kept (any more), see hold below. */
+    void (*sure)(void *user);
 };
 
 /* Strings and tables are copied. 0 or NULL: the default. */
@@ -50,9 +52,8 @@ struct kei_pods_config {
     uint32_t n_process_allow;
     uint32_t max_pods;        /* default 110 */
     const char *process_user; /* name or uid; default: the node's own */
-    bool process_any_user;    /* runAsUser may name another one, if the node is root */
     const char *shim;         /* default: the installed one */
-    /* Folders and files hostPath volumes may name (with all below); none given: any but DATA. */
+    /* Folders and files hostPath volumes may name, with all below; none given: nothing. */
     const char *const *host_path_allow;
     uint32_t n_host_path_allow;
     uint32_t query_ms;         /* wait for one ConfigMap, Secret or token; default 65000 */
@@ -62,6 +63,12 @@ struct kei_pods_config {
     uint32_t retry_min_ms;     /* back-off of failed preparation; default 1000 */
     uint32_t retry_max_ms;     /* default 60000 */
     uint32_t op_ms; /* deadline of a runtime operation; default 60000 (pull: ten times) */
+    /*
+     * The store may have lost pods: what runs without a pod is kept; if hold_ms is not 0, until the
+     * link was up for so long without a break. A pod told meanwhile takes its containers back.
+     */
+    bool hold;
+    uint32_t hold_ms;
     struct kei_pods_ops ops;
     void *user; /* of dialect and ops */
 };
@@ -78,6 +85,10 @@ int kei_pods_start(struct kei_pods *p);
 void kei_pods_stop(struct kei_pods *p);
 void kei_pods_free(struct kei_pods *p); /* stops first; NULL is fine; also from a callback */
 
+/* As hold of the configuration. False, and no effect, once the pods of the store have been read. */
+bool kei_pods_hold(struct kei_pods *p);
+/* Running containers that are kept so. */
+uint32_t kei_pods_held(const struct kei_pods *p);
 /* The cloud does not know this node's pods (any more): tells every status again. */
 void kei_pods_retell(struct kei_pods *p);
 void kei_pods_set_node_ip(struct kei_pods *p, const char *ip);

@@ -66,7 +66,9 @@ const char *kei_pod_ip(const struct kei_pod *p)
 {
     const struct kei_pods *ps = p->ps;
     bool own = ps->rt && kei_runtime_ops(ps->rt)->sandbox_run && !p->spec->host_network;
-    if (p->sandbox == KEI_SANDBOX_READY && *p->ip)
+    /* a pod that ends keeps its last address, as with upstream */
+    bool ends = p->st.desire != KEI_WANT_RUN || kei_state_phase(&p->st) >= KEI_PHASE_SUCCEEDED;
+    if ((p->sandbox == KEI_SANDBOX_READY || ends) && *p->ip)
         return p->ip;
     return own ? "" : ps->node_ip;
 }
@@ -224,6 +226,8 @@ static void set_text(struct kei_prep *r, struct kei_object *o, struct ke_str jso
     else {
         o->text = v;
         o->status = 0;
+        int slow = kei_object_index(o, &r->arena);
+        (void)slow; /* values are found without it too */
     }
 }
 

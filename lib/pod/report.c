@@ -89,12 +89,37 @@ void kei_pod_info(const struct kei_pod *p, struct ke_pod_info *ret)
     }
 }
 
+/* FNV-1a */
+static uint64_t hash(uint64_t h, const void *p, size_t n)
+{
+    const unsigned char *s = p;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ s[i]) * 0x100000001b3u;
+    return h;
+}
+
+static uint64_t info_hash(const struct ke_pod_info *i)
+{
+    const char *const texts[] = {i->phase, i->reason, i->message};
+    const uint32_t numbers[] = {i->ready, i->containers, i->restarts};
+    uint64_t h = hash(0xcbf29ce484222325u, numbers, sizeof numbers);
+    for (size_t k = 0; k < 3; k++)
+        h = hash(h, texts[k], strlen(texts[k]) + 1);
+    return h;
+}
+
+/* Not what it knows: a status may change in parts that the host is not told. */
 static void tell_host(struct kei_pod *p, bool removed)
 {
     struct ke_pod_info info;
     if (!p->ps->ops.pod)
         return;
     kei_pod_info(p, &info);
+    uint64_t h = info_hash(&info);
+    if (!removed && p->told && p->told_hash == h)
+        return;
+    p->told = true;
+    p->told_hash = h;
     info.removed = removed;
     p->ps->ops.pod(p->ps->user, &info);
 }
@@ -125,7 +150,7 @@ static void write_status(struct kei_pod *p, struct ke_buf *out)
 /* True once it may be told: what a pod reported before holds until its containers are known. */
 static bool is_known(const struct kei_pod *p)
 {
-    return !p->ps->rt || p->ps->listed || (p->ps->list_failed && !p->sent);
+    return !p->ps->rt || (p->ps->listed && !p->unsure) || (p->ps->list_failed && !p->sent);
 }
 
 void kei_pod_report(struct kei_pod *p)
@@ -153,10 +178,8 @@ void kei_pod_report(struct kei_pod *p)
         kei_free(ps->alloc, copy);
     }
     ke_buf_free(&b);
-    if (changed || !p->told) {
-        p->told = true;
+    if (changed || !p->told)
         tell_host(p, false);
-    }
 }
 
 void kei_pods_retell(struct kei_pods *ps)

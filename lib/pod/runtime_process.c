@@ -83,7 +83,8 @@ struct kei_proc_job *kei_proc_job_new(struct kei_process *p, uint64_t op, const 
     kei_arena_init(&j->arena, p->alloc, 64u << 20);
     kei_buf_init(&j->config, p->alloc);
     p->refs++;
-    if (strlen(id) >= sizeof j->id || !kei_path_join(j->folder, sizeof j->folder, p->run, id)) {
+    j->folder = kei_arena_printf(&j->arena, "%s%s%s", p->run, *id ? "/" : "", id);
+    if (!j->folder || strlen(id) >= sizeof j->id) {
         kei_proc_job_free(j);
         return NULL;
     }
@@ -304,11 +305,11 @@ static void on_said(struct kei_fd *f, uint32_t events)
 {
     (void)events;
     struct kei_proc_job *j = KEI_OF(f, struct kei_proc_job, in);
-    ssize_t n = read(j->fd, j->said + j->n_said, sizeof j->said - 1 - j->n_said);
+    ssize_t n = read(j->fd, j->said + j->n_said, KEI_PROC_SAID_MAX - 1 - j->n_said);
     if (n > 0)
         j->n_said += (size_t)n;
     j->said[j->n_said] = '\0';
-    if (n > 0 && !strchr(j->said, '\n') && j->n_said < sizeof j->said - 1)
+    if (n > 0 && !strchr(j->said, '\n') && j->n_said < KEI_PROC_SAID_MAX - 1)
         return;
     kei_fd_remove(f);
     j->said[strcspn(j->said, "\n")] = '\0';
@@ -348,6 +349,12 @@ static void start_done(struct kei_work *w)
 static int op_start(void *user, uint64_t op, const char *id)
 {
     struct kei_proc_job *j = kei_proc_job_new(user, op, id);
+    if (j)
+        j->said = kei_arena_alloc(&j->arena, KEI_PROC_SAID_MAX);
+    if (j && !j->said) {
+        kei_proc_job_free(j);
+        j = NULL;
+    }
     return j ? kei_proc_job_submit(j, start_run, start_done) : KE_ENOMEM;
 }
 

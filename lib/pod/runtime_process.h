@@ -29,7 +29,6 @@ struct kei_process_config {
     const char *const *allow;
     uint32_t n_allow;
     const char *user; /* name or number of the user; NULL: the node's own */
-    bool any_user;    /* runAsUser may name another one, if the node is root */
     const char *shim; /* NULL: the installed one */
 };
 

@@ -22,12 +22,17 @@
 
 #define LOG_MAX (10 << 20) /* bytes of one log file, see shim_log.h */
 
-/* Variables by which a program would load code that the host does not allow. */
+/*
+ * Variables by which the loader, libc or OpenSSL load other code, and those by which an interpreter
+ * runs it unasked. The list cannot be complete: what else an allowed program heeds (PYTHONPATH,
+ * NODE_OPTIONS) is for who allows it.
+ */
 static bool env_refused(const char *name)
 {
-    static const char *const names[] = {"GCONV_PATH",      "GETCONF_DIR",    "GLIBC_TUNABLES",
-                                        "LOCPATH",         "NLSPATH",        "OPENSSL_CONF",
-                                        "OPENSSL_MODULES", "OPENSSL_ENGINES"};
+    static const char *const names[] = {"GCONV_PATH",      "GETCONF_DIR",     "GLIBC_TUNABLES",
+                                        "LOCPATH",         "NLSPATH",         "OPENSSL_CONF",
+                                        "OPENSSL_MODULES", "OPENSSL_ENGINES", "BASH_ENV",
+                                        "PERL5OPT",        "LUA_INIT"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (!strcmp(name, names[i]))
             return true;
@@ -130,8 +135,8 @@ static void write_config(struct kei_proc_job *j, const struct ke_container_confi
     for (uint32_t i = 0; p->can_mount && i < c->n_mounts; i++) {
         bool host = strncmp(c->mounts[i].host_path, p->run, strlen(p->run) - 3) != 0;
         rec(b, "mount",
-            c->mounts[i].flags & KE_MOUNT_READ_ONLY ? host ? "rd" : "r"
-            : host                                  ? "d"
+            c->mounts[i].flags & KE_MOUNT_READ_ONLY ? host ? "rdh" : "r"
+            : host                                  ? "dh"
                                                     : "");
         rec(b, "src", c->mounts[i].host_path);
         rec(b, "dst", c->mounts[i].container_path);
@@ -154,7 +159,7 @@ static const char *refusal(const struct kei_process *p, const struct ke_containe
     }
     if (c->flags & KE_CONTAINER_RUN_AS_NON_ROOT && uid == 0)
         return "container has runAsNonRoot and would run as root: set processUser on the node";
-    if (other && !(p->any_user && p->can_set_user)) {
+    if (other) {
         snprintf(text, n,
                  "runAsUser or runAsGroup names another user than processes have here (%lld)",
                  (long long)p->uid);
@@ -259,14 +264,14 @@ int kei_proc_op_create(void *user, uint64_t op, const struct ke_container_config
     struct kei_proc_job *j = kei_proc_job_new(p, op, id);
     if (!j)
         return KE_ENOMEM;
-    if (strlen(c->command[0]) >= sizeof j->command) {
+    if (strlen(c->command[0]) >= PATH_MAX) {
         kei_proc_job_free(j);
         return KE_ELIMIT;
     }
-    memcpy(j->command, c->command[0], strlen(c->command[0]) + 1);
     write_config(j, c);
+    j->command = kei_arena_strdup(&j->arena, kei_str(c->command[0]));
     j->log_path = kei_arena_strdup(&j->arena, kei_str(c->log_path));
-    if (!kei_buf_ok(&j->config) || !j->log_path) {
+    if (!kei_buf_ok(&j->config) || !j->command || !j->log_path) {
         kei_proc_job_free(j);
         return KE_ENOMEM;
     }
@@ -349,7 +354,6 @@ int kei_process_new(struct kei_process **ret, struct ke_ctx *ctx,
     p->refs = 1;
     kei_list_init(&p->procs);
     kei_list_init(&p->creates);
-    p->any_user = c->any_user;
     p->can_mount = has_cap(CAP_SYS_ADMIN);
     p->can_set_user = has_cap(CAP_SETUID) && has_cap(CAP_SETGID);
     int r = 0;

@@ -252,7 +252,11 @@ int kei_proc_look(struct kei_proc_state *st, const char *folder, bool pidfd, str
     if (began)
         st->info.started_ms = number_of(value_of(text, k, "started", '\n'));
     text = read_state(folder, KE_SHIM_EXIT, &k, a);
-    if (text) {
+    /*
+     * A shim that has written the end but still lives keeps its folder from being removed: the end
+     * is not told before it has let go. Not so with one that cannot be watched.
+     */
+    if (text && shim <= 0) {
         fill_exit(&st->info, text, k);
     } else if (shim != 0) {
         st->info.state = KE_CONTAINER_RUNNING;
@@ -539,6 +543,35 @@ static bool covers(const char *entry, const char *command, const char *real)
     return place_of(a, entry) && place_of(b, command) && !strcmp(a, b);
 }
 
+/*
+ * Whether one who asks for command, which cannot be run, may know that it is not there: it is what
+ * an entry names, or would be below an entry's folder. Where a link is in between that leads
+ * nowhere, or out of the folder, nothing is told.
+ */
+static bool may_know(const char *entry, const char *command)
+{
+    char a[PATH_MAX], b[PATH_MAX];
+    struct stat st;
+    size_t n = strlen(entry), k = strlen(command);
+    if (n == 1)
+        return true;
+    if (entry[n - 1] != '/')
+        return !strcmp(entry, command) ||
+               (place_of(a, entry) && place_of(b, command) && !strcmp(a, b));
+    if (k >= sizeof b || !realpath(entry, a))
+        return false;
+    memcpy(b, command, k + 1);
+    while (lstat(b, &st) < 0) { /* up to what is there */
+        char *slash = strrchr(b, '/');
+        if ((errno != ENOENT && errno != ENOTDIR) || !slash || slash == b)
+            return false;
+        *slash = '\0';
+    }
+    char real[PATH_MAX];
+    n = strlen(a);
+    return realpath(b, real) && !strncmp(real, a, n) && (real[n] == '/' || real[n] == '\0');
+}
+
 static bool search(char out[PATH_MAX], const char *name)
 {
     static const char *const folders[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
@@ -566,7 +599,7 @@ int kei_proc_allowed(char *out, size_t n, const char *command, const char *const
         /* which files there are is not told about places that are not allowed */
         bool listed = false;
         for (uint32_t i = 0; i < n_allow; i++)
-            listed = listed || !strcmp(allow[i], command);
+            listed = listed || may_know(allow[i], command);
         if (listed)
             return kei_error(err, KE_ENOTFOUND, "command %s: there is no such program", command);
         return kei_error(err, KE_EACCES, "command %s is not among what this node allows to run",

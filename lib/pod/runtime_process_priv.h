@@ -11,6 +11,7 @@
 #include "pod/runtime_process_disk.h"
 
 #define KEI_PROC_GROUPS_MAX 64
+#define KEI_PROC_SAID_MAX 640u /* a shim's line */
 
 struct kei_process {
     struct ke_ctx *ctx;
@@ -23,7 +24,7 @@ struct kei_process {
     int64_t uid, gid;
     gid_t groups[KEI_PROC_GROUPS_MAX];
     int n_groups;
-    bool any_user, can_mount, can_set_user, told_image, told_mounts;
+    bool can_mount, can_set_user, told_image, told_mounts;
     struct kei_link procs;
     struct kei_link creates; /* jobs that wait, see kei_proc_op_create */
     uint32_t creating;       /* jobs at the disk worker */
@@ -42,8 +43,8 @@ struct kei_proc_job {
     const char *reason;
     struct ke_error err;
     struct kei_arena arena;
-    char id[KEI_PROC_ID_MAX], folder[PATH_MAX], command[PATH_MAX];
-    const char *log_path;
+    char id[KEI_PROC_ID_MAX];
+    const char *folder, *command, *log_path; /* in the arena: many jobs may wait at once */
     struct ke_buf config;
     int64_t grace_ms;
     int fd;      /* start: what the shim says */
@@ -52,7 +53,7 @@ struct kei_proc_job {
     size_t n, cap;
     /* start */
     struct kei_fd in;
-    char said[640];
+    char *said; /* KEI_PROC_SAID_MAX, in the arena */
     size_t n_said;
     int tries;
 };

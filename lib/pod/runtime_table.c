@@ -78,7 +78,8 @@ static int copy_info(struct kei_arena *a, struct ke_container_info *to, const vo
                      struct ke_error *err)
 {
     bool ok = true;
-    int r = kei_abi_in(to, sizeof *to, from, sizeof *to, "struct ke_container_info", err);
+    int r = kei_abi_in(to, sizeof *to, from, KEI_SIZE_TO(struct ke_container_info, finished_ms),
+                       "struct ke_container_info", err);
     if (r < 0)
         return r;
     to->id = copy_str(a, to->id, &ok);
@@ -124,8 +125,9 @@ static int copy_result(struct kei_arena *a, struct ke_runtime_result *to,
 {
     bool ok = true;
     *to = (struct ke_runtime_result){.size = sizeof *to};
-    int r =
-        from ? kei_abi_in(to, sizeof *to, from, sizeof *to, "struct ke_runtime_result", err) : 0;
+    int r = from ? kei_abi_in(to, sizeof *to, from, KEI_SIZE_TO(struct ke_runtime_result, ready),
+                              "struct ke_runtime_result", err)
+                 : 0;
     if (r == 0)
         r = copy_list(a, to, err);
     if (r < 0)

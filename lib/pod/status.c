@@ -152,7 +152,8 @@ static void put_conditions(struct writer *x)
     kei_jw_key(&x->w, "conditions");
     kei_jw_arr(&x->w);
     if (x->e->dialect >= KE_DIALECT_1_23)
-        put_cond(x, KEI_COND_SANDBOX, x->e->sandbox_ready, "", "");
+        put_cond(x, KEI_COND_SANDBOX, x->e->sandbox_ready && x->phase < KEI_PHASE_SUCCEEDED, "",
+                 "");
     put_cond(x, KEI_COND_INITIALIZED, true, done ? "PodCompleted" : "", "");
     put_cond(x, KEI_COND_READY, ready && gates, ready && !gates ? "ReadinessGatesNotReady" : reason,
              message);
@@ -245,6 +246,32 @@ static void put_state(struct writer *x, const struct kei_spec_container *sc, con
     kei_jw_obj_end(w);
 }
 
+/* Since 1.23. Whether mounts below a read-only one may be written to is told with it. */
+static void put_mounts(struct writer *x, struct ke_str container)
+{
+    struct kei_jw *w = &x->w;
+    struct ke_str list, m, v;
+    size_t it = 0;
+    if (x->e->dialect < KE_DIALECT_1_23 || !kei_json_get(container, "volumeMounts", &list) ||
+        !kei_json_next(list, &it, NULL, &m))
+        return;
+    kei_jw_key(w, "volumeMounts");
+    kei_jw_arr(w);
+    do {
+        kei_jw_obj(w);
+        if (kei_json_get(m, "name", &v))
+            kei_jw_kraw(w, "name", v);
+        if (kei_json_get(m, "mountPath", &v))
+            kei_jw_kraw(w, "mountPath", v);
+        if (kei_json_get(m, "readOnly", &v) && kei_json_bool(v, false)) {
+            kei_jw_kbool(w, "readOnly", true);
+            kei_jw_kstr(w, "recursiveReadOnly", "Disabled");
+        }
+        kei_jw_obj_end(w);
+    } while (kei_json_next(list, &it, NULL, &m));
+    kei_jw_arr_end(w);
+}
+
 static void put_container(struct writer *x, size_t i)
 {
     struct kei_jw *w = &x->w;
@@ -261,6 +288,7 @@ static void put_container(struct writer *x, size_t i)
     if (c->state != KEI_CT_WAITING && c->state != KEI_CT_CREATED)
         put_id(x, c->id);
     kei_jw_kbool(w, "started", running);
+    put_mounts(x, sc->json);
     kei_jw_obj_end(w);
 }
 

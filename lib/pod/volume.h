@@ -13,7 +13,8 @@
 
 #include "pod/objects.h"
 
-#define KEI_VOLUME_FILES_MAX 4096 /* in one volume */
+#define KEI_VOLUME_FILES_MAX 2048        /* in one volume, and as many folders */
+#define KEI_VOLUME_BYTES_MAX (32u << 20) /* of all its files */
 
 struct kei_vfile {
     const char *path; /* inside the volume; checked */
@@ -21,13 +22,14 @@ struct kei_vfile {
     size_t n;
     uint32_t mode;
     const char *keep; /* not NULL: there is no content now, for this reason; an older one will do */
+    size_t order;     /* in which it was planned */
 };
 
 struct kei_vplan {
     const char *name;
     enum kei_volume_kind kind;
     const char *path; /* the folder; of a hostPath volume what it names, resolved by applying */
-    struct kei_vfile *files;
+    struct kei_vfile *files; /* sorted by path, each path once */
     size_t n_files;
     const char *host_type; /* hostPath: "", "Directory", ... */
     const struct kei_vconfig *conf;
@@ -38,13 +40,14 @@ struct kei_vplan {
 /* Of the engine; must outlive the plans. */
 struct kei_vconfig {
     const char *data;
-    const char *const *host_path_allow; /* none: any but data */
+    const char *const *host_path_allow; /* with all below; never data, in it or above it */
     size_t n_host_path_allow;
 };
 
 /*
  * Fills *p for volume v. KE_ENOTFOUND with kubelet's words for a missing object or key that is not
- * optional; KE_EINVAL for a path or mode that is not usable; another status of an object.
+ * optional; KE_EINVAL for a path or mode that is not usable; KE_ELIMIT for too much of it; another
+ * status of an object.
  */
 int kei_volume_plan(struct kei_vplan *p, const struct kei_podspec *s,
                     const struct kei_spec_volume *v, const struct kei_objects *o,
@@ -57,6 +60,12 @@ int kei_volume_plan(struct kei_vplan *p, const struct kei_podspec *s,
  */
 int kei_volume_apply(const struct ke_io *io, struct kei_vplan *p, int64_t stamp, bool *ret_changed,
                      struct ke_error *err);
+
+/*
+ * How many bytes of the path of file i are folders that the file before it is in too, with their
+ * slashes. Files are sorted, so what comes after them is met here for the first time.
+ */
+size_t kei_vfile_known(const struct kei_vplan *p, size_t i);
 
 /* "DATA/pods/UID" */
 bool kei_pod_folder(char *out, size_t n, const char *data, const char *uid);

@@ -73,25 +73,21 @@ static bool same_content(const struct ke_io *io, const char *path, const struct 
     return same && r == 0;
 }
 
-/* Is name the first part of f->path below dir ("" or "a/b/")? Gives that part. */
-static bool child_of(const char *dir, const struct kei_vfile *f, struct ke_str *ret)
+/* The first part of path. */
+static struct ke_str first_part(const char *path)
 {
-    size_t n = strlen(dir);
-    if (strncmp(f->path, dir, n) != 0)
-        return false;
-    *ret = kei_str_cut(kei_str(f->path + n), '/', &(struct ke_str){0});
-    return true;
+    return kei_strn(path, strcspn(path, "/"));
 }
 
-static size_t count_children(const struct kei_vplan *p, const char *dir)
+/* What is in dir ("" or "a/b/"), whose first file is file i: they follow one another. */
+static size_t count_children(const struct kei_vplan *p, const char *dir, size_t i)
 {
-    size_t n = 0;
-    struct ke_str a, b;
-    for (size_t i = 0; i < p->n_files; i++) {
-        bool fresh = child_of(dir, &p->files[i], &a);
-        for (size_t k = 0; fresh && k < i; k++)
-            fresh = !(child_of(dir, &p->files[k], &b) && kei_str_eq(a, b));
-        n += fresh;
+    size_t n = 0, len = strlen(dir);
+    struct ke_str last = {NULL, 0};
+    for (; i < p->n_files && !strncmp(p->files[i].path, dir, len); i++) {
+        struct ke_str part = first_part(p->files[i].path + len);
+        n += !kei_str_eq(part, last);
+        last = part;
     }
     return n;
 }
@@ -103,27 +99,29 @@ static int count_one(void *arg, const char *name)
     return 0;
 }
 
-/* No file in dir that the plan does not have. */
-static bool same_names(const struct ke_io *io, const struct kei_vplan *p, const char *dir)
+/* No file in dir, whose first file is file i, that the plan does not have. */
+static bool same_names(const struct ke_io *io, const struct kei_vplan *p, const char *dir, size_t i)
 {
     char path[PATH_MAX];
     size_t n = 0;
     return in_folder(path, p->path, LINK, dir) && io->list(io->user, path, count_one, &n) == 0 &&
-           n == count_children(p, dir);
+           n == count_children(p, dir, i);
 }
 
 static bool up_to_date(const struct ke_io *io, const struct kei_vplan *p)
 {
     char path[PATH_MAX], dir[PATH_MAX];
-    if (!same_names(io, p, ""))
+    if (!same_names(io, p, "", 0))
         return false;
     for (size_t i = 0; i < p->n_files; i++) {
-        const char *slash = strrchr(p->files[i].path, '/');
-        if (slash) {
-            size_t n = (size_t)(slash - p->files[i].path) + 1;
-            memcpy(dir, p->files[i].path, n);
-            dir[n] = '\0';
-            if (!same_names(io, p, dir))
+        const char *file = p->files[i].path, *at = file + kei_vfile_known(p, i);
+        if (strlen(file) >= sizeof dir)
+            return false;
+        while ((at = strchr(at, '/'))) {
+            at++;
+            memcpy(dir, file, (size_t)(at - file));
+            dir[at - file] = '\0';
+            if (!same_names(io, p, dir, i))
                 return false;
         }
         if (!in_folder(path, p->path, LINK, p->files[i].path) ||
@@ -157,8 +155,10 @@ static int keep_old(const struct ke_io *io, struct kei_vplan *p, struct kei_vfil
     return r;
 }
 
-static int write_file(const struct ke_io *io, const char *folder, const struct kei_vfile *f)
+static int write_file(const struct ke_io *io, const char *folder, const struct kei_vplan *p,
+                      size_t i)
 {
+    const struct kei_vfile *f = &p->files[i];
     char path[PATH_MAX];
     struct ke_io_file *h;
     if (!in_folder(path, folder, f->path, ""))
@@ -168,7 +168,8 @@ static int write_file(const struct ke_io *io, const char *folder, const struct k
         size_t n = strlen(folder) + 1 + (size_t)(slash - f->path);
         char keep = path[n];
         path[n] = '\0';
-        int r = make_folders(io, path, strlen(folder) + 1, 0755, 0755);
+        size_t from = strlen(folder) + 1 + kei_vfile_known(p, i);
+        int r = from < n ? make_folders(io, path, from, 0755, 0755) : 0;
         path[n] = keep;
         if (r < 0)
             return r;
@@ -196,7 +197,7 @@ static int write_all(const struct ke_io *io, const struct kei_vplan *p, int64_t 
     if (r < 0)
         return failed(err, r, p, "its folder");
     for (size_t i = 0; i < p->n_files; i++) {
-        r = write_file(io, folder, &p->files[i]);
+        r = write_file(io, folder, p, i);
         if (r < 0) {
             int ignored = kei_folder_remove(io, folder, NULL); /* found and removed next time too */
             (void)ignored;
@@ -222,10 +223,13 @@ static int point_to(const struct ke_io *io, const struct kei_vplan *p, const cha
 /* The links a user sees: NAME -> ..data/NAME, one per first part of a path. */
 static int show(const struct ke_io *io, const struct kei_vplan *p, struct ke_error *err)
 {
+    struct ke_str last = {NULL, 0};
     for (size_t i = 0; i < p->n_files; i++) {
         char path[PATH_MAX], target[PATH_MAX], name[NAME_MAX + 1];
-        struct ke_str part;
-        child_of("", &p->files[i], &part);
+        struct ke_str part = first_part(p->files[i].path);
+        if (kei_str_eq(part, last))
+            continue;
+        last = part;
         if (part.n > NAME_MAX)
             return kei_error(err, KE_EINVAL, "volume %s: name too long", p->name);
         memcpy(name, part.p, part.n);
@@ -246,19 +250,32 @@ struct sweep {
     const char *current;
 };
 
+/* Does a path of the plan begin with name, which ends a part of it? */
+static bool has_path(const struct kei_vplan *p, const char *name, const char *end)
+{
+    size_t low = 0, high = p->n_files, n = strlen(name);
+    while (low < high) { /* the first that is not less than name and end */
+        size_t mid = low + (high - low) / 2;
+        int r = strncmp(p->files[mid].path, name, n);
+        if (r < 0 || (r == 0 && strcmp(p->files[mid].path + n, end) < 0))
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < p->n_files && !strncmp(p->files[low].path, name, n) &&
+           (*end ? p->files[low].path[n] == *end : !p->files[low].path[n]);
+}
+
 /* Takes away what the plan does not have: older folders, links of files that went. */
 static int sweep_one(void *arg, const char *name)
 {
     const struct sweep *s = arg;
     char path[PATH_MAX];
-    struct ke_str part;
     int r = 0;
     if (!strcmp(name, LINK) || !strcmp(name, s->current) || !in_folder(path, s->p->path, name, ""))
         return 0;
-    for (size_t i = 0; i < s->p->n_files; i++) {
-        if (child_of("", &s->p->files[i], &part) && kei_str_is(part, name))
-            return 0;
-    }
+    if (has_path(s->p, name, "") || has_path(s->p, name, "/"))
+        return 0;
     if (!strncmp(name, "..", 2))
         r = kei_folder_remove(s->io, path, NULL);
     if (r < 0 || strncmp(name, "..", 2) != 0)
@@ -312,15 +329,23 @@ static bool below_real(const char *path, const char *folder)
 
 static int host_allowed(const struct kei_vplan *p, const char *real, struct ke_error *err)
 {
-    bool ok = p->conf->n_host_path_allow == 0;
+    char data[PATH_MAX];
+    bool ok = false;
+    /* the node's own keys and the other pods' secrets: in it, or seen from above */
+    if (!realpath(p->conf->data, data))
+        return kei_error_errno(err, errno, "volume %s: data folder %s", p->name, p->conf->data);
+    if (below(real, data) || below(data, real))
+        return kei_error(err, KE_EACCES,
+                         "volume %s: hostPath %s is not allowed: the node's own data is there",
+                         p->name, p->path);
     for (size_t i = 0; !ok && i < p->conf->n_host_path_allow; i++)
         ok = below_real(real, p->conf->host_path_allow[i]);
-    if (ok && below_real(real, p->conf->data))
-        ok = false; /* the node's own keys and the other pods' secrets */
     if (ok)
         return 0;
-    return kei_error(err, KE_EACCES, "volume %s: hostPath %s is not allowed on this node", p->name,
-                     p->path);
+    return kei_error(err, KE_EACCES,
+                     "volume %s: hostPath %s is not allowed on this node: its host_path_allow "
+                     "(ke-node --host-path-allow) does not list it",
+                     p->name, p->path);
 }
 
 /* Resolves as much of path as there is; the rest is appended as it stands. */

@@ -2,6 +2,8 @@
 /* What files a volume holds. Pure; memory is the caller's arena. */
 #include "pod/volume.h"
 
+#include <stdlib.h>
+
 #include "base/file.h"
 
 struct planner {
@@ -11,7 +13,7 @@ struct planner {
     const struct kei_field_env *f;
     struct kei_arena *a;
     struct ke_error *err;
-    size_t cap;
+    size_t cap, bytes;
 };
 
 bool kei_pod_folder(char *out, size_t n, const char *data, const char *uid)
@@ -38,14 +40,9 @@ static uint32_t mode_of(struct ke_str v, const char *key, uint32_t dflt)
     return (uint32_t)n;
 }
 
-/* A later source of a projected volume replaces the file of an earlier one. */
-static struct kei_vfile *file_at(struct planner *l, const char *path)
+static struct kei_vfile *next_file(struct planner *l)
 {
     struct kei_vplan *p = l->p;
-    for (size_t i = 0; i < p->n_files; i++) {
-        if (!strcmp(p->files[i].path, path))
-            return &p->files[i];
-    }
     if (p->n_files == l->cap) {
         size_t cap = l->cap ? l->cap * 2 : 8;
         struct kei_vfile *v = kei_arena_array(l->a, cap, sizeof *v);
@@ -68,10 +65,14 @@ static int add_file(struct planner *l, const char *path, struct ke_str data, uin
     if (l->p->n_files >= KEI_VOLUME_FILES_MAX)
         return kei_error(l->err, KE_ELIMIT, "volume %s has more files than the limit of %d",
                          l->p->name, KEI_VOLUME_FILES_MAX);
-    struct kei_vfile *f = file_at(l, path);
+    l->bytes += data.n;
+    if (l->bytes > KEI_VOLUME_BYTES_MAX)
+        return kei_error(l->err, KE_ELIMIT, "volume %s has more bytes than the limit of %u",
+                         l->p->name, KEI_VOLUME_BYTES_MAX);
+    struct kei_vfile *f = next_file(l);
     if (!f)
         return no_memory(l);
-    *f = (struct kei_vfile){path, data.p, data.n, mode, keep};
+    *f = (struct kei_vfile){path, data.p, data.n, mode, keep, l->p->n_files};
     return 0;
 }
 
@@ -139,11 +140,13 @@ static int add_object(struct planner *l, const char *type, struct ke_str source,
     if (r < 0)
         return r;
     bool optional = kei_json_get(source, "optional", &v) && kei_json_bool(v, false);
-    const struct kei_object *o = kei_objects_find(l->o, type, name);
+    struct kei_object *o = kei_objects_find(l->o, type, name);
     if (!o || o->status == KE_ENOTFOUND)
         return optional ? 0 : kei_error(l->err, KE_ENOTFOUND, "%s \"%s\" not found", type, name);
     if (o->status < 0)
         return kei_error(l->err, o->status, "%s \"%s\" is not known yet: %s", type, name, o->why);
+    if (kei_object_index(o, l->a) < 0)
+        return no_memory(l);
     if (kei_json_get(source, "items", &v) && kei_json_type(v) == '[' && v.n > 2)
         return add_items(l, o, v, mode, optional);
     return add_all(l, o, mode);
@@ -253,12 +256,55 @@ static int plan_folder(struct planner *l, const struct kei_vconfig *conf)
     return l->p->path ? 0 : no_memory(l);
 }
 
+size_t kei_vfile_known(const struct kei_vplan *p, size_t i)
+{
+    const char *path = p->files[i].path, *before = i ? p->files[i - 1].path : "";
+    size_t known = 0;
+    for (size_t k = 0; path[k] && path[k] == before[k]; k++) {
+        if (path[k] == '/')
+            known = k + 1;
+    }
+    return known;
+}
+
+static int by_path(const void *a, const void *b)
+{
+    const struct kei_vfile *x = a, *y = b;
+    int r = strcmp(x->path, y->path);
+    return r ? r : (x->order > y->order) - (x->order < y->order);
+}
+
+/* A later source of a projected volume replaces the file of an earlier one. */
+static int sort_files(struct planner *l)
+{
+    struct kei_vplan *p = l->p;
+    size_t n = 0, folders = 0;
+    if (p->n_files)
+        qsort(p->files, p->n_files, sizeof *p->files, by_path);
+    for (size_t i = 0; i < p->n_files; i++) {
+        if (i + 1 == p->n_files || strcmp(p->files[i].path, p->files[i + 1].path) != 0)
+            p->files[n++] = p->files[i];
+    }
+    p->n_files = n;
+    for (size_t i = 0; i < n; i++) {
+        const char *at = p->files[i].path + kei_vfile_known(p, i);
+        while ((at = strchr(at, '/'))) {
+            folders++;
+            at++;
+        }
+    }
+    if (folders > KEI_VOLUME_FILES_MAX)
+        return kei_error(l->err, KE_ELIMIT, "volume %s has more folders than the limit of %d",
+                         p->name, KEI_VOLUME_FILES_MAX);
+    return 0;
+}
+
 int kei_volume_plan(struct kei_vplan *p, const struct kei_podspec *s,
                     const struct kei_spec_volume *v, const struct kei_objects *o,
                     const struct kei_field_env *f, const struct kei_vconfig *conf,
                     struct kei_arena *a, struct ke_error *err)
 {
-    struct planner l = {p, s, o, f, a, err, 0};
+    struct planner l = {p, s, o, f, a, err, 0, 0};
     *p =
         (struct kei_vplan){.name = v->name, .kind = v->kind, .host_type = "", .conf = conf, .a = a};
     int r = v->kind == KEI_VOL_HOST_PATH ? plan_host_path(&l, v->source) : plan_folder(&l, conf);
@@ -267,20 +313,24 @@ int kei_volume_plan(struct kei_vplan *p, const struct kei_podspec *s,
         return r;
     switch (v->kind) {
     case KEI_VOL_CONFIG_MAP:
-        return add_object(&l, "configmap", v->source, "name", mode);
+        r = add_object(&l, "configmap", v->source, "name", mode);
+        break;
     case KEI_VOL_SECRET:
-        return add_object(&l, "secret", v->source, "secretName", mode);
+        r = add_object(&l, "secret", v->source, "secretName", mode);
+        break;
     case KEI_VOL_PROJECTED:
-        return add_sources(&l, v->source, mode);
+        r = add_sources(&l, v->source, mode);
+        break;
     case KEI_VOL_DOWNWARD_API:
-        return add_downward(&l, v->source, mode);
+        r = add_downward(&l, v->source, mode);
+        break;
     case KEI_VOL_EMPTY_DIR:
     case KEI_VOL_HOST_PATH:
         return 0;
     case KEI_VOL_OTHER:
-        break;
+        return kei_error(err, KE_ENOTSUP, "volume %s is of a kind that is not supported", v->name);
     }
-    return kei_error(err, KE_ENOTSUP, "volume %s is of a kind that is not supported", v->name);
+    return r < 0 ? r : sort_files(&l);
 }
 
 static const struct kei_vplan *plan_named(const struct kei_vplan *plans, size_t n, const char *name)

@@ -36,7 +36,9 @@ static int take_config(struct ke_router *r, const struct ke_router_config *c, st
     r->conf = defaults;
     if (!c)
         return 0;
-    int e = kei_abi_in(&r->conf, sizeof r->conf, c, sizeof r->conf, "struct ke_router_config", err);
+    int e =
+        kei_abi_in(&r->conf, sizeof r->conf, c, KEI_SIZE_TO(struct ke_router_config, queue_bytes),
+                   "struct ke_router_config", err);
     if (e < 0)
         return e;
     if (r->conf.queue_messages == 0)

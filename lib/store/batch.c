@@ -2,8 +2,9 @@
 /*
  * The queue. Reads and transactions wait in one list, in the order of the calls. At the end of a
  * turn, when the worker has nothing of ours, the list goes to it as one batch: all transactions of
- * a batch are one of SQLite's, so they share one fsync and one fate. While a batch is under way the
- * next ones gather, so a slow disk makes for larger batches, not for a longer queue.
+ * a batch are one of SQLite's, so they share one fsync and, unless one of them is too large, one
+ * fate. While a batch is under way the next ones gather, so a slow disk makes for larger batches,
+ * not for a longer queue.
  *
  * Reads inside a batch see the transactions before them; their answers leave after the commit. A
  * list ends its batch: it is read in pieces, and what follows it waits until the last one.
@@ -98,6 +99,37 @@ static int run_group(struct ke_store *s, struct ke_error *err)
     return r;
 }
 
+/*
+ * A transaction of the group is too large: that is its own affair, so each has its own fate this
+ * time. What is not a matter of size concerns all that come after, too.
+ */
+static void run_alone(struct ke_store *s, struct ke_error *err)
+{
+    struct ke_error later = KE_ERROR_INIT;
+    int lost = 0;
+    *err = later;
+    KEI_LIST_EACH(l, &s->batch.ops)
+    {
+        struct kei_op *op = to_op(l);
+        if (op->kind == KEI_OP_GET && lost == 0) {
+            (void)run_read(s, to_read(op), &later);
+        } else if (op->kind == KEI_OP_TX) {
+            struct ke_error *e = err->text[0] ? &later : err;
+            int r = lost < 0 ? lost : kei_db_begin(&s->db, e);
+            if (r == 0 && lost == 0) {
+                r = run_tx(s, to_tx(op), e);
+                if (r == 0)
+                    r = kei_db_commit(&s->db, e);
+                else
+                    kei_db_rollback(&s->db);
+            }
+            op->status = r;
+            if (r < 0 && r != KE_ELIMIT)
+                lost = r;
+        }
+    }
+}
+
 static int run_list(struct ke_store *s, struct ke_error *err)
 {
     struct kei_op *last = to_op(s->batch.ops.prev);
@@ -162,7 +194,9 @@ static void run_batch(struct kei_work *w)
         fail_all(s, r, false);
         return;
     }
-    if (r < 0) {
+    if (r == KE_ELIMIT) {
+        run_alone(s, &b->err);
+    } else if (r < 0) {
         fail_all(s, r, true);
         read_again(s);
     }

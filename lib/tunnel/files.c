@@ -14,6 +14,7 @@
 #define LOCAL "local"
 #define NOTE_DIALECT "tunnel/dialect"
 #define NOTE_TIME "tunnel/time"
+#define NOTE_STORE "tunnel/store"
 
 struct job {
     struct kei_work work;
@@ -193,7 +194,7 @@ static int take_identity(struct ke_tunnel *t, struct job *j)
     return r;
 }
 
-/* "dialect 1.15\ntime 1795335480044\n" */
+/* "dialect 1.15\ntime 1795335480044\nstore UUID\n" */
 static void take_notes(struct ke_tunnel *t, struct ke_str text)
 {
     while (text.p) {
@@ -203,6 +204,8 @@ static void take_notes(struct ke_tunnel *t, struct ke_str text)
 
         if (kei_str_is(key, "time")) {
             (void)kei_str_i64(value, &t->notes.time_ms);
+        } else if (kei_str_is(key, "store") && !t->store_id[0] && value.n == 36) {
+            memcpy(t->store_id, value.p, value.n); /* else a newer one was made meanwhile */
         } else if (kei_str_is(key, "dialect") && value.n < sizeof name) {
             memcpy(name, value.p, value.n);
             name[value.n] = '\0';
@@ -222,6 +225,8 @@ static void load_part_done(struct job *j)
     if (!t->freed) {
         if (j->notes.n > 0)
             take_notes(t, kei_buf_str(&j->notes));
+        if (t->conf.store && !t->store_id[0])
+            kei_files_new_store_id(t);
         kei_ctx_time_floor(t->ctx, t->notes.time_ms);
         if (r == 0)
             r = take_identity(t, j);
@@ -260,6 +265,12 @@ static void on_note_time(void *user, int status, const struct ke_store_item *ite
     on_note(user, "time", item);
 }
 
+static void on_note_store(void *user, int status, const struct ke_store_item *item)
+{
+    (void)status;
+    on_note(user, "store", item);
+}
+
 int kei_files_load(struct ke_tunnel *t)
 {
     struct job *j = job_new(t);
@@ -281,6 +292,9 @@ int kei_files_load(struct ke_tunnel *t)
         j->pending--;
     j->pending++;
     if (ke_store_get(t->conf.store, LOCAL, NOTE_TIME, on_note_time, j) < 0)
+        j->pending--;
+    j->pending++;
+    if (ke_store_get(t->conf.store, LOCAL, NOTE_STORE, on_note_store, j) < 0)
         j->pending--;
     return 0;
 }
@@ -424,4 +438,27 @@ void kei_files_save_notes(struct ke_tunnel *t)
     if (j)
         kei_buf_addf(&j->notes, "dialect %s\ntime %s\n", dialect, time);
     (void)submit(t, j, 0, notes_run, write_done);
+}
+
+/* Told before it is durable: should it be lost there is another one, as after any other loss. */
+void kei_files_new_store_id(struct ke_tunnel *t)
+{
+    struct ke_store_tx *tx = NULL;
+    char id[37];
+    int r = kei_ctx_uuid(t->ctx, id);
+
+    if (r == 0) {
+        memcpy(t->store_id, id, sizeof id);
+        r = ke_store_begin(&tx, t->conf.store);
+    }
+    if (r == 0) {
+        r = ke_store_put(tx, LOCAL, NOTE_STORE, NULL, 0, id, 36);
+        if (r == 0)
+            r = ke_store_commit(tx, NULL, NULL);
+        else
+            ke_store_abort(tx);
+    }
+    if (r < 0)
+        kei_log(t->ctx, KE_LOG_WARN, "tunnel", "the id of the store could not be noted: %s",
+                ke_ctx_error(t->ctx));
 }

@@ -151,14 +151,23 @@ static int read_answer(struct kei_join *j, uint32_t status, struct ke_str body)
                      j->conf.host, status, KEI_FMT(text));
 }
 
+/* Why the cloud gave no answer on what was asked for, with its name unless text has it. */
+static void no_answer(struct kei_join *j, int status, const char *what, const char *text)
+{
+    if (kei_str_starts(kei_str(text), KEI_STR(KEI_STREAM_NOT_OPENED)))
+        kei_error(&j->err, status, "asking for %s: %s", what, text);
+    else
+        kei_error(&j->err, status, "asking %s:%u for %s: %s", j->conf.host, j->conf.port, what,
+                  text);
+}
+
 static void on_cert(void *user, int status, const char *text, const struct kei_http_head *head,
                     struct ke_str body)
 {
     struct kei_join *j = user;
 
     if (status < 0) {
-        kei_error(&j->err, status, "asking %s:%u for a certificate: %s", j->conf.host, j->conf.port,
-                  text);
+        no_answer(j, status, "a certificate", text);
     } else {
         j->server_ms = kei_http_date_ms(head);
         status = read_answer(j, head->status, body);
@@ -248,7 +257,7 @@ static void on_ca(void *user, int status, const char *text, const struct kei_htt
     struct kei_join *j = user;
 
     if (status < 0)
-        kei_error(&j->err, status, "asking %s:%u for the CA: %s", j->conf.host, j->conf.port, text);
+        no_answer(j, status, "the CA of the cloud", text);
     else
         status = take_ca(j, head->status, body);
     kei_http_call_free(j->call);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "tunnel/tunnel_priv.h"
 
+#define REST_MS 60000
 #define TICK_MS (6 * 3600 * 1000)              /* a clock that was set is noticed within that */
 #define HORIZON_MS (INT64_C(20) * 31557600000) /* 20 years after the floor: no right clock */
 #define REFUSALS_MAX 3u                        /* in a row, then a token is used again */
@@ -238,6 +239,9 @@ void kei_rotate_plan(struct ke_tunnel *t)
         kei_timer_stop(&t->rotate);
         return;
     }
+    /* It is being renewed, or has expired and the link is waiting for a token: look again later. */
+    if (wait == 0 && (t->join || now >= t->id.info.not_after))
+        wait = REST_MS;
     if (mono + wait < t->rotate_not_before)
         wait = t->rotate_not_before - mono;
     (void)kei_timer_in(&t->rotate, wait);

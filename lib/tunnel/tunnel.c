@@ -298,6 +298,15 @@ int ke_tunnel_reconnect(struct ke_tunnel *t)
     return 0;
 }
 
+void kei_tunnel_store_lost(struct ke_tunnel *t)
+{
+    if (!t || !t->conf.store)
+        return;
+    kei_files_new_store_id(t);
+    if (t->step == KEI_STEP_DIAL || t->step == KEI_STEP_UP)
+        kei_defer(t->ctx, &t->kick, kick);
+}
+
 /* ---- looking and sending ---- */
 
 int ke_tunnel_status(struct ke_tunnel *t, struct ke_tunnel_status *ret, size_t size)

@@ -101,6 +101,7 @@ struct ke_tunnel {
 
     /* time and notes */
     struct kei_notes notes;
+    char store_id[37]; /* told at each connect; "": not known yet, or no store */
     int64_t hint_ms, hint_mono_ms; /* what the cloud says it is, and when it said so; 0: none */
     bool true_time; /* the floor has the cloud's time, as it was told over a verified link */
     struct kei_probe *probe;
@@ -142,6 +143,7 @@ void kei_files_save_identity(struct ke_tunnel *t);
 void kei_files_identity_proven(struct ke_tunnel *t);
 void kei_files_identity_go_back(struct ke_tunnel *t);
 void kei_files_save_notes(struct ke_tunnel *t);
+void kei_files_new_store_id(struct ke_tunnel *t);
 
 /* ---- rotate.c ---- */
 /* Unix seconds to judge certificates by */

@@ -305,9 +305,12 @@ static void note_failure(struct ke_tunnel *t, int status, const char *text, uint
                        : " (this node's certificate was refused)";
         kei_identity_rejected(t);
     }
-    kei_tunnel_error(t, status, "%s %s:%u: %s%s",
-                     t->step == KEI_STEP_UP ? "the link was lost to" : "could not connect to",
-                     t->conf.host, t->conf.tunnel_port, text, hint);
+    if (kei_str_starts(kei_str(text), KEI_STR(KEI_STREAM_NOT_OPENED))) /* says all of it */
+        kei_tunnel_error(t, status, "%s%s", text, hint);
+    else
+        kei_tunnel_error(t, status, "%s %s:%u: %s%s",
+                         t->step == KEI_STEP_UP ? "the link was lost to" : "could not connect to",
+                         t->conf.host, t->conf.tunnel_port, text, hint);
 }
 
 static void on_closed(void *user, int status, const char *text, uint32_t http_status)
@@ -354,6 +357,10 @@ int kei_wire_dial(struct ke_tunnel *t)
     snprintf(target, sizeof target, "/%s/%s/events", t->conf.project_id, t->conf.node_name);
     snprintf(headers, sizeof headers, "Connectionuse: msg\r\nNode_id: %s\r\nProject_id: %s\r\n",
              t->conf.node_name, t->conf.project_id);
+    if (t->store_id[0]) {
+        size_t n = strlen(headers);
+        snprintf(headers + n, sizeof headers - n, KEI_STORE_HEADER ": %s\r\n", t->store_id);
+    }
     r = kei_ws_connect(&t->ws, t->ctx, &s, target, headers, &c, &ws_ops, t);
     kei_tls_config_unref(tls);
     return r;

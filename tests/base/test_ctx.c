@@ -172,6 +172,9 @@ static void test_time_floor(void **state)
     assert_int_equal(ke_ctx_real_ms(e.ctx), TEST_CLOCK_REAL_MS + 5000);
     test_clock_advance(&e.clock, 60000);
     assert_int_equal(ke_ctx_real_ms(e.ctx), TEST_CLOCK_REAL_MS + 65000);
+    /* a higher floor that has passed already does not set it back */
+    kei_ctx_time_floor(e.ctx, TEST_CLOCK_REAL_MS + 6000);
+    assert_int_equal(ke_ctx_real_ms(e.ctx), TEST_CLOCK_REAL_MS + 65000);
     /* and once it is set, it is believed */
     test_clock_set_real(&e.clock, TEST_CLOCK_REAL_MS + 6000);
     assert_int_equal(ke_ctx_real_ms(e.ctx), TEST_CLOCK_REAL_MS + 6000);

@@ -8,7 +8,9 @@
 #include <limits.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -220,6 +222,41 @@ static void test_names(void **state)
     assert_int_equal(io->unlink(io->user, in_dir("stop")), KE_ENOTFOUND);
     assert_int_equal(io->sync_dir(io->user, dir), 0);
     assert_int_equal(io->sync_dir(io->user, in_dir("none")), KE_ENOTFOUND);
+}
+
+/* What cannot be read whole is refused at once, with what it is. */
+static void test_not_regular(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *text;
+    } cases[] = {
+        {"folder", "it is a folder, not a file"}, {"to-folder", "it is a folder, not a file"},
+        {"fifo", "it is not a regular file"},     {"to-fifo", "it is not a regular file"},
+        {"socket", "it is not a regular file"},   {"to-null", "it is not a regular file"},
+        {"to-zero", "it is not a regular file"},
+    };
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    snprintf(a.sun_path, sizeof a.sun_path, "%s", in_dir("socket"));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    close(fd);
+    assert_int_equal(mkdir(in_dir("folder"), 0700), 0);
+    assert_int_equal(mkfifo(in_dir("fifo"), 0600), 0);
+    assert_int_equal(symlink("folder", in_dir("to-folder")), 0);
+    assert_int_equal(symlink("fifo", in_dir("to-fifo")), 0);
+    assert_int_equal(symlink("/dev/null", in_dir("to-null")), 0);
+    assert_int_equal(symlink("/dev/zero", in_dir("to-zero")), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct ke_error err = KE_ERROR_INIT;
+        struct ke_buf b;
+        kei_buf_init(&b, kei_alloc_malloc());
+        int r = kei_file_read(ke_io_posix(), in_dir(cases[i].name), 100, &b, &err);
+        if (r != KE_EINVAL || !strstr(err.text, cases[i].text) || !strstr(err.text, cases[i].name))
+            fail_msg("%s: %d %s", cases[i].name, r, err.text);
+        assert_int_equal(b.n, 0);
+        ke_buf_free(&b);
+    }
 }
 
 /* A full disk, by the file size limit: pwrite fails after a short write, as with ENOSPC. */
@@ -629,6 +666,7 @@ int main(void)
         T(test_read_write),
         T(test_lock),
         T(test_names),
+        T(test_not_regular),
         T(test_full),
         T(test_replace),
         T(test_read),

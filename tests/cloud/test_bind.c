@@ -131,6 +131,31 @@ static void prefers_who_is_there(void **state)
     rig_fini(&r);
 }
 
+static void taints_keep_pods_away(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    rig_init(&r, NULL);
+    rig_start(&r);
+    edge_init(&e, &r, "edge-1");
+    assert_true(edge_connect(&e));
+    struct ke_msg *m =
+        edge_ask(&e, "insert", "default/node/edge-1",
+                 "{\"metadata\":{\"name\":\"edge-1\",\"labels\":{\"a\":\"b\"}},\"spec\":"
+                 "{\"taints\":[{\"key\":\"only\",\"value\":\"lamps\",\"effect\":\"NoSchedule\"}]},"
+                 "\"status\":{\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}");
+    assert_string_equal(msg_text(m, "Err"), "null");
+    rig_manifest(&r, "a.yaml",
+                 SELECTS("p", "{a: b}") "---\n" SELECTS(
+                     "q", "{a: b}\n  tolerations: [{key: only, operator: Exists}]"));
+    wait_bound(&r, "q", "edge-1");
+    rig_ms(&r, 60000);
+    assert_string_equal(node_of(&r, "p"), "");
+    edge_fini(&e);
+    rig_fini(&r);
+}
+
 /* A pod that is taken back before it found a node; one whose selector changes. */
 static void unbound_pods_change(void **state)
 {
@@ -244,8 +269,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(waits_for_a_node_that_matches), cmocka_unit_test(spreads_over_the_nodes),
-        cmocka_unit_test(prefers_who_is_there),          cmocka_unit_test(unbound_pods_change),
-        cmocka_unit_test(configuration_is_checked),      cmocka_unit_test(start_says_what_is_wrong),
+        cmocka_unit_test(prefers_who_is_there),          cmocka_unit_test(taints_keep_pods_away),
+        cmocka_unit_test(unbound_pods_change),           cmocka_unit_test(configuration_is_checked),
+        cmocka_unit_test(start_says_what_is_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,12 @@
 /* The certificate port: who gets a certificate for what, and what the refusals say. */
 #include "cloud/cloud_rig.h"
 
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "base/codec.h"
 #include "net/tls.h"
 
@@ -246,6 +252,9 @@ static void refuses_bad_requests(void **state)
         {"edge-1", "", "system:nodes", "system:node:edge-11", 500},
         {"edge-1", "", "system:nodes", "edge-1", 500},
         {"edge-1", "", "system:masters", "admin", 500},
+        {"edge-1", "", "system:masters", "system:node:edge-1", 500},
+        {"edge-1", "", "system:masters", "kubeedge.io", 500},
+        {"edge-1", "", "system:nodes", "kubeedge.io", 500},
         {NULL, "", "system:nodes", "system:node:edge-1", 400},
         {"Edge_1", "", "system:nodes", "system:node:Edge_1", 400},
         {"edge-1", "ExtKeyUsages: [5]\r\n", "system:nodes", "system:node:edge-1", 400},
@@ -303,10 +312,11 @@ static void renews_by_certificate(void **state)
         const char *org, *cn; /* of the old certificate */
         bool other;
         int64_t seconds;
-        const char *node, *wanted;
+        const char *node, *wanted; /* the latter with the O that belongs to it */
         uint32_t code;
     } cases[] = {
         {"system:nodes", "system:node:edge-1", false, 1000, "edge-1", "system:node:edge-1", 200},
+        {"system:nodes", "system:node:edge-1", false, 1000, "edge-1", "kubeedge.io", 500},
         {"system:nodes", "system:node:edge-1", false, 1000, "edge-2", "system:node:edge-2", 401},
         {"system:nodes", "system:node:edge-1", false, 1000, "edge-1", "system:node:edge-2", 500},
         {"other", "system:node:edge-1", false, 1000, "edge-1", "system:node:edge-1", 401},
@@ -325,12 +335,13 @@ static void renews_by_certificate(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct kei_cert *cert =
             certify(&w, cases[i].org, cases[i].cn, cases[i].other, cases[i].seconds);
-        ask(&w, cases[i].node, NULL, "", "system:nodes", cases[i].wanted, cert);
+        const char *org = strcmp(cases[i].wanted, "kubeedge.io") ? "system:nodes" : "kubeEdge";
+        ask(&w, cases[i].node, NULL, "", org, cases[i].wanted, cert);
         if (w.a.code != cases[i].code)
             fail_msg("case %zu: %u %s", i, (unsigned)w.a.code, w.a.text);
         /* a token makes no bad certificate good */
         if (w.a.code == 401) {
-            ask(&w, cases[i].node, auth, "", "system:nodes", cases[i].wanted, cert);
+            ask(&w, cases[i].node, auth, "", org, cases[i].wanted, cert);
             assert_int_equal(w.a.code, 401);
         }
         kei_cert_free(cert);
@@ -338,12 +349,136 @@ static void renews_by_certificate(void **state)
     end(&w);
 }
 
+/* Asks by cert (of other_key) for org/cn as node; the answer's code. */
+static uint32_t renew(struct world *w, const struct kei_cert *cert, const char *node,
+                      const char *org, const char *cn)
+{
+    ask(w, node, NULL, "", org, cn, cert);
+    return w->a.code;
+}
+
+/* What came belongs to other_key from now on. */
+static struct kei_cert *take(struct world *w)
+{
+    struct kei_cert *cert = NULL;
+    struct kei_key *key = w->key;
+    assert_int_equal(w->a.code, 200);
+    assert_int_equal(kei_cert_from_der(&cert, w->crypto, kei_buf_str(&w->a.body), NULL), 0);
+    w->key = w->other_key;
+    w->other_key = key;
+    return cert;
+}
+
+static void fresh_key(struct world *w)
+{
+    kei_key_free(w->key);
+    w->key = NULL;
+    assert_int_equal(kei_key_new_p256(&w->key, w->crypto, NULL), 0);
+}
+
+/* The form up to 1.15 does not name the node: the cloud remembers whose a certificate is. */
+static void binds_what_bears_no_name(void **state)
+{
+    (void)state;
+    struct world w;
+    char auth[1000];
+    begin(&w);
+    snprintf(auth, sizeof auth, "Bearer %s", jwt(&w));
+    ask(&w, "edge-1", auth, "", "kubeEdge", "kubeedge.io", NULL);
+    struct kei_cert *first = take(&w), *second;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(renew(&w, first, "edge-2", "kubeEdge", "kubeedge.io"), 401);
+        assert_non_null(strstr(w.a.text, "edge-1"));
+        assert_int_equal(renew(&w, first, "edge-2", "system:nodes", "system:node:edge-2"), 401);
+        assert_int_equal(renew(&w, first, "edge-1", "system:nodes", "system:node:edge-2"), 500);
+        rig_restart(&w.r);
+    }
+    /* handed on to the next one, also over a restart; the first stays what it is */
+    assert_int_equal(renew(&w, first, "edge-1", "kubeEdge", "kubeedge.io"), 200);
+    second = take(&w);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(renew(&w, second, "edge-2", "kubeEdge", "kubeedge.io"), 401);
+        rig_restart(&w.r);
+    }
+    /* its key is no other node's, whoever has a token */
+    struct kei_key *key = w.key;
+    w.key = w.other_key;
+    w.other_key = key;
+    snprintf(auth, sizeof auth, "Bearer %s", jwt(&w));
+    ask(&w, "edge-2", auth, "", "kubeEdge", "kubeedge.io", NULL);
+    assert_int_equal(w.a.code, 500);
+    kei_cert_free(first);
+    kei_cert_free(second);
+    end(&w);
+}
+
+/* One from before the cloud remembered this is the node's that uses it first. */
+static void binds_at_first_use(void **state)
+{
+    (void)state;
+    struct world w;
+    begin(&w);
+    struct kei_cert *cert = certify(&w, "kubeEdge", "kubeedge.io", false, 400 * 86400), *next;
+    assert_int_equal(renew(&w, cert, "edge-1", "kubeEdge", "kubeedge.io"), 200);
+    fresh_key(&w);
+    rig_restart(&w.r);
+    assert_int_equal(renew(&w, cert, "edge-2", "kubeEdge", "kubeedge.io"), 401);
+    assert_int_equal(renew(&w, cert, "edge-1", "kubeEdge", "kubeedge.io"), 200);
+    next = take(&w);
+    kei_cert_free(cert);
+    /* what has ended is forgotten, at a start */
+    assert_int_equal(w.r.c->bindings.n, 3);
+    test_clock_advance(&w.r.env.clock, INT64_C(366) * 86400 * 1000);
+    rig_restart(&w.r);
+    assert_int_equal(w.r.c->bindings.n, 1); /* the oldest has a longer life here */
+    kei_cert_free(next);
+    end(&w);
+}
+
+#define IDLERS 1200
+
+/* Who connects and says nothing keeps nobody from either port. */
+static void idle_connections(void **state)
+{
+    (void)state;
+    for (int port = 0; port < 2; port++) {
+        struct world w;
+        struct edge e;
+        uint32_t ports[2];
+        int fd[IDLERS];
+        struct rlimit l;
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &l), 0);
+        if (l.rlim_cur < 3 * IDLERS)
+            skip();
+        begin(&w);
+        assert_int_equal(ke_cloud_ports(w.r.c, &ports[0], &ports[1]), 0);
+        struct sockaddr_in to = {.sin_family = AF_INET,
+                                 .sin_port = htons((uint16_t)ports[port]),
+                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        for (int i = 0; i < IDLERS; i++) {
+            fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+            assert_true(fd[i] >= 0);
+            assert_true(connect(fd[i], (struct sockaddr *)&to, sizeof to) == 0 ||
+                        errno == EINPROGRESS);
+        }
+        call(&w, "GET", "/ca.crt", NULL, kei_str(""), NULL, NULL);
+        assert_int_equal(w.a.code, 200);
+        edge_init(&e, &w.r, "edge-1");
+        assert_true(edge_connect(&e));
+        for (int i = 0; i < IDLERS; i++)
+            close(fd[i]);
+        edge_fini(&e);
+        end(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gives_the_authority),   cmocka_unit_test(signs_for_the_token),
         cmocka_unit_test(refuses_bad_tokens),    cmocka_unit_test(refuses_bad_requests),
-        cmocka_unit_test(renews_by_certificate),
+        cmocka_unit_test(renews_by_certificate), cmocka_unit_test(binds_what_bears_no_name),
+        cmocka_unit_test(binds_at_first_use),    cmocka_unit_test(idle_connections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

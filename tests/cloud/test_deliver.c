@@ -736,7 +736,75 @@ static void many_queries_at_once_are_all_answered(void **state)
     finish(&r, &e);
 }
 
-static void newest_session_wins_in_a_storm(void **state)
+/* Takes the place from other; false: it was refused. */
+static bool takes_place(struct edge *e, struct edge *other)
+{
+    if (!edge_connect(e)) {
+        assert_int_equal(e->http_status, 503);
+        assert_true(other->open);
+        return false;
+    }
+    assert_true(edge_wait_closed(other));
+    return true;
+}
+
+/*
+ * Who is refused and who wins, between a program and a copy of it. The newest wins; when that went
+ * on for some times who is in stays, longer and longer.
+ */
+static void two_programs_with_one_name(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e, f;
+    int64_t hold = 10000;
+    start(&r, &e, NULL, POD("p", "edge-1", "") "---\n" POD("q", "edge-1", ""));
+    rig_wait_object(&r, "pod", "default", "q");
+    edge_init(&f, &r, "edge-1");
+    e.beats = f.beats = true;
+    assert_true(edge_connect(&e));
+    wait_delivered(&e);
+    assert_true(takes_place(&f, &e));
+    assert_true(takes_place(&e, &f));
+    assert_true(takes_place(&f, &e));
+    for (int i = 0; i < 8; i++) {
+        struct edge *in = i % 2 ? &e : &f, *out = i % 2 ? &f : &e;
+        atomic_store(&r.env.log_errors, 0);
+        assert_false(takes_place(out, in));
+        rig_ms(&r, hold - 1000);
+        assert_false(takes_place(out, in));
+        assert_int_equal(atomic_load(&r.env.log_errors), 1); /* told once */
+        rig_ms(&r, 1100);
+        assert_true(takes_place(out, in));
+        hold = hold * 2 < 300000 ? hold * 2 : 300000;
+    }
+    atomic_store(&r.env.log_errors, 0);
+    assert_int_equal(r.c->sessions, 1);
+    /* one alone comes and goes as it likes */
+    edge_drop(&f);
+    rig_ms(&r, 100);
+    for (int i = 0; i < 10; i++) {
+        assert_true(edge_connect(&f));
+        edge_drop(&f);
+        rig_ms(&r, 100);
+    }
+    /* a holder that is not heard of any more does not keep its place: the link died */
+    assert_true(edge_connect(&f));
+    f.beats = false;
+    rig_ms(&r, 21000);
+    assert_true(takes_place(&e, &f));
+    /* all is forgotten after a while */
+    rig_ms(&r, 901000);
+    f.beats = true;
+    assert_true(takes_place(&f, &e));
+    assert_true(takes_place(&e, &f));
+    assert_true(takes_place(&f, &e));
+    edge_fini(&f);
+    finish(&r, &e);
+}
+
+/* Both dial as fast as they can. */
+static void a_storm_of_two_is_calm(void **state)
 {
     (void)state;
     struct rig r;
@@ -744,22 +812,19 @@ static void newest_session_wins_in_a_storm(void **state)
     start(&r, &e, NULL, POD("p", "edge-1", "") "---\n" POD("q", "edge-1", ""));
     rig_wait_object(&r, "pod", "default", "q");
     edge_init(&f, &r, "edge-1");
-    assert_true(edge_connect(&e));
-    wait_delivered(&e);
-    assert_true(edge_connect(&f));
-    assert_true(edge_wait_closed(&e));
+    e.beats = f.beats = true;
     size_t before = 0;
-    for (int i = 0; i < 100; i++) {
-        assert_true(edge_connect(&e));
-        assert_true(edge_wait_closed(&f));
-        assert_true(edge_connect(&f));
-        assert_true(edge_wait_closed(&e));
-        rig_settle(&r);
+    for (int i = 0; i < 200; i++) {
+        struct edge *out = e.open ? &f : &e;
+        (void)edge_connect(out);
+        rig_ms(&r, 100);
         if (i == 10)
             before = test_alloc_live(&r.env.alloc);
     }
     assert_in_range(test_alloc_live(&r.env.alloc), 0, before + 20);
     assert_int_equal(r.c->sessions, 1);
+    assert_in_range(e.connects + f.connects, 5, 7); /* within 20 s, of 200 tries */
+    atomic_store(&r.env.log_errors, 0);
     edge_fini(&f);
     finish(&r, &e);
 }
@@ -789,7 +854,8 @@ int main(void)
         cmocka_unit_test(pod_of_a_node_deletes_only_its_own),
         cmocka_unit_test(an_object_in_a_reply_is_delivered),
         cmocka_unit_test(many_queries_at_once_are_all_answered),
-        cmocka_unit_test(newest_session_wins_in_a_storm),
+        cmocka_unit_test(two_programs_with_one_name),
+        cmocka_unit_test(a_storm_of_two_is_calm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -316,7 +316,18 @@ static void sizes(void **state)
     rig_forget(&r);
     rig_write_file(path, big);
     line = rig_wait_line(&r, "error ");
-    assert_non_null(strstr(line, "the limit is"));
+    assert_non_null(strstr(line, "/a.yaml:5: data: holds "));
+    assert_non_null(strstr(line, "the limit of Kubernetes is 1048576"));
+    assert_string_equal(value(&r, "a"), "1");
+    /* or by something else than its data */
+    int head = snprintf(big, 100,
+                        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: big\n"
+                        "  annotations:\n    k: ");
+    big[head] = 'x';
+    rig_forget(&r);
+    rig_write_file(path, big);
+    line = rig_wait_line(&r, "error ");
+    assert_non_null(strstr(line, "the limit is 1568768"));
     assert_string_equal(value(&r, "a"), "1");
     free(big);
     /* a file that may not be read */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One allocation of the cloud fails, any one, while it starts, takes manifests, meets two nodes and
- * ends pods: it neither crashes nor leaks, and when there is memory again everything gets where it
- * should. KE_MEMORY_STEP: every how many allocations (default 23; 1 tries them all),
+ * One allocation of the cloud fails, any one, while it starts, takes manifests, meets nodes, serves
+ * each of their requests, starts again and ends pods: it neither crashes nor leaks, and when there
+ * is memory again everything gets where it should and everything is answered as it should.
+ * KE_MEMORY_STEP: every how many allocations (default 23; 1 tries them all),
  * KE_MEMORY_ONLY: this one alone.
  */
 #include "cloud/cloud_rig.h"
@@ -179,7 +180,7 @@ static void live(size_t fail_at, bool *ret_failed)
     (void)edge_send(&e, "patch", "default/podpatch/p",
                     "\"{\\\"status\\\":{\\\"phase\\\":\\\"Running\\\"}}\"");
     rig_ms(&r, 1000);
-    rig_manifest(&r, "a.yaml", "");
+    rig_manifest(&r, "a.yaml", "# none\n");
     rig_ms(&r, 1000);
     reach(&r, &e, &s, true);
     *ret_failed = atomic_load(&r.env.alloc.failed) > 0;
@@ -202,8 +203,175 @@ static void any_allocation_may_fail(void **state)
         at = n;
         live(n, &failed);
     }
-    print_message("%zu failing allocations, the last is number %zu\n", tried - 1, n - step);
+    print_message("count: %zu failing allocations of the cloud, the last is number %zu\n",
+                  tried - 1, n - step);
     assert_true(tried > 10);
+}
+
+/* ---- each request of a node, and the questions of the host ---- */
+
+#define MIRROR                                                                                     \
+    "{\"metadata\":{\"name\":\"m\",\"namespace\":\"default\",\"annotations\":{"                    \
+    "\"kubernetes.io/config.mirror\":\"1\"}},\"spec\":{\"nodeName\":\"edge-1\",\"containers\":[{"  \
+    "\"name\":\"c\",\"image\":\"i\"}]},\"status\":{}}"
+#define OWN_LEASE "{\"metadata\":{\"name\":\"edge-1\"},\"spec\":{\"holderIdentity\":\"edge-1\"}}"
+
+struct request {
+    const char *op, *resource, *content;
+    const char *path; /* in the answer when there is memory again; NULL: 1.4, no answer is due */
+    const char *value;
+};
+
+static const struct request requests_new[] = {
+    {"insert", "default/node/edge-1", "{\"metadata\":{\"labels\":{\"a\":\"b\"}},\"status\":{}}",
+     "Err.ErrStatus.reason", "AlreadyExists"},
+    {"query", "default/node/edge-1", NULL, "metadata.name", "edge-1"},
+    {"update", "default/node/edge-1", "{\"metadata\":{\"annotations\":{\"x\":\"1\"}}}", "", "OK"},
+    {"patch", "default/nodepatch/edge-1", "\"{\\\"status\\\":{\\\"n\\\":1}}\"", "Object.status.n",
+     "1"},
+    {"query", "kube-node-lease/lease/edge-1", NULL, "Object.metadata.name", "edge-1"},
+    {"update", "kube-node-lease/lease/edge-1", OWN_LEASE, "Object.metadata.name", "edge-1"},
+    {"query", "default/configmap/c", NULL, "data.k", "1"},
+    {"query", "default/configmap/none", NULL, "ErrStatus.reason", "NotFound"},
+    {"query", "default/secret/s", NULL, "ErrStatus.reason", "Forbidden"},
+    {"query", "default/serviceaccounttoken/default", "{}", "ErrStatus.reason", "NotFound"},
+    {"patch", "default/podpatch/p", "\"{\\\"status\\\":{\\\"phase\\\":\\\"Running\\\"}}\"",
+     "Object.status.phase", "Running"},
+    {"patch", "default/podpatch/none", "\"{\\\"metadata\\\":{\\\"uid\\\":\\\"u-1\\\"}}\"",
+     "Err.ErrStatus.reason", "NotFound"},
+    {"insert", "default/pod/m", MIRROR, "Err.ErrStatus.reason", "AlreadyExists"},
+    {"query", "k8s/ca.crt", NULL, "", "-----BEGIN"},
+    {"delete", "default/pod/none", "{}", "", "OK"},
+};
+
+static const struct request requests_old[] = {
+    {"insert", "default/nodestatus/edge-1", "{\"metadata\":{},\"status\":{}}", "", "OK"},
+    {"update", "default/nodestatus/edge-1", "{\"UID\":\"x\",\"Status\":{\"n\":2}}", "", "OK"},
+    {"query", "default/node/edge-1", NULL, "metadata.name", "edge-1"},
+    {"query", "default/configmap/c", NULL, "data.k", "1"},
+    {"update", "default/podstatus/p", "{\"UID\":\"u-3\",\"Name\":\"p\",\"Status\":{}}", NULL, NULL},
+    {"update", "default/podstatus", "[{\"UID\":\"u-4\",\"Name\":\"x\",\"Status\":{}}]", NULL, NULL},
+    {"delete", "default/pod/none", "\"u-5\"", NULL, NULL},
+};
+
+static void on_info(void *user, const struct ke_cloud_node_info *n)
+{
+    (void)n;
+    ++*(unsigned *)user;
+}
+
+static void on_pod_info(void *user, const struct ke_cloud_pod_info *n)
+{
+    (void)n;
+    ++*(unsigned *)user;
+}
+
+static void ask_host_questions(struct rig *r)
+{
+    struct ke_buf token = {0};
+    unsigned n = 0;
+    if (ke_cloud_token(r->c, &token) < 0)
+        assert_int_equal(token.n, 0);
+    ke_buf_free(&token);
+    assert_int_equal(ke_cloud_nodes(r->c, on_info, &n), 0);
+    assert_int_equal(ke_cloud_pods(r->c, on_pod_info, &n), 0);
+}
+
+/* The answer, asked for again when the session was lost meanwhile. */
+static void must_be_answered(struct rig *r, struct edge *e, const struct request *q)
+{
+    be_connected(e);
+    struct ke_msg *m = edge_ask(e, q->op, q->resource, q->content);
+    const char *have = q->path[0] ? msg_text(m, q->path) : msg_content(m);
+    if (q->path[0] ? strcmp(have, q->value) != 0 : !strstr(have, q->value))
+        fail_msg("allocation %zu failed: %s %s is answered with %s", at, q->op, q->resource,
+                 msg_content(m));
+    (void)r;
+}
+
+static void ask(size_t fail_at, const struct request *q, size_t n, bool old, bool *ret_failed)
+{
+    struct rig r;
+    struct edge e, copy;
+    struct store s = {.n = 0};
+    rig_init(&r, NULL);
+    r.quiet = true;
+    rig_manifest(&r, "a.yaml", MANIFEST);
+    rig_start(&r);
+    edge_init(&e, &r, "edge-1");
+    edge_init(&copy, &r, "edge-1");
+    e.on_message = take;
+    e.user = &s;
+    if (old)
+        e.agent = "Go-http-client/1.1";
+    be_registered(&e);
+    if (!old) {
+        (void)edge_ask(&e, "insert", "kube-node-lease/lease/edge-1", OWN_LEASE);
+        (void)edge_ask(&e, "insert", "default/pod/m", MIRROR);
+    } else {
+        (void)edge_ask(&e, q[0].op, q[0].resource, q[0].content);
+    }
+    reach(&r, &e, &s, false);
+    test_alloc_fail_at(&r.env.alloc, fail_at);
+    for (size_t i = 0; i < n; i++) {
+        if (!e.ws)
+            edge_dial(&e);
+        rig_ms(&r, 50);
+        if (e.open)
+            (void)edge_send(&e, q[i].op, q[i].resource, q[i].content);
+        rig_ms(&r, 50);
+    }
+    ask_host_questions(&r);
+    /* another connection of the same node */
+    edge_dial(&copy);
+    rig_ms(&r, 100);
+    edge_drop(&copy);
+    /* and a new life of the cloud, with all this in its store */
+    if (rig_stop(&r), rig_try_start(&r) != 0) {
+        rig_stop(&r);
+        assert_int_equal(rig_try_start(&r), 0);
+    }
+    assert_true(rig_loaded(&r));
+    *ret_failed = atomic_load(&r.env.alloc.failed) > 0;
+    test_alloc_fail_at(&r.env.alloc, 0);
+    rig_ms(&r, 7000);
+    for (size_t i = 0; i < n; i++)
+        if (q[i].path)
+            must_be_answered(&r, &e, &q[i]);
+    reach(&r, &e, &s, false);
+    atomic_store(&r.env.log_errors, 0);
+    edge_fini(&copy);
+    edge_fini(&e);
+    rig_fini(&r);
+}
+
+static void ask_all(const struct request *q, size_t n, bool old)
+{
+    const char *text = getenv("KE_MEMORY_STEP"), *only = getenv("KE_MEMORY_ONLY");
+    size_t step = text ? (size_t)strtoul(text, NULL, 10) : 23, tried = 0;
+    bool failed = true;
+    if (only) {
+        at = (size_t)strtoul(only, NULL, 10);
+        ask(at, q, n, old, &failed);
+        return;
+    }
+    for (at = 1; failed; at += step, tried++)
+        ask(at, q, n, old, &failed);
+    print_message("count: %zu failing allocations of requests, the last is number %zu\n", tried - 1,
+                  at - step);
+    assert_true(tried > 10);
+}
+
+static void any_allocation_of_a_request_may_fail(void **state)
+{
+    (void)state;
+    ask_all(requests_new, sizeof requests_new / sizeof requests_new[0], false);
+}
+
+static void any_allocation_of_a_request_of_1_4_may_fail(void **state)
+{
+    (void)state;
+    ask_all(requests_old, sizeof requests_old / sizeof requests_old[0], true);
 }
 
 /* All of them fail for some seconds, from the nth on: while things are on their way. */
@@ -230,7 +398,7 @@ static void memory_may_run_out_for_some_time(void **state)
         test_alloc_fail_at(&r.env.alloc, 0);
         reach(&r, &e, &s, false);
         test_alloc_fail_from(&r.env.alloc, at);
-        rig_manifest(&r, "a.yaml", "");
+        rig_manifest(&r, "a.yaml", "# none\n");
         rig_ms(&r, 3000);
         test_alloc_fail_at(&r.env.alloc, 0);
         reach(&r, &e, &s, true);
@@ -244,6 +412,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_allocation_may_fail),
+        cmocka_unit_test(any_allocation_of_a_request_may_fail),
+        cmocka_unit_test(any_allocation_of_a_request_of_1_4_may_fail),
         cmocka_unit_test(memory_may_run_out_for_some_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

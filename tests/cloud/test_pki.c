@@ -198,6 +198,7 @@ static void power_cuts(void **state)
             0);
         end(&v);
     }
+    print_message("count: %zu power cuts of the authority\n", images);
     end(&w);
 }
 

@@ -7,6 +7,8 @@
  *
  * KE_POWERCUT_IMAGES: how many (default 1500, of which this test takes a twentieth). KE_SEED.
  */
+#include <time.h>
+
 #include "cloud/cloud_rig.h"
 #include "sim/powercut_io.h"
 
@@ -41,6 +43,7 @@ struct node {
 struct world {
     struct rig r;
     struct powercut *disk;
+    struct ke_io io; /* the disk's */
     struct edge e[2];
     struct node nodes[2];
     uint64_t rng;
@@ -58,6 +61,9 @@ struct world {
 
 static struct event *events;
 static size_t n_events;
+static struct {
+    size_t n, changed, with_things, with_promise;
+} checked; /* images */
 
 /* ---- nodes ---- */
 
@@ -147,17 +153,25 @@ static void on_message(struct edge *e, struct ke_msg *m)
 
 /* ---- a life ---- */
 
-static const struct ke_io *disk_of(struct world *w, struct powercut *disk)
+static int (*real_sync)(void *user, struct ke_io_file *f);
+
+/* A sync takes its time, so that what does not wait for it gets ahead of it. */
+static int slow_sync(void *user, struct ke_io_file *f)
+{
+    const struct timespec some = {.tv_nsec = 2000000};
+    nanosleep(&some, NULL);
+    return real_sync(user, f);
+}
+
+static void begin(struct world *w, struct powercut *disk, bool slow)
 {
     memset(w, 0, sizeof *w);
     w->disk = disk;
-    return powercut_io(disk);
-}
-
-static void begin(struct world *w, struct powercut *disk)
-{
-    const struct ke_io *io = disk_of(w, disk);
-    rig_init(&w->r, io);
+    w->io = *powercut_io(disk);
+    real_sync = w->io.sync;
+    if (slow)
+        w->io.sync = slow_sync;
+    rig_init(&w->r, &w->io);
     w->r.quiet = true;
     w->r.idle_ms = 1;
     w->r.conf.manifests = "/m";
@@ -335,10 +349,30 @@ static const char *wrong(struct world *w, struct node *n)
     return NULL;
 }
 
+/* The manifests change while the cloud is away: half of it is gone, the rest says something else.
+ */
+static void change_all(struct powercut *disk, uint64_t *rng)
+{
+    struct choice c;
+    memset(&c, 0, sizeof c);
+    for (int i = 0; i < CONFIGS; i++)
+        c.value[i] = powercut_below(rng, 2) ? 1000 + i : 0;
+    for (int i = 0; i < PODS; i++) {
+        c.node[i] = (int)powercut_below(rng, 3);
+        c.config[i] = (int)powercut_below(rng, CONFIGS);
+    }
+    write_manifests(disk, &c);
+}
+
 static void check_image(struct world *before, size_t pos, uint64_t seed)
 {
     struct world w;
-    begin(&w, powercut_image(before->disk, pos, seed));
+    struct powercut *image = powercut_image(before->disk, pos, seed);
+    uint64_t rng = seed;
+    bool changed = powercut_below(&rng, 4) > 0;
+    if (changed)
+        change_all(image, &rng);
+    begin(&w, image, false);
     w.final = true;
     w.cut = pos;
     w.rng = seed;
@@ -356,6 +390,11 @@ static void check_image(struct world *before, size_t pos, uint64_t seed)
     if (have < promised)
         fail_msg("image %llu at %zu: status %ld was answered, %ld is there",
                  (unsigned long long)seed, pos, promised, have);
+    checked.with_things += w.nodes[0].n + w.nodes[1].n > 0;
+    checked.with_promise += promised > 0;
+    checked.changed += changed;
+    if (changed) /* they are known before a node says anything */
+        rig_ms(&w.r, 10000);
     const char *what = "";
     for (int round = 0; what && round < 30; round++) {
         what = NULL;
@@ -378,6 +417,15 @@ static void check_image(struct world *before, size_t pos, uint64_t seed)
     if (atomic_load(&w.r.env.log_errors) > 0)
         fail_msg("image %llu at %zu: %s", (unsigned long long)seed, pos, w.r.env.last_log);
     end(&w);
+    checked.n++;
+}
+
+/* Any moment, or, each second time, that at which a message was there. */
+static size_t choose_moment(uint64_t *rng, size_t first, size_t last)
+{
+    if (n_events > 0 && powercut_below(rng, 2))
+        return events[powercut_below(rng, n_events)].pos;
+    return first + (size_t)powercut_below(rng, last - first + 1);
 }
 
 static void nothing_is_forgotten(void **state)
@@ -386,9 +434,10 @@ static void nothing_is_forgotten(void **state)
     const char *text = getenv("KE_POWERCUT_IMAGES"), *seed_text = getenv("KE_SEED");
     size_t images = (text ? (size_t)strtoul(text, NULL, 10) : 1500) / 20;
     uint64_t seed = seed_text ? strtoull(seed_text, NULL, 0) : 20261201;
-    print_message("seed %llu, %zu images\n", (unsigned long long)seed, images);
+    const uint64_t first_seed = seed;
     events = calloc(EVENTS, sizeof *events);
     assert_non_null(events);
+    memset(&checked, 0, sizeof checked);
     for (size_t done = 0; done < images;) {
         struct world w;
         struct powercut *disk = powercut_new();
@@ -397,17 +446,29 @@ static void nothing_is_forgotten(void **state)
         assert_int_equal(io->sync_dir(io->user, "/"), 0);
         powercut_put(disk, "/m/a.yaml", "# none\n", 7);
         n_events = 0;
-        begin(&w, disk);
+        begin(&w, disk, true);
         w.rng = seed++;
         size_t first = powercut_pos(disk);
         live(&w);
         size_t last = powercut_pos(disk);
         rig_stop(&w.r);
-        for (size_t i = 0; i < 40 && done < images; i++, done++)
-            check_image(&w, first + powercut_below(&w.rng, last - first + 1), w.rng);
+        for (size_t i = 0; i < 40 && done < images; i++, done++) {
+            size_t pos = choose_moment(&w.rng, first, last);
+            check_image(&w, pos, w.rng);
+        }
         end(&w);
     }
     free(events);
+    print_message(
+        "count: %zu power cuts of the cloud, %zu with nodes that had something, %zu after "
+        "a promise, %zu with other manifests afterwards, first seed %llu\n",
+        checked.n, checked.with_things, checked.with_promise, checked.changed,
+        (unsigned long long)first_seed);
+    assert_int_equal(checked.n, images);
+    if (images >= 20) {
+        assert_in_range(checked.with_things, images / 2, images);
+        assert_in_range(checked.with_promise, images / 3, images);
+    }
 }
 
 int main(void)

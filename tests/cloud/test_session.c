@@ -59,6 +59,7 @@ static void refuses_who_is_not_it(void **state)
     long_name[254] = 0;
     edge_init(&e, &r, "edge-1");
     e.cn = "kubeedge.io";
+    e.org = "kubeEdge";
     e.node_id = long_name;
     assert_false(edge_connect(&e));
     assert_int_equal(e.http_status, 400);
@@ -67,6 +68,65 @@ static void refuses_who_is_not_it(void **state)
     edge_drop(&e);
     rig_ms(&r, 1000);
     assert_int_equal(r.c->peers.n, 0); /* nobody is remembered for having been here */
+    finish(&r, &e);
+}
+
+/* A certificate up to 1.15 bears no node's name: it is the one's that it was first used for. */
+static void legacy_certificate_is_of_one_node(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    start(&r, &e);
+    e.cn = "kubeedge.io";
+    e.org = "kubeEdge";
+    assert_true(edge_connect(&e));
+    edge_register(&e, "default", NULL);
+    for (int i = 0; i < 2; i++) {
+        if (e.ws)
+            edge_drop(&e);
+        e.node_id = "edge-2";
+        assert_false(edge_connect(&e));
+        assert_int_equal(e.http_status, 403);
+        e.node_id = "edge-1";
+        assert_true(edge_connect(&e));
+        rig_restart(&r);
+    }
+    finish(&r, &e);
+}
+
+/* Whatever fails while it is bound: it never becomes that of two. */
+static void legacy_certificate_without_memory(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    size_t at = 1, refused = 0;
+    bool failed = true;
+    start(&r, &e);
+    for (; failed; at++) {
+        kei_cert_free(e.cert);
+        kei_key_free(e.key);
+        e.cert = NULL;
+        e.key = NULL;
+        e.cn = "kubeedge.io";
+        e.org = "kubeEdge";
+        e.node_id = "edge-1";
+        edge_sign(&e, NULL, NULL);
+        size_t before = atomic_load(&r.env.alloc.failed);
+        test_alloc_fail_at(&r.env.alloc, at);
+        refused += !edge_connect(&e);
+        failed = atomic_load(&r.env.alloc.failed) > before;
+        test_alloc_fail_at(&r.env.alloc, 0);
+        edge_drop(&e);
+        rig_settle(&r);
+        assert_true(edge_connect(&e));
+        edge_drop(&e);
+        e.node_id = "edge-2";
+        assert_false(edge_connect(&e));
+        assert_int_equal(e.http_status, 403);
+    }
+    assert_true(at > 10 && refused > 1);
     finish(&r, &e);
 }
 
@@ -340,6 +400,96 @@ static void a_flood_of_writes_waits(void **state)
     finish(&r, &e);
 }
 
+static bool drained(void *arg)
+{
+    struct rig *r = arg;
+    return kei_ws_queued(rig_peer(r, "edge-1")->session->ws) == 0;
+}
+
+/*
+ * A node whose requests wait for the store is not read for a while: not even after a write that was
+ * blocked, and that is not held against it.
+ */
+static void a_pause_is_a_pause(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    start(&r, &e);
+    e.beats = true;
+    assert_true(edge_connect(&e));
+    edge_register(&e, "default", NULL);
+    struct kei_session *s = rig_peer(&r, "edge-1")->session;
+    /* the cloud's side blocks and drains */
+    kei_stream_pause(kei_ws_stream(e.ws), true);
+    char *text = calloc(1, 4u << 20);
+    assert_non_null(text);
+    int head = sprintf(text, "{\"header\":{\"msg_id\":\"m\",\"timestamp\":1},\"route\":{\"source\":"
+                             "\"edgecontroller\",\"operation\":\"publish\",\"resource\":\"x\"},"
+                             "\"content\":\"");
+    memset(text + head, 'x', (4u << 20) - 100 - (size_t)head);
+    memcpy(text + (4u << 20) - 100, "\"}", 3);
+    assert_int_equal(kei_ws_send(s->ws, text, strlen(text)), 0);
+    free(text);
+    rig_settle(&r);
+    assert_false(drained(&r));
+    /* who asks for answers that it does not read is not read either: another kind of pause */
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(kei_ws_ping(e.ws), 0);
+    rig_settle(&r);
+    kei_session_waits(s, 64);
+    char id[37];
+    snprintf(id, sizeof id, "%s", edge_send(&e, "query", "default/node/edge-1", NULL));
+    kei_stream_pause(kei_ws_stream(e.ws), false);
+    assert_true(rig_until(&r, drained, &r));
+    rig_ms(&r, 100000); /* its keepalives are not read either */
+    assert_ptr_equal(rig_peer(&r, "edge-1")->session, s);
+    assert_true(e.open);
+    for (uint32_t i = 0; i < e.n_messages; i++)
+        assert_string_not_equal(ke_msg_parent_id(e.messages[i]), id);
+    kei_session_waits(s, -31);
+    rig_ms(&r, 1000);
+    assert_true(s->paused); /* not at each one */
+    kei_session_waits(s, -33);
+    (void)edge_reply_to(&e, id);
+    assert_true(e.open);
+    rig_ms(&r, 60000);
+    assert_true(e.open);
+    e.beats = false; /* and it counts again */
+    assert_true(edge_wait_closed(&e));
+    finish(&r, &e);
+}
+
+static void the_dialect_does_not_waver(void **state)
+{
+    static const struct {
+        const char *op, *resource, *content;
+        uint32_t dialect; /* afterwards */
+    } steps[] = {
+        {"query", "default/node/edge-1", NULL, KE_DIALECT_AUTO},
+        {"insert", "null/node/edge-1", "{\"metadata\":{},\"status\":{}}", KE_DIALECT_1_23},
+        {"query", "default/node/edge-1", NULL, KE_DIALECT_1_23},
+        {"update", "default/node/edge-1", "{\"metadata\":{}}", KE_DIALECT_1_23},
+        {"patch", "null/nodepatch/edge-1", "\"{}\"", KE_DIALECT_1_23},
+        {"insert", "default/node/edge-1", "{\"metadata\":{}}",
+         KE_DIALECT_1_15}, /* another program */
+        {"patch", "default/nodepatch/edge-1", "\"{}\"", KE_DIALECT_1_15},
+        {"insert", "default/nodestatus/edge-1", "{\"metadata\":{}}", KE_DIALECT_1_4},
+    };
+    (void)state;
+    struct rig r;
+    struct edge e;
+    start(&r, &e);
+    assert_true(edge_connect(&e));
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        (void)edge_ask(&e, steps[i].op, steps[i].resource, steps[i].content);
+        if (rig_peer(&r, "edge-1")->dialect != steps[i].dialect)
+            fail_msg("after %s %s it is %u", steps[i].op, steps[i].resource,
+                     (unsigned)rig_peer(&r, "edge-1")->dialect);
+    }
+    finish(&r, &e);
+}
+
 /* ---- health ---- */
 
 #define LEASE                                                                                      \
@@ -565,6 +715,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_who_is_not_it),
         cmocka_unit_test(refuses_certificates_of_others),
+        cmocka_unit_test(legacy_certificate_is_of_one_node),
+        cmocka_unit_test(legacy_certificate_without_memory),
         cmocka_unit_test(keepalives_keep_it_alive),
         cmocka_unit_test(bad_messages),
         cmocka_unit_test(half_a_message_then_gone),
@@ -573,6 +725,8 @@ int main(void)
         cmocka_unit_test(as_many_nodes_as_allowed),
         cmocka_unit_test(who_does_not_read_is_cut),
         cmocka_unit_test(a_flood_of_writes_waits),
+        cmocka_unit_test(a_pause_is_a_pause),
+        cmocka_unit_test(the_dialect_does_not_waver),
         cmocka_unit_test(ready_turns_unknown),
         cmocka_unit_test(a_restart_of_the_cloud_is_no_end_of_nodes),
         cmocka_unit_test(clock_jumps),

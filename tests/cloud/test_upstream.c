@@ -2,6 +2,8 @@
 /* What nodes ask and report: the answer to each, in all dialects. */
 #include "cloud/cloud_rig.h"
 
+#include "message/k8s.h"
+
 struct ask {
     const char *op, *resource, *content;
     const char *path, *value; /* of the answer's content; path NULL: value is all of it */
@@ -37,6 +39,11 @@ static void run(struct edge *e, const struct ask *asks, size_t n)
         assert_string_equal(ke_msg_operation(m), "response");
     }
 }
+#define MIRROR_OF(node, more, spec)                                                                \
+    "{\"metadata\":{\"name\":\"x\",\"annotations\":{\"kubernetes.io/config.mirror\":\"1\"" more    \
+    "}},\"spec\":{\"nodeName\":\"" node                                                            \
+    "\",\"containers\":[{\"name\":\"c\",\"image\":\"i\"}]" spec "}}"
+#define MIRROR(more, spec) MIRROR_OF("edge-1", more, spec)
 #define RUN(e, asks) run(e, asks, sizeof(asks) / sizeof(asks)[0])
 
 /* Nothing comes back. */
@@ -239,7 +246,8 @@ static void pods(void **state)
          "Err.ErrStatus.reason", "Forbidden"},
         {"insert", "default/pod/m", "null", "Err.ErrStatus.reason", "Forbidden"},
         {"insert", "default/pod/m",
-         "{\"metadata\":{\"name\":\"q\",\"namespace\":\"kube-system\",\"deletionTimestamp\":\"x\"},"
+         "{\"metadata\":{\"name\":\"q\",\"namespace\":\"kube-system\",\"deletionTimestamp\":\"x\","
+         "\"annotations\":{\"kubernetes.io/config.mirror\":\"1\"}},"
          "\"spec\":{\"nodeName\":\"edge-1\"}}",
          "Object.metadata.name", "m"},
         {"delete", "default/pod/none", "{}", NULL, "\"OK\""},
@@ -279,10 +287,220 @@ static void too_many_mirror_pods(void **state)
     start(&r, &e, NULL);
     for (int i = 0; i <= 200; i++) {
         snprintf(resource, sizeof resource, "default/pod/m%d", i);
-        struct ke_msg *m = edge_ask(&e, "insert", resource, "{\"spec\":{\"nodeName\":\"edge-1\"}}");
+        struct ke_msg *m = edge_ask(&e, "insert", resource, MIRROR("", ""));
         assert_string_equal(msg_text(m, "Err.ErrStatus.reason"), i < 200 ? "" : "Forbidden");
     }
     finish(&r, &e);
+}
+
+/* What a node says of its own static pods opens nothing that is not its own. */
+static void mirror_pods_open_nothing(void **state)
+{
+    static const char *const refused[] = {
+        "{\"spec\":{\"nodeName\":\"edge-1\",\"containers\":[]}}", /* no mirror */
+        "{\"metadata\":{\"annotations\":{\"kubernetes.io/config.mirror\":null}},\"spec\":{"
+        "\"nodeName\":\"edge-1\"}}",
+        MIRROR_OF("edge-2", "", ""),
+        MIRROR("", ",\"volumes\":[{\"name\":\"v\",\"secret\":{\"secretName\":\"s\"}}]"),
+        MIRROR("", ",\"volumes\":[{\"name\":\"v\",\"configMap\":{\"name\":\"c\"}}]"),
+        MIRROR("", ",\"volumes\":[{\"name\":\"v\",\"projected\":{\"sources\":[]}}]"),
+        MIRROR("", ",\"volumes\":[{\"name\":\"v\",\"\\u0073ecret\":{\"secretName\":\"s\"}}]"),
+        MIRROR("",
+               ",\"volumes\":[{\"name\":\"v\",\"persistentVolumeClaim\":{\"claimName\":\"c\"}}]"),
+        MIRROR("", ",\"volumes\":[{\"name\":\"v\",\"csi\":{\"driver\":\"d\"}}]"),
+        MIRROR("", ",\"imagePullSecrets\":[{\"name\":\"s\"}]"),
+        MIRROR("", ",\"initContainers\":[{\"env\":[{\"valueFrom\":{\"secretKeyRef\":{\"name\":"
+                   "\"s\"}}}]}]"),
+        MIRROR("", ",\"initContainers\":[{\"envFrom\":[{\"configMapRef\":{\"name\":\"s\"}}]}]"),
+        MIRROR("", ",\"ephemeralContainers\":[{\"envFrom\":[{\"secretRef\":{\"name\":\"s\"}}]}]"),
+        MIRROR("", ",\"serviceAccountName\":\"default\""),
+        MIRROR("", ",\"serviceAccount\":\"default\""),
+    };
+    static const char *const taken[] = {
+        MIRROR("", ""),
+        MIRROR(",\"kubernetes.io/config.source\":\"file\"",
+               ",\"serviceAccountName\":\"\",\"volumes\":[{\"name\":\"v\",\"hostPath\":{\"path\":"
+               "\"/\"}},"
+               "{\"name\":\"w\",\"emptyDir\":{},\"secret\":null}]"),
+    };
+    (void)state;
+    struct rig r;
+    struct edge e;
+    char resource[60];
+    start(&r, &e, SECRET("s", "hidden"));
+    rig_wait_object(&r, "secret", "default", "s");
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        struct ke_msg *m = edge_ask(&e, "insert", "default/pod/x", refused[i]);
+        if (strcmp(msg_text(m, "Err.ErrStatus.reason"), "Forbidden") != 0)
+            fail_msg("case %zu: %s", i, msg_content(m));
+        assert_null(rig_object(&r, "pod", "default", "x"));
+        m = edge_ask(&e, "query", "default/secret/s", NULL);
+        assert_string_equal(msg_text(m, "ErrStatus.reason"), "Forbidden");
+    }
+    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
+        snprintf(resource, sizeof resource, "default/pod/x%zu", i);
+        struct ke_msg *m = edge_ask(&e, "insert", resource, taken[i]);
+        if (strcmp(msg_text(m, "Err"), "null") != 0)
+            fail_msg("case %zu: %s", i, msg_content(m));
+    }
+    finish(&r, &e);
+}
+
+/* One that is in the store all the same, from before this was looked at or by a manifest. */
+static void mirror_pods_in_the_store(void **state)
+{
+    static const char *const pods[] = {
+        MIRROR("", ",\"volumes\":[{\"name\":\"v\",\"secret\":{\"secretName\":\"s\"}}]"),
+        "{\"spec\":{\"nodeName\":\"edge-1\",\"volumes\":[{\"name\":\"v\",\"secret\":{"
+        "\"secretName\":"
+        "\"s\"}}]}}",
+    };
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct rig r;
+        struct edge e;
+        struct ke_str file = KEI_STR("a.yaml\n1");
+        start(&r, &e, SECRET("s", "hidden"));
+        rig_wait_object(&r, "secret", "default", "s");
+        assert_int_equal(kei_objects_write(r.c->objects, "pod", "default", "x", kei_str(pods[i]),
+                                           i == 0 ? &file : NULL, NULL, NULL),
+                         0);
+        rig_wait_object(&r, "pod", "default", "x");
+        edge_wait(&e, "insert", "default/pod/x");
+        struct ke_msg *m = edge_ask(&e, "query", "default/secret/s", NULL);
+        assert_string_equal(msg_text(m, "ErrStatus.reason"), "Forbidden");
+        rig_manifest(&r, "m.yaml", SECRET("s", "changed"));
+        rig_ms(&r, 5000);
+        assert_null(edge_find(&e, "insert", "default/secret/s", 0));
+        assert_null(edge_find(&e, "update", "default/secret/s", 0));
+        finish(&r, &e);
+    }
+}
+
+/* What a node may write of its own accord. */
+static void budget_of_a_node(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    char resource[60], *big = malloc(2000000), *pad = malloc(1000001);
+    struct ke_msg *m;
+    start(&r, &e, POD("p", "edge-1", ""));
+    rig_wait_object(&r, "pod", "default", "p");
+    memset(pad, 'x', 1000000);
+    pad[1000000] = 0;
+    sprintf(big, MIRROR(",\"pad\":\"%s\"", ""), pad);
+    for (int i = 0; i < 6; i++) {
+        snprintf(resource, sizeof resource, "default/pod/m%d", i);
+        m = edge_ask(&e, "insert", resource, big);
+        assert_string_equal(msg_text(m, "Err.ErrStatus.reason"),
+                            i < 4 ? "" : "RequestEntityTooLarge");
+    }
+    /* what was given back may be used again */
+    m = edge_ask(&e, "delete", "default/pod/m0", "{}");
+    assert_string_equal(msg_content(m), "\"OK\"");
+    assert_true(rig_wait_gone(&r, "pod", "default", "m0"));
+    m = edge_ask(&e, "insert", "default/pod/m7", big);
+    assert_string_equal(msg_text(m, "Err"), "null");
+    /* and a status */
+    for (int i = 0; i < 2; i++) {
+        pad[i == 0 ? 300000 : 200000] = 0;
+        sprintf(big, "\"{\\\"status\\\":{\\\"message\\\":\\\"%s\\\"}}\"", pad);
+        m = edge_ask(&e, "patch", "default/podpatch/p", big);
+        assert_string_equal(msg_text(m, "Err.ErrStatus.reason"),
+                            i == 0 ? "RequestEntityTooLarge" : "");
+    }
+    free(big);
+    free(pad);
+    finish(&r, &e);
+}
+
+/* As Kubernetes' NodeRestriction: these are not the node's to say. */
+static void reserved_labels(void **state)
+{
+#define RESERVED "node-restriction.kubernetes.io/"
+    static const struct ask asks[] = {
+        {"insert", "default/node/edge-1", NODE(",\"labels\":{\"" RESERVED "x\":\"1\"}"),
+         "Err.ErrStatus.reason", "Forbidden"},
+        {"insert", "default/node/edge-1",
+         NODE(",\"labels\":{\"node\\u002drestriction.kubernetes.io/x\":\"1\"}"),
+         "Err.ErrStatus.reason", "Forbidden"},
+        {"insert", "default/node/edge-1", NODE(",\"labels\":{\"a.b\":\"1\"}"), "Err", "null"},
+        {"update", "default/node/edge-1", NODE(",\"labels\":{\"" RESERVED "x\":\"1\"}"),
+         "ErrStatus.reason", "Forbidden"},
+        {"update", "default/node/edge-1", NODE(",\"labels\":{\"team." RESERVED "x\":\"1\"}"),
+         "ErrStatus.reason", "Forbidden"},
+        {"patch", "default/nodepatch/edge-1",
+         "\"{\\\"metadata\\\":{\\\"labels\\\":{\\\"" RESERVED "x\\\":\\\"1\\\"}}}\"",
+         "Err.ErrStatus.reason", "Forbidden"},
+        {"update", "default/node/edge-1",
+         NODE(",\"labels\":{\"xnode-restriction.kubernetes.io/x\":\"1\",\"c\":\"2\"}"), NULL,
+         "\"OK\""},
+    };
+    (void)state;
+    struct rig r;
+    struct edge e;
+    rig_init(&r, NULL);
+    rig_start(&r);
+    edge_init(&e, &r, "edge-1");
+    assert_true(edge_connect(&e));
+    RUN(&e, asks);
+    /* one that is there stays, whatever the node says */
+    struct kei_object *o = rig_object(&r, "node", "", "edge-1");
+    struct ke_buf json = {0};
+    kei_buf_init(&json, kei_ctx_alloc(r.env.ctx));
+    assert_int_equal(kei_json_set(&json, kei_buf_str(&o->json), "metadata.labels",
+                                  KEI_STR("{\"" RESERVED "x\":\"1\"}"), NULL),
+                     0);
+    assert_int_equal(
+        kei_objects_write(r.c->objects, "node", "", "edge-1", kei_buf_str(&json), NULL, NULL, NULL),
+        0);
+    ke_buf_free(&json);
+    static const struct ask then[] = {
+        {"update", "default/node/edge-1", NODE(",\"labels\":{\"" RESERVED "x\":null}"),
+         "ErrStatus.reason", "Forbidden"},
+        {"update", "default/node/edge-1", NODE(",\"labels\":{\"d\":\"2\"}"), NULL, "\"OK\""},
+    };
+    RUN(&e, then);
+    finish(&r, &e);
+}
+
+static bool is_durable(void *arg)
+{
+    const struct kei_object *o = arg;
+    return o->durable == o->version && o->inflight == 0;
+}
+
+/* Many words on one pod in one message are one write. */
+static void podstatus_list_of_one_pod(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    char uid[64], *list = malloc(4000000), *at = list;
+    start(&r, &e, POD("p", "edge-1", "") "---\n" POD("q", "edge-1", ""));
+    struct kei_object *o = rig_wait_object(&r, "pod", "default", "p");
+    snprintf(uid, sizeof uid, "%s", rig_wait_object(&r, "pod", "default", "q")->uid);
+    rig_settle(&r);
+    const struct kei_object *last = rig_object(&r, "pod", "default", "q");
+    int64_t before = o->version > last->version ? o->version : last->version;
+    at += sprintf(at, "[");
+    for (int i = 0; i < 20000; i++)
+        at += sprintf(at, "{\"UID\":\"%s\",\"Name\":\"p\",\"Status\":{\"n\":%d}},", o->uid, i);
+    at += sprintf(at, "{\"UID\":\"%s\",\"Name\":\"q\",\"Status\":{\"n\":7}}", uid);
+    for (int i = 0; i < 3000; i++)
+        at += sprintf(at, ",{\"UID\":\"u-%d\",\"Name\":\"none\",\"Status\":{\"n\":1}}", i);
+    sprintf(at, "]");
+    (void)edge_send(&e, "update", "default/podstatus", list);
+    free(list);
+    struct kei_object *q = rig_object(&r, "pod", "default", "q");
+    rig_settle(&r);
+    assert_true(rig_until(&r, is_durable, o) && rig_until(&r, is_durable, q));
+    assert_string_equal(json_text(kei_buf_str(&o->json), "status.n"), "19999");
+    assert_string_equal(json_text(kei_buf_str(&q->json), "status.n"), "7");
+    assert_true(o->version <= before + 2 && q->version <= before + 2);
+    finish(&r, &e);
+#undef RESERVED
 }
 
 static void pods_of_1_4(void **state)
@@ -420,6 +638,11 @@ int main(void)
         cmocka_unit_test(leases),
         cmocka_unit_test(pods),
         cmocka_unit_test(too_many_mirror_pods),
+        cmocka_unit_test(mirror_pods_open_nothing),
+        cmocka_unit_test(mirror_pods_in_the_store),
+        cmocka_unit_test(budget_of_a_node),
+        cmocka_unit_test(reserved_labels),
+        cmocka_unit_test(podstatus_list_of_one_pod),
         cmocka_unit_test(pods_of_1_4),
         cmocka_unit_test(nodes_of_1_23_get_their_node),
         cmocka_unit_test(what_is_not_served_is_not_answered),

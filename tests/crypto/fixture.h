@@ -60,8 +60,8 @@ size_t ossl_failed(void); /* how many were refused since then */
 
 /*
  * Runs fn(arg) with the 1st, 1+stride-th, ... allocation of OpenSSL failing (rest: and all after
- * it), until none is left to fail. fn returns 0 or a KE_E*. Fails the test on a leak, or when fn
- * does not work any more afterwards.
+ * it), until none is left to fail; KE_ALLOC_STEP multiplies the stride. fn returns 0 or a KE_E*.
+ * Fails the test on a leak, or when fn does not work any more afterwards.
  */
 void ossl_fail_each(int (*fn)(void *arg), void *arg, bool rest, size_t stride);
 

@@ -59,6 +59,7 @@ want=$(printf '%s' "${jwt%.*}" | openssl dgst -sha256 -mac HMAC -macopt "hexkey:
 
 # ---- our client, s_server ----
 serve() { # further arguments; sets port
+    : >server.out # what the last one said is not this one's
     openssl s_server -accept 127.0.0.1:0 -cert cloud.pem -key cloud.key -CAfile ca.pem \
         -Verify 3 -verify_return_error -naccept 1 -rev "$@" >server.out 2>&1 &
     peer=$!

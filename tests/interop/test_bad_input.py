@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes wrong in the field: each has a clear message and loses nothing."""
 import glob
+import signal
 import subprocess
 
 import pytest
@@ -23,10 +24,40 @@ def run(program, *args):
     (["--nonsense"], "nonsense"),
     (["frobnicate"], "is not status, pods, logs or reset"),
     (["--name", "UPPER_case", "--data", "/tmp/never-made"], "no node name"),
+    (["--name", "e", "--process-allow", "bin/sleep"], '"bin/sleep" is not an absolute path'),
+    (["--name", "e", "--proxy", "nonsense"], "proxy URL had no scheme; expected http://"),
+    (["--name", "e", "--proxy", "socks5://h:1"], "proxy scheme was not http://"),
+    (["--name", "e", "--cloud", "1.2.3.4:10000"], "give ports apart"),
+    (["--name", "e", "--cloud", "https://c"], "is no address and no host name"),
 ])
 def test_bad_flags_of_the_node(args, words):
     r = run("ke-node", *args)
     assert r.returncode == 2 and words in r.stderr, (r.returncode, r.stderr)
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/ke-shim", "/tmp", "/etc/passwd"])
+def test_a_shim_that_is_none(path):
+    r = run("ke-node", "--shim", path)
+    assert r.returncode == 3 and f"--shim {path}: " in r.stderr, (r.returncode, r.stderr)
+
+
+def test_a_malformed_token_is_refused_at_once(tmp_path):
+    r = run("ke-node", "--name", "e", "--cloud", "127.0.0.1", "--data", str(tmp_path / "d"), "--token", "abc")
+    assert r.returncode == 2 and "the token has no dots" in r.stderr, (r.returncode, r.stderr)
+    assert "the cloud 127.0.0.1 gives a new one" in r.stderr
+
+
+def test_a_malformed_token_does_not_matter_with_a_certificate(tmp_path, cloud):
+    n = Node(tmp_path, cloud=cloud, token=cloud.token())
+    n.start()
+    try:
+        wait_for("the node", lambda: n.status().get("state") == "ready")
+        n.kill()
+        n.join = "abc"
+        n.start()
+        wait_for("the node", lambda: n.status().get("state") == "ready")
+    finally:
+        n.kill()
 
 
 def test_bad_file_is_told_from_a_bad_flag(tmp_path):
@@ -40,10 +71,26 @@ def test_bad_file_is_told_from_a_bad_flag(tmp_path):
     assert r.returncode == 3 and ":3: modules.edgeHub.heartbeat" in r.stderr, r.stderr
 
 
+def test_a_folder_with_a_long_path(tmp_path):
+    base = tmp_path / ("long-" * 20) / ("longer-" * 20)
+    base.mkdir(parents=True)
+    n = Node(base)
+    n.start()
+    try:
+        wait_for("the node", lambda: n.status().get("state") == "offline")
+        assert n.pods() == {}
+        assert (n.folder / "control.sock").is_socket()
+        assert n.kill(signal.SIGTERM) == 0
+        assert not (n.folder / "control.sock").exists()
+        assert "control socket" not in n.text(), n.text()
+    finally:
+        n.kill()
+
+
 def test_wrong_token_and_wrong_hash(tmp_path, cloud):
     good = cloud.token()
     ca_hash, jwt = good.split(".", 1)
-    for name, token, words in [("malformed", "abc", "token"), ("signature", good[:-6] + "AAAAAA", "401"),
+    for name, token, words in [("signature", good[:-6] + "AAAAAA", "401"),
                                ("pin", "0" * 64 + "." + jwt, "the join token names")]:
         n = Node(tmp_path, name=name, cloud=cloud, token=token)
         n.start()
@@ -104,7 +151,8 @@ def test_read_only_data_folder(tmp_path):
 
 
 @pytest.mark.parametrize("text, words", [
-    ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n", ":1: apiVersion: is not v1"),
+    ("apiVersion: v2\nkind: Pod\nmetadata: {name: x}\n", ":1: apiVersion: is not v1"),
+    ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n", ':2: kind: "Deployment" is not known'),
     ("apiVersion: v1\nkind: Gadget\nmetadata: {name: x}\n", ':2: kind: "Gadget" is not known'),
     ("apiVersion: v1\nkind: Pod\nmetadata:\n  name: x\nspec:\n  nodeName: node\n  containers:\n  - name: c\n    imgae: i\n",
      ":9: spec.containers[0].imgae: unknown field"),
@@ -113,7 +161,7 @@ def test_read_only_data_folder(tmp_path):
     ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata:\n  k: 'not base64!'\n", ":5: data.k: is not base64"),
     ("apiVersion: v1\nkind: Pod\n  metadata: [\n", "bad.yaml"),
     ("[" * 200000, "bad.yaml"),
-], ids=["version", "kind", "field", "name", "bool", "base64", "syntax", "deep"])
+], ids=["version", "group", "kind", "field", "name", "bool", "base64", "syntax", "deep"])
 def test_bad_manifest_names_file_line_and_field(cloud, node, text, words):
     cloud.apply("good.yaml", pod("good", SLEEP))
     cloud.apply("bad.yaml", text)
@@ -194,3 +242,19 @@ def test_disk_full(tmp_path, cloud):
         n.kill()
         n.end_workloads()
         subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_a_command_does_not_wait_for_a_node_that_hangs(cloud, node):
+    """It says so in time, and can be interrupted meanwhile."""
+    ask = ["pods", "--data", str(node.folder)]
+    node.start()
+    wait_for("an answer", lambda: run("ke-node", *ask).returncode == 0)
+    node.process.send_signal(signal.SIGSTOP)
+    try:
+        asking = subprocess.Popen([str(BIN / "ke-node"), *ask])
+        asking.terminate()
+        assert asking.wait(60) == -signal.SIGTERM
+        r = run("ke-node", *ask)
+        assert r.returncode == 1 and "timed out" in r.stderr, (r.returncode, r.stderr)
+    finally:
+        node.process.send_signal(signal.SIGCONT)

@@ -24,7 +24,7 @@ def test_pod_with_configmap_runs_and_goes(cloud, node):
     cloud.remove("echo.yaml")
     wait_for("the deletion", lambda: "echo" not in cloud.pods())
     wait_for("the end of the process", lambda: not node.shims())
-    assert "echo" not in node.pods()
+    wait_for("the node to forget it", lambda: "echo" not in node.pods())
 
 
 def test_exit_codes_and_restart_policies(cloud, node):

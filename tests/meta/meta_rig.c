@@ -41,14 +41,21 @@ static void open_store(struct meta_rig *r, bool io)
         fail_msg("%s", ke_ctx_error(r->env.ctx));
 }
 
-void meta_start(struct meta_rig *r)
+int meta_try_start(struct meta_rig *r)
 {
     struct kei_meta_config c = {
         .node_name = NODE, .dialect = dialect, .connected = connected, .user = r};
+    int e = kei_meta_new(&r->mm, r->env.ctx, r->router, r->store, &c);
 
-    if (kei_meta_new(&r->mm, r->env.ctx, r->router, r->store, &c) < 0)
+    if (e == 0)
+        meta_settle(r);
+    return e;
+}
+
+void meta_start(struct meta_rig *r)
+{
+    if (meta_try_start(r) < 0)
         fail_msg("%s", ke_ctx_error(r->env.ctx));
-    meta_settle(r);
 }
 
 void meta_stop(struct meta_rig *r)

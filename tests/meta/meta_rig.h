@@ -51,6 +51,7 @@ void meta_fini(struct meta_rig *r);
 void meta_restart(struct meta_rig *r);
 void meta_stop(struct meta_rig *r); /* frees the metamanager only */
 void meta_start(struct meta_rig *r);
+int meta_try_start(struct meta_rig *r); /* where memory may be refused */
 
 /* A message of the cloud, delivered as the hub does. id is put into id (may be NULL). */
 struct told {

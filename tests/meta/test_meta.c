@@ -216,6 +216,7 @@ static void power_cuts(void **state)
         meta_fini(&r);
         powercut_free(image);
     }
+    print_message("count: %llu power cuts of the object flow\n", (unsigned long long)n);
     powercut_free(p);
 }
 

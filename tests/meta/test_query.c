@@ -155,6 +155,67 @@ static void nothing_in_the_store(void **state)
     }
 }
 
+/* The cloud queues its replies by object: of two that wait there, the later replaces the earlier.
+ */
+static void who_asks_for_the_same_waits_together(void **state)
+{
+    struct meta_rig r;
+    char id[37];
+
+    (void)state;
+    meta_init(&r, false);
+    meta_ask(&r, "query", "default/configmap/c", NULL);
+    meta_ask(&r, "query", "default/configmap/c", NULL);
+    meta_ask(&r, "query", "default/configmap/other", NULL);
+    assert_int_equal(meta_count(&r.cloud, "query", "default/configmap/c"), 1);
+    assert_int_equal(meta_count(&r.cloud, "query", "default/configmap/other"), 1);
+    cloud_answers(&r, meta_find(&r.cloud, "query", "default/configmap/c", 0), CM("u", "6", "v"),
+                  id);
+    assert_true(meta_until_answer(&r, 2));
+    assert_string_equal(meta_answer_content(&r), CM("u", "6", "v"));
+    assert_int_equal(r.n_answers, 2);
+    assert_int_equal(meta_acks(&r, id), 1);
+    /* later it is asked again: the object may be another by then */
+    meta_ask(&r, "query", "default/configmap/c", NULL);
+    assert_int_equal(meta_count(&r.cloud, "query", "default/configmap/c"), 2);
+    /* the link dies: all who wait are answered from the store */
+    meta_ask(&r, "query", "default/configmap/c", NULL);
+    r.connected = false;
+    meta_link(&r, false);
+    assert_true(meta_until_answer(&r, 5));
+    meta_fini(&r);
+}
+
+/* An update of the object replaces the reply in the cloud's queue, too. */
+static void a_push_is_an_answer(void **state)
+{
+    struct meta_rig r;
+    struct told t = {.operation = "update",
+                     .resource = "default/configmap/c",
+                     .content = CM("u", "7", "pushed")};
+    struct ke_msg *m;
+    char id[37];
+
+    (void)state;
+    meta_init(&r, false);
+    meta_ask(&r, "query", "default/configmap/c", NULL);
+    meta_ask(&r, "query", "default/configmap/c", NULL);
+    meta_ask(&r, "query", "default/configmap/other", NULL);
+    m = meta_find(&r.cloud, "query", "default/configmap/c", 0);
+    meta_tell(&r, &t, NULL);
+    assert_true(meta_until_answer(&r, 2));
+    assert_string_equal(meta_answer_content(&r), CM("u", "7", "pushed"));
+    assert_int_equal(r.n_answers, 2); /* the other one still waits */
+    /* the reply comes all the same: it is acknowledged, and is stale */
+    cloud_answers(&r, m, CM("u", "6", "reply"), id);
+    meta_settle(&r);
+    assert_int_equal(meta_acks(&r, id), 1);
+    assert_int_equal(meta_row(&r, "o/configmap", "default/c"), 0);
+    assert_string_equal(r.row, CM("u", "7", "pushed"));
+    assert_int_equal(r.n_answers, 2);
+    meta_fini(&r);
+}
+
 /* ---- errors of the cloud ---- */
 
 static void errors_are_not_kept(void **state)
@@ -567,6 +628,7 @@ static void every_allocation_fails_once(void **state)
         meta_try(&r, &t);
         meta_try(&r, &push);
         meta_try_ask(&r, "query", "default/secret/none");
+        meta_try_ask(&r, "query", "default/secret/none");
         meta_try_ask(&r, "update", "default/podstatus/c");
         test_drive_ms(&r.env, 100);
         test_alloc_fail_at(&r.env.alloc, 0);
@@ -585,13 +647,22 @@ static void every_allocation_fails_once(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(who_answers),           cmocka_unit_test(nothing_in_the_store),
-        cmocka_unit_test(errors_are_not_kept),   cmocka_unit_test(no_answer_in_time),
-        cmocka_unit_test(no_answer_but_a_row),   cmocka_unit_test(the_link_dies_meanwhile),
-        cmocka_unit_test(the_hub_refuses),       cmocka_unit_test(an_answer_that_was_overtaken),
-        cmocka_unit_test(round_trips),           cmocka_unit_test(pod_status_is_kept_and_sent),
-        cmocka_unit_test(answers_to_reports),    cmocka_unit_test(all_pods),
-        cmocka_unit_test(statuses_again_to_1_4), cmocka_unit_test(every_allocation_fails_once),
+        cmocka_unit_test(who_answers),
+        cmocka_unit_test(nothing_in_the_store),
+        cmocka_unit_test(who_asks_for_the_same_waits_together),
+        cmocka_unit_test(a_push_is_an_answer),
+        cmocka_unit_test(errors_are_not_kept),
+        cmocka_unit_test(no_answer_in_time),
+        cmocka_unit_test(no_answer_but_a_row),
+        cmocka_unit_test(the_link_dies_meanwhile),
+        cmocka_unit_test(the_hub_refuses),
+        cmocka_unit_test(an_answer_that_was_overtaken),
+        cmocka_unit_test(round_trips),
+        cmocka_unit_test(pod_status_is_kept_and_sent),
+        cmocka_unit_test(answers_to_reports),
+        cmocka_unit_test(all_pods),
+        cmocka_unit_test(statuses_again_to_1_4),
+        cmocka_unit_test(every_allocation_fails_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

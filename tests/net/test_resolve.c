@@ -64,6 +64,7 @@ static void local_name(void **state)
     char ip[KEI_ADDR_TEXT];
 
     (void)state;
+    need_localhost();
     test_env_init(&env, 0);
     ask(&env, "localhost", &a);
     assert_int_equal(a.status, 0);
@@ -93,7 +94,9 @@ static void unknown_name(void **state)
     assert_int_equal(kei_stream_connect(&p.s, env.ctx, &c, &probe_ops, &p), 0);
     assert_true(test_drive(&env, probe_is_closed, &p));
     assert_int_equal(p.status, KE_ERESOLVE);
-    assert_non_null(strstr(p.text, "port 10000"));
+    assert_non_null(strstr(p.text,
+                           "could not connect to no-such-cloud.invalid port 10000: the name did "
+                           "not resolve: "));
     probe_fini(&p);
     test_env_fini(&env);
 }

@@ -99,7 +99,7 @@ static void one_write_per_turn(void **state)
     assert_int_equal(recv(x.fd, got, sizeof got, 0), -1); /* not yet */
     test_settle(&x.env);
     assert_int_equal(kei_stream_queued(x.p.s), 0);
-    assert_int_equal(raw_segments_in(x.fd), 1);
+    assert_true(raw_segments_in(x.fd) <= 1);
     assert_int_equal(recv(x.fd, got, sizeof got, 0), 6);
     assert_memory_equal(got, "abcdef", 6);
     pair_close(&x);
@@ -515,17 +515,33 @@ static void expect_failure(struct kei_stream_config *c, int status, const char *
 static void refused(void **state)
 {
     struct kei_stream_config c = {0};
-    char dir[64], path[128];
+    char dir[64], path[128], text[300], url[64];
 
     (void)state;
+    need_localhost();
     close(raw_listen(&c.port));
-    expect_failure(&c, KE_ECONN, "refused");
+    snprintf(text, sizeof text, "could not connect to 127.0.0.1 port %u: Connection refused",
+             c.port);
+    expect_failure(&c, KE_ECONN, text); /* each thing once */
     c.host = "::1";
-    expect_failure(&c, KE_ECONN, "[::1]");
+    snprintf(text, sizeof text, "could not connect to ::1 port %u: Connection refused", c.port);
+    expect_failure(&c, KE_ECONN, text);
+    c.host = "localhost"; /* of a name the address is told as well */
+    snprintf(text, sizeof text,
+             "could not connect to localhost port %u: 127.0.0.1:%u: Connection refused", c.port,
+             c.port);
+    expect_failure(&c, KE_ECONN, text);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", c.port);
+    c = (struct kei_stream_config){.host = "cloud.example", .port = 443, .proxy_url = url};
+    snprintf(text, sizeof text,
+             "could not connect to cloud.example port 443: the proxy %s: Connection refused",
+             url + 7);
+    expect_failure(&c, KE_ECONN, text);
     test_tmp_make(dir, sizeof dir);
     snprintf(path, sizeof path, "%s/none.sock", dir);
     c = (struct kei_stream_config){.unix_path = path};
-    expect_failure(&c, KE_ENOTFOUND, "none.sock");
+    snprintf(text, sizeof text, "could not connect to unix:%s: No such file or directory", path);
+    expect_failure(&c, KE_ENOTFOUND, text);
     test_tmp_remove(dir);
 }
 
@@ -614,6 +630,7 @@ static void localhost_has_two_families(void **state)
     char want[32];
 
     (void)state;
+    need_localhost();
     test_env_init(&env, 0);
     probe_init(&p);
     int lfd = raw_listen(&c.port); /* 127.0.0.1 only, whatever localhost says first */
@@ -631,6 +648,7 @@ static void without_memory(void **state)
     static const char *const hosts[] = {"127.0.0.1", "localhost"};
 
     (void)state;
+    need_localhost();
     for (size_t i = 0; i < 2; i++) {
         for (size_t fail_at = 1;; fail_at++) {
             struct test_env env;

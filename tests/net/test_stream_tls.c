@@ -286,6 +286,7 @@ static void refused_servers(void **state)
     };
 
     (void)state;
+    need_localhost();
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
         struct both b;
         struct pki other;
@@ -710,6 +711,7 @@ static void through_tinyproxy(void **state)
     struct kei_http_server *server;
 
     (void)state;
+    need_localhost();
     if (!program) {
         fprintf(stderr, "skipped: no tinyproxy\n");
         skip();

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/tcp.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -243,6 +244,29 @@ unsigned raw_segments_in(int fd)
     memset(&info, 0, sizeof info);
     assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n), 0);
     return info.tcpi_data_segs_in;
+}
+
+bool have_ipv6(void)
+{
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool have = fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return have;
+}
+
+void need_localhost(void)
+{
+    struct addrinfo *list = NULL;
+
+    if (getaddrinfo("localhost", NULL, NULL, &list) == 0) {
+        freeaddrinfo(list);
+        return;
+    }
+    print_message("skipped: localhost does not resolve here (/etc/hosts)\n");
+    skip();
 }
 
 /* ---- processes ---- */

@@ -46,7 +46,12 @@ void raw_recv_head(struct test_env *e, int fd, char *p, size_t size);
 long raw_recv_end(struct test_env *e, int fd, char *p, size_t size);
 
 /* segments with data that came on a TCP connection */
-unsigned raw_segments_in(int fd);
+unsigned raw_segments_in(int fd); /* 0: not told (an emulator) */
+
+/* Skips the test where the name "localhost" does not resolve: a bare chroot has no /etc/hosts. */
+void need_localhost(void);
+/* Many a container has no IPv6: what is tested with it besides IPv4 is then left out. */
+bool have_ipv6(void);
 
 /* ---- processes ---- */
 /* env.idle_ms with such a peer: the virtual clock must not overtake another process on a busy

@@ -145,6 +145,8 @@ static void config_rules(void **state)
          "taint"},
         {{.name = "n", .data = "/d", .resources = (struct ke_env[]){{"gpu", "1"}}, .n_resources = 1},
          "domain/name"},
+        {{.name = "n", .data = "/d", .host_path_allow = (const char *[]){"srv"}, .n_host_path_allow = 1},
+         "\"srv\" is not an absolute path"},
         {{.name = "n", .data = "/d", .process_allow = (const char *[]){"sleep"}, .n_process_allow = 1},
          "absolute"},
     };

@@ -54,7 +54,8 @@ static void reads_both_versions(void **state)
                   "  eventBus: {mqttMode: 2}\n"
                   "  surprise: {a: 1}\n"
                   "libkubeedge:\n  data: /d\n  runtime: process\n  processAllow: [/bin/sleep]\n"
-                  "  dialect: \"1.15\"\n  typo: 1\n",
+                  "  hostPathAllow: [/srv, /dev/ttyS0]\n"
+                  "  dialect: \"1.15\"\n  typo: 1\n  retryMin: 200ms\n  retryMax: 1m30s\n  strayGrace: 2m\n",
                   &s),
         0);
     const struct ke_node_config *c = ke_node_settings_config(s);
@@ -73,11 +74,16 @@ static void reads_both_versions(void **state)
     assert_int_equal(c->n_taints, 1);
     assert_string_equal(c->taints[0].key, "t");
     assert_null(c->ca_file); /* not there yet: the node fetches its own */
+    assert_int_equal(c->retry_min_ms, 200);
+    assert_int_equal(c->retry_max_ms, 90000);
+    assert_int_equal(c->stray_ms, 120000);
     assert_string_equal(c->data, "/d");
     assert_string_equal(c->runtime, "process");
     assert_string_equal(c->process_allow[0], "/bin/sleep");
+    assert_int_equal(c->n_host_path_allow, 2);
+    assert_string_equal(c->host_path_allow[1], "/dev/ttyS0");
     assert_int_equal(c->dialect, KE_DIALECT_1_15);
-    assert_string_equal(unknown, "modules.surprise:26 libkubeedge.typo:32 ");
+    assert_string_equal(unknown, "modules.surprise:26 libkubeedge.typo:33 ");
     ke_node_settings_free(s);
 
     assert_int_equal(read_text(&env,
@@ -107,6 +113,15 @@ static void refuses(void **state)
          ":4: modules.edgeHub.websocket.server is not HOST:PORT", KE_EINVAL},
         {"modules:\n  edged:\n    nodeLabels: [a]\n", ":3: modules.edged.nodeLabels", KE_EINVAL},
         {"libkubeedge:\n  dialect: \"3\"\n", ":2: libkubeedge.dialect", KE_EINVAL},
+        {"modules: {edged: 5}\n", "edgecore.yaml:1: modules.edged is not a map", KE_EINVAL},
+        {"modules:\n  edged: [a]\n", "edgecore.yaml:2: modules.edged is not a map", KE_EINVAL},
+        {"\nmodules: all\n", "edgecore.yaml:2: modules is not a map", KE_EINVAL},
+        {"libkubeedge: process\n", "edgecore.yaml:1: libkubeedge is not a map", KE_EINVAL},
+        {"modules:\n  edgeHub:\n    websocket: ws://x\n",
+         ":3: modules.edgeHub.websocket is not a map", KE_EINVAL},
+        {"modules:\n  edgeHub:\n    heartbeat: {a: 1}\n", ":3: modules.edgeHub.heartbeat",
+         KE_EINVAL},
+        {"libkubeedge:\n  data: {a: 1}\n", ":2: libkubeedge.data is not a string", KE_EINVAL},
     };
     (void)state;
     struct test_env env;
@@ -118,7 +133,15 @@ static void refuses(void **state)
             fail_msg("case %zu: %d %s", i, r, ke_ctx_error(env.ctx));
     }
     struct ke_node_settings *s = NULL;
+    /* a key without a value is as good as absent */
+    assert_int_equal(read_text(&env, "modules:\n  edged:\n  edgeHub: {heartbeat: 5}\n", &s), 0);
+    assert_int_equal(ke_node_settings_config(s)->heartbeat_ms, 5000);
+    assert_string_equal(unknown, "");
+    ke_node_settings_free(s);
+    s = NULL;
     assert_int_equal(ke_node_settings_read(&s, env.ctx, "/nowhere/x.yaml", NULL, NULL), KE_ENOTFOUND);
+    assert_int_equal(ke_node_settings_read(&s, env.ctx, "/tmp", NULL, NULL), KE_EINVAL);
+    assert_non_null(strstr(ke_ctx_error(env.ctx), "/tmp: it is a folder, not a file"));
     test_env_fini(&env);
 }
 

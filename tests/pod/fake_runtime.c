@@ -194,6 +194,11 @@ static int op_remove(void *user, uint64_t op, const char *id)
     struct fake_container *c = by_id(f, id);
     f->removes++;
     note(f, "remove", c ? c->uid : id, c ? c->name : "", c ? c->attempt : 0);
+    if (f->fail_removes > 0) {
+        f->fail_removes--;
+        done(f, op, KE_EBUSY, NULL);
+        return 0;
+    }
     if (c && c->state != KE_CONTAINER_RUNNING)
         c->state = 0;
     done(f, op, c && c->state == KE_CONTAINER_RUNNING ? KE_EBUSY : 0, NULL);

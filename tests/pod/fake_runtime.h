@@ -31,6 +31,7 @@ struct fake_runtime {
     /* how it behaves */
     bool hang_list, hang_create, hang_start, hang_stop;
     int fail_create, fail_start, fail_stop, fail_list, fail_pull; /* KE_E*, 0 */
+    int fail_removes;                                             /* so many more fail */
     const char *fail_reason, *fail_text;
     uint64_t hung; /* the last operation that was left open */
     bool not_ready;

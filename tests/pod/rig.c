@@ -16,6 +16,12 @@ static uint32_t dialect(void *user)
 static void on_pod(void *user, const struct ke_pod_info *p)
 {
     struct rig *r = user;
+    char text[sizeof r->last_told];
+    snprintf(text, sizeof text, "%s %s %s %s %u %u %u %u", p->uid, p->phase, p->reason, p->message,
+             p->ready, p->containers, p->restarts, p->removed);
+    if (!strcmp(text, r->last_told))
+        fail_msg("told twice: %s", text);
+    memcpy(r->last_told, text, sizeof text);
     r->told++;
     r->removed += p->removed != 0;
     snprintf(r->last_phase, sizeof r->last_phase, "%s", p->phase);
@@ -169,6 +175,7 @@ void rig_settle(struct rig *r)
 
 void rig_start(struct rig *r)
 {
+    r->last_told[0] = '\0';
     int e = kei_pods_new(&r->pods, r->env.ctx, &r->conf);
     if (e < 0)
         fail_msg("%s", ke_ctx_error(r->env.ctx));

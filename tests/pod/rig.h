@@ -45,6 +45,7 @@ struct rig {
     int n_reports;
     int told, removed, settled;
     char last_phase[16];
+    char last_told[600]; /* the host is told changes only: the same twice fails the test */
 };
 
 /* flags as of test_env_init. The engine is not started yet: change conf before rig_start. */

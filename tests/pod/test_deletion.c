@@ -2,6 +2,7 @@
 /* How pods end: graceful, by force, finished before, offline, and what is left behind: nothing. */
 #include "rig.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define DELETING(grace)                                                                            \
@@ -309,22 +310,134 @@ static void waiting_for_an_object(void **state)
     rig_fini(&r);
 }
 
+/* A container that cannot be removed at once does not hold its pod, and is not forgotten. */
+static void removal_is_tried_again(void **state)
+{
+    (void)state;
+    static const struct {
+        int fail, seconds;
+        bool left;
+    } cases[] = {
+        {1, 1, false}, {4, 1 + 2 + 4 + 8, false}, {100, 600, true}, /* until the next start */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct rig r;
+        char pod[2048];
+        rig_init(&r, 0);
+        rig_start(&r);
+        rig_send(&r, "insert", "default/pod/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+        r.fake.fail_removes = cases[i].fail;
+        rig_send(&r, "delete", "default/pod/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+        assert_int_equal(r.removed, 1);
+        assert_int_equal(r.fake.removes, 1);
+        test_drive_ms(&r.env, cases[i].seconds * 1000 - 1);
+        assert_true(cases[i].left || fake_find(&r.fake, "u-1", "main") != NULL);
+        test_drive_ms(&r.env, 1);
+        assert_int_equal(fake_find(&r.fake, "u-1", "main") != NULL, cases[i].left);
+        if (cases[i].left) {
+            assert_int_equal(r.fake.removes, 9);
+            assert_non_null(strstr(r.env.last_log, "left until the node starts again"));
+            r.fake.fail_removes = 0;
+            rig_stop(&r);
+            rig_start(&r);
+            assert_null(fake_find(&r.fake, "u-1", "main"));
+        }
+        rig_fini(&r);
+    }
+}
+
+/* One that is taken back meanwhile is let be; and the node may end while one waits. */
+static void removal_waits_no_longer(void **state)
+{
+    (void)state;
+    struct rig r;
+    char pod[2048];
+    rig_init(&r, 0);
+    rig_start(&r);
+    rig_send(&r, "insert", "default/pod/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+    r.fake.fail_removes = 2;
+    rig_send(&r, "delete", "default/pod/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+    rig_send(&r, "insert", "default/pod/b", rig_pod(pod, "b", "u-2", "", RIG_MAIN));
+    rig_send(&r, "delete", "default/pod/b", rig_pod(pod, "b", "u-2", "", RIG_MAIN));
+    rig_send(&r, "insert", "default/pod/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+    r.fake.fail_removes = 1;
+    int stops = r.fake.stops;
+    test_drive_ms(&r.env, 1000);
+    assert_int_equal(r.fake.stops, stops + 1); /* b */
+    rig_stop(&r);                              /* it waits once more */
+    rig_fini(&r);
+}
+
+static void make_folder(struct rig *r, const char *file)
+{
+    char path[500];
+    snprintf(path, sizeof path, "%s/%s", r->data, file);
+    for (char *s = path + strlen(r->data) + 1; (s = strchr(s, '/')); *s++ = '/') {
+        *s = '\0';
+        mkdir(path, 0700);
+    }
+    assert_int_equal(mkdir(path, 0700), 0);
+}
+
 /* Folders of pods that the store does not know go at the start. */
 static void leftovers_go(void **state)
 {
     (void)state;
     struct rig r;
-    char pod[2048], path[500];
+    char pod[2048];
     rig_init(&r, 0);
-    snprintf(path, sizeof path, "%s/pods", r.data);
-    assert_int_equal(ke_io_posix()->mkdir(NULL, path, 0700), 0);
-    snprintf(path, sizeof path, "%s/pods/u-old", r.data);
-    assert_int_equal(ke_io_posix()->mkdir(NULL, path, 0700), 0);
+    make_folder(&r, "pods/u-old");
+    make_folder(&r, "logs/default_a_u-1/main");
+    make_folder(&r, "logs/default_a_u-old/main"); /* one of that name, but not that pod */
+    make_folder(&r, "logs/kube-system_b.c-d_u-older/main");
+    make_folder(&r, "logs/mine");
+    make_folder(&r, "logs/my_own");
     rig_store_pod(&r, "default/a", rig_pod(pod, "a", "u-1", "", VOLUME));
     rig_start(&r);
     assert_false(exists(&r, "pods/u-old"));
+    assert_false(exists(&r, "logs/default_a_u-old"));
+    assert_false(exists(&r, "logs/kube-system_b.c-d_u-older"));
     assert_true(exists(&r, "pods/u-1/volumes/kubernetes.io~empty-dir/tmp"));
+    assert_true(exists(&r, "logs/default_a_u-1/main"));
+    assert_true(exists(&r, "logs/mine"));
+    assert_true(exists(&r, "logs/my_own"));
+    assert_int_equal(r.removed, 0); /* nobody knew them */
     rig_fini(&r);
+}
+
+/* Pods that go from the store while the node is down: nothing stays, and the host hears of it. */
+static void gone_while_the_node_was_down(void **state)
+{
+    (void)state;
+    for (int own = 0; own < 2; own++) {
+        struct rig r;
+        char pod[2048], logs[300];
+        rig_init(&r, 0);
+        snprintf(logs, sizeof logs, "%s/elsewhere", r.data);
+        if (!own)
+            r.conf.log_folder = logs; /* perhaps not for us alone */
+        rig_start(&r);
+        rig_send(&r, "insert", "default/pod/a", rig_pod(pod, "a", "u-1", "", VOLUME));
+        rig_send(&r, "insert", "default/pod/b", rig_pod(pod, "b", "u-2", "", VOLUME));
+        make_folder(&r, own ? "logs/default_a_u-1/main" : "elsewhere/default_a_u-1/main");
+        make_folder(&r, own ? "logs/default_b_u-2/main" : "elsewhere/default_b_u-2/main");
+        make_folder(&r, own ? "logs/default_c_u-3/main" : "elsewhere/default_c_u-3/main");
+        rig_stop(&r);
+        rig_store_pod(&r, "default/a", NULL);
+        rig_start(&r);
+        assert_false(exists(&r, "pods/u-1"));
+        assert_false(exists(&r, own ? "logs/default_a_u-1" : "elsewhere/default_a_u-1"));
+        assert_true(exists(&r, own ? "logs/default_b_u-2" : "elsewhere/default_b_u-2"));
+        assert_int_equal(exists(&r, own ? "logs/default_c_u-3" : "elsewhere/default_c_u-3"), !own);
+        assert_null(fake_find(&r.fake, "u-1", "main"));
+        assert_int_equal(r.removed, 1);
+        assert_string_equal(r.last_phase, "Unknown");
+        assert_int_equal(notes(&r), 1);
+        rig_stop(&r); /* told once */
+        rig_start(&r);
+        assert_int_equal(r.removed, 1);
+        rig_fini(&r);
+    }
 }
 
 int main(void)
@@ -341,7 +454,10 @@ int main(void)
         cmocka_unit_test(finished_before),
         cmocka_unit_test(in_the_middle_of_a_start),
         cmocka_unit_test(waiting_for_an_object),
+        cmocka_unit_test(removal_is_tried_again),
+        cmocka_unit_test(removal_waits_no_longer),
         cmocka_unit_test(leftovers_go),
+        cmocka_unit_test(gone_while_the_node_was_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,8 @@
 /*
  * The process runtime with real processes: what may run, how it ends, that it outlives the node,
  * and that whatever is killed when, each container runs once and its exit code is told.
- * "test_process driver DATA" is a node to be killed.
+ * "test_process driver DATA" is a node to be killed; called ke-shim
+ * it is one that is slow to go.
  */
 #include "rig.h"
 
@@ -21,14 +22,14 @@
 #include "pod/runtime_process_disk.h"
 #include "pod/shim/shim.h"
 
-static const char *const allow[] = {"/bin/sh", "/bin/sleep", "/usr/bin/env"};
+static const char *const allow[] = {"/bin/sh", "/bin/sleep", "/usr/bin/env", "/proc/"};
 
 static void use_process(struct rig *r)
 {
     r->conf.runtime = NULL;
     r->conf.runtime_name = "process";
     r->conf.process_allow = allow;
-    r->conf.n_process_allow = 3;
+    r->conf.n_process_allow = sizeof allow / sizeof allow[0];
     r->conf.shim = KE_TEST_SHIM;
 }
 
@@ -174,6 +175,12 @@ static void allow_list(void **state)
     assert_int_equal(symlink(link, path), 0);
     snprintf(path, sizeof path, "%s/apps/escape", dir);
     assert_int_equal(symlink("/bin/sh", path), 0);
+    snprintf(path, sizeof path, "%s/apps/out", dir);
+    assert_int_equal(symlink("/bin", path), 0);
+    snprintf(path, sizeof path, "%s/apps/nowhere", dir);
+    assert_int_equal(symlink("/no/such/place", path), 0);
+    snprintf(path, sizeof path, "%s/apps/folder", dir);
+    assert_int_equal(mkdir(path, 0755), 0);
     snprintf(path, sizeof path, "%s/link", dir);
     snprintf(link, sizeof link, "%s/apps", dir);
     assert_int_equal(symlink(link, path), 0);
@@ -189,8 +196,23 @@ static void allow_list(void **state)
         {"%s/apps/other", "%s/apps/real", KE_EACCES},
         {"%s/apps/", "%s/apps/real", 0},
         {"%s/apps/", "%s/link/real", 0},
-        {"%s/apps/", "%s/apps/escape", KE_EACCES}, /* leads out of the folder */
-        {"%s/apps/", "%s/apps/none", KE_EACCES},
+        {"%s/apps/", "%s/apps/escape", KE_EACCES},  /* leads out of the folder */
+        {"%s/apps/", "%s/apps/none", KE_ENOTFOUND}, /* the folder is open to all: it may be known */
+        {"%s/apps/", "%s/link/none", KE_ENOTFOUND},
+        {"%s/link/", "%s/apps/none", KE_ENOTFOUND},
+        {"%s/apps/", "%s/apps/no/such/folder", KE_ENOTFOUND},
+        {"%s/apps/", "%s/apps/real/none", KE_ENOTFOUND}, /* below a file */
+        {"%s/apps/", "%s/apps/folder", KE_ENOTFOUND},
+        {"%s/apps/", "%s/apps", KE_ENOTFOUND},
+        {"%s/apps/", "%s/apps/out/none", KE_EACCES}, /* what is outside is not told */
+        {"%s/apps/", "%s/apps/out", KE_EACCES},
+        {"%s/apps/", "%s/apps/nowhere", KE_EACCES},
+        {"%s/apps/", "%s/apps/nowhere/none", KE_EACCES},
+        {"%s/apps/", "%s/apps/../none", KE_EACCES},
+        {"%s/apps/", "%s/appsnone", KE_EACCES},
+        {"%s/none/", "%s/none/x", KE_EACCES}, /* no such folder on this node */
+        {"%s/link/none", "%s/apps/none", KE_ENOTFOUND},
+        {"/", "%s/none", KE_ENOTFOUND},
         {"%s/apps/none", "%s/apps/none", KE_ENOTFOUND}, /* named by the host: it may know */
         {"%s/app", "%s/apps/real", KE_EACCES},
         {"%s/app/", "%s/apps/real", KE_EACCES},
@@ -218,6 +240,8 @@ static void allow_list(void **state)
         int e = kei_proc_allowed(out, sizeof out, command, list, 1, &err);
         if (e != cases[i].code)
             fail_msg("%s with %s: %d %s", command, entry, e, err.text);
+        if (e == KE_ENOTFOUND && !strstr(err.text, command))
+            fail_msg("%s is not named: %s", command, err.text);
         assert_int_equal(kei_proc_allowed(out, sizeof out, command, NULL, 0, &err) == 0, 0);
     }
     snprintf(sub, sizeof sub, "%s/apps/../apps/real", dir);
@@ -233,10 +257,19 @@ static void refusals(void **state)
         {"\"containers\":[{\"name\":\"main\",\"image\":\"i\",\"command\":[\"/bin/cat\"]}]",
          "\"reason\":\"CommandNotAllowed\",\"message\":\"command /bin/cat is not among what this "
          "node allows to run\""},
+        {"\"containers\":[{\"name\":\"main\",\"image\":\"i\",\"command\":[\"/opt/no-such-folder/"
+         "x\"]}]",
+         "\"reason\":\"CommandNotAllowed\""},
+        {"\"containers\":[{\"name\":\"main\",\"image\":\"i\",\"command\":[\"/proc/none\"]}]",
+         "\"reason\":\"CommandNotFound\",\"message\":\"command /proc/none: there is no such "
+         "program\""},
         {"\"containers\":[{\"name\":\"main\",\"image\":\"i\"}]", "\"reason\":\"CommandMissing\""},
         {"\"containers\":[{\"name\":\"main\",\"image\":\"i\",\"command\":[\"/bin/"
          "sh\"],\"env\":[{\"name\":\"LD_PRELOAD\",\"value\":\"/x\"}]}]",
          "variable LD_PRELOAD is not allowed"},
+        {"\"containers\":[{\"name\":\"main\",\"image\":\"i\",\"command\":[\"/bin/"
+         "sh\"],\"env\":[{\"name\":\"BASH_ENV\",\"value\":\"/x\"}]}]",
+         "variable BASH_ENV is not allowed"},
         {"\"containers\":[{\"name\":\"main\",\"image\":\"i\",\"command\":[\"/bin/"
          "sh\"],\"securityContext\":{\"runAsUser\":4711}}]",
          "runAsUser or runAsGroup names another user"},
@@ -286,6 +319,11 @@ static void bad_configurations(void **state)
 
 /* ---- running ---- */
 
+static bool is_gone(void *path)
+{
+    return access(path, F_OK) != 0;
+}
+
 static void runs_and_ends(void **state)
 {
     (void)state;
@@ -308,6 +346,62 @@ static void runs_and_ends(void **state)
     kei_pods_runtime(r.pods, &rs);
     assert_true(rs.ready);
     end_pod(&r, "default/pod/job", pod);
+    snprintf(path, sizeof path, "%s/run/u-1_main_0", r.data);
+    assert_true(test_drive(&r.env, is_gone, path));
+    snprintf(path, sizeof path, "%s/logs/default_job_u-1", r.data);
+    assert_true(test_drive(&r.env, is_gone, path));
+    rig_fini(&r);
+}
+
+/*
+ * A shim that has written how its command ended and takes its time to go: to be put in the place of
+ * ke-shim, see main. It goes when there is a file DATA/go.
+ */
+static int slow_shim(const char *folder)
+{
+    static const char pid[] = "shim=1\nshimstart=1\nchild=0\nstarted=5\nend\n";
+    static const char end[] =
+        "code=3\nsignal=0\nstarted=5\nfinished=6\nreason=Error\nmessage=\nend\n";
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (chdir(folder) < 0 || fork() != 0)
+        _exit(0);
+    int lock = open(KE_SHIM_LOCK, O_RDWR | O_CLOEXEC);
+    int state[2] = {open(KE_SHIM_PID, O_CREAT | O_WRONLY, 0600),
+                    open(KE_SHIM_EXIT_TMP, O_CREAT | O_WRONLY, 0600)};
+    if (fcntl(lock, F_SETLK, &l) < 0 || write(state[0], pid, sizeof pid - 1) < 0 ||
+        write(state[1], end, sizeof end - 1) < 0 || rename(KE_SHIM_EXIT_TMP, KE_SHIM_EXIT) < 0 ||
+        write(KE_SHIM_STATUS_FD, "ok \n", 4) < 0)
+        _exit(1);
+    close(KE_SHIM_STATUS_FD);
+    for (int i = 0; i < 12000 && access("../../go", F_OK) != 0; i++) /* 60 s: a net */
+        poll(NULL, 0, 5);
+    _exit(0);
+}
+
+/* Else its folder could not be removed by who heard of the end, and would stay. */
+static void an_end_is_told_when_the_shim_has_gone(void **state)
+{
+    (void)state;
+    struct rig r;
+    char pod[2048], path[400], self[400];
+    init(&r);
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    assert_true(n > 0);
+    self[n] = '\0';
+    r.conf.shim = self;
+    rig_start(&r);
+    sh_pod(pod, "job", "u-1", "Never", "exit 3");
+    rig_send(&r, "insert", "default/pod/job", pod);
+    expect(&r, "default/job", "\"running\":{");
+    rig_stop(&r); /* nor does a list tell it */
+    rig_start(&r);
+    assert_false(rig_has(&r, "default/job", "\"exitCode\""));
+    snprintf(path, sizeof path, "%s/go", r.data);
+    close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    expect(&r, "default/job", "\"exitCode\":3,\"reason\":\"Error\"");
+    end_pod(&r, "default/pod/job", pod);
+    snprintf(path, sizeof path, "%s/run/u-1_main_0", r.data);
+    assert_true(is_gone(path));
     rig_fini(&r);
 }
 
@@ -681,7 +775,9 @@ static void killed_at_any_moment(void **state)
     const char *scale = getenv("KE_TEST_ROUNDS");
     long rounds = scale ? strtol(scale, NULL, 10) : 25;
     test_tmp_make(data, sizeof data);
-    unsigned seed = (unsigned)getpid();
+    const char *seed_text = getenv("KE_SEED");
+    unsigned seed = seed_text ? (unsigned)strtoul(seed_text, NULL, 10) : 1;
+    print_message("count: %ld kills with processes, seed %u\n", rounds, seed);
     rig_init_at(&r, TEST_REAL_CLOCK, data);
     for (int i = 0; i < SERVERS; i++) {
         snprintf(mark[i], sizeof mark[i], "exec sleep 5%d00.%03d", (int)getpid(), i);
@@ -759,6 +855,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(refusals),
         cmocka_unit_test(bad_configurations),
         cmocka_unit_test(runs_and_ends),
+        cmocka_unit_test(an_end_is_told_when_the_shim_has_gone),
         cmocka_unit_test(a_host_that_ignores_sigchld),
         cmocka_unit_test(is_stopped_with_grace),
         cmocka_unit_test(volumes_reach_the_process),
@@ -771,6 +868,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(leftovers),
         cmocka_unit_test(killed_at_any_moment),
     };
+    if (argc == 2 && !strcmp(argv[0], "ke-shim"))
+        return slow_shim(argv[1]);
     if (argc == 3 && !strcmp(argv[1], "driver"))
         return driver(argv[2]);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,10 +6,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -91,6 +94,22 @@ static void configure(struct rig *r, const char *script, const char *const *more
     write_file(path, text, n);
 }
 
+static bool no_mount_setattr;
+
+/* As on a kernel that does not have it. */
+static void refuse_mount_setattr(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 442, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog prog = {.len = 4, .filter = code};
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+        _exit(98);
+}
+
 /* Starts a shim as the node does and reads what it says. ignore_chld: as a host that ignores
  * SIGCHLD */
 static void launch(struct rig *r, bool ignore_chld)
@@ -103,6 +122,8 @@ static void launch(struct rig *r, bool ignore_chld)
         fcntl(KE_SHIM_STATUS_FD, F_SETFD, 0);
         if (ignore_chld)
             signal(SIGCHLD, SIG_IGN);
+        if (no_mount_setattr)
+            refuse_mount_setattr();
         execl(KE_TEST_SHIM, "ke-shim", r->folder, (char *)NULL);
         _exit(99);
     }
@@ -698,6 +719,87 @@ static void volumes_are_mounted(void **state)
     rig_fini(&r);
 }
 
+/* A folder on the way was replaced by a link after the place had been checked. */
+static void no_link_is_followed_to_the_host(void **state)
+{
+    (void)state;
+    static const char *const last[] = {"swapped", "swapped/in", "plain/in"};
+    struct rig r;
+    if (!can_mount())
+        skip();
+    for (size_t i = 0; i < 3; i++) {
+        char path[400], to[300], src[400];
+        rig_init(&r);
+        snprintf(to, sizeof to, "%s/secret", r.data);
+        assert_int_equal(mkdir(to, 0755), 0);
+        snprintf(path, sizeof path, "%s/in", to);
+        assert_int_equal(mkdir(path, 0755), 0);
+        snprintf(path, sizeof path, "%s/swapped", r.data);
+        assert_int_equal(symlink(to, path), 0);
+        snprintf(path, sizeof path, "%s/plain", r.data);
+        assert_int_equal(mkdir(path, 0755), 0);
+        snprintf(path, sizeof path, "%s/plain/in", r.data);
+        assert_int_equal(mkdir(path, 0755), 0);
+        snprintf(src, sizeof src, "src=%s/%s", r.data, last[i]);
+        configure(&r, "test -d /ke-test-h && echo seen",
+                  (const char *const[]){"private=1", "mount=dh", src, "dst=/ke-test-h", NULL});
+        launch(&r, false);
+        if (i < 2 && !strstr(r.said, "error could not open the volume"))
+            fail_msg("%s: %s", last[i], r.said);
+        wait_end(&r);
+        if (i < 2)
+            expect_exit(&r, 128, 0, "StartError");
+        else
+            expect_exit(&r, 0, 0, "Completed");
+        rig_fini(&r);
+    }
+}
+
+/* What is mounted below a folder of the host is as the volume is; old: on a kernel before 5.12. */
+static void submounts(bool old)
+{
+    struct rig r;
+    char top[300], sub[320], file[340], src[310];
+    if (!can_mount())
+        skip();
+    rig_init(&r);
+    snprintf(top, sizeof top, "%s/top", r.data);
+    snprintf(sub, sizeof sub, "%s/a b", top);
+    assert_int_equal(mkdir(top, 0755), 0);
+    assert_int_equal(mkdir(sub, 0755), 0);
+    assert_int_equal(mount("tmpfs", sub, "tmpfs", 0, "size=1m"), 0);
+    snprintf(file, sizeof file, "%s/prog", sub);
+    write_file(file, "#!/bin/sh\necho BAD\n", 19);
+    assert_int_equal(chmod(file, 0755), 0);
+    snprintf(src, sizeof src, "src=%s", top);
+    configure(&r, "cd '/ke-test-s/a b'; ./prog; touch x && echo BAD; test -x prog && echo there",
+              (const char *const[]){"private=1", "mount=rdh", src, "dst=/ke-test-s", NULL});
+    no_mount_setattr = old;
+    launch(&r, false);
+    no_mount_setattr = false;
+    wait_end(&r);
+    char *text = read_file(r.log);
+    bool bad = strstr(text, "BAD") || !strstr(text, "Read-only") || !strstr(text, "enied");
+    if (bad)
+        print_error("%s%s", r.said, text);
+    free(text);
+    assert_int_equal(umount(sub), 0);
+    assert_false(bad);
+    rig_fini(&r);
+}
+
+static void submounts_are_restricted(void **state)
+{
+    (void)state;
+    submounts(false);
+}
+
+static void submounts_are_restricted_by_old_kernels(void **state)
+{
+    (void)state;
+    submounts(true);
+}
+
 static void mounts_that_cannot_be(void **state)
 {
     (void)state;
@@ -749,6 +851,9 @@ int main(void)
         cmocka_unit_test(a_clean_world),
         cmocka_unit_test(another_user),
         cmocka_unit_test(volumes_are_mounted),
+        cmocka_unit_test(no_link_is_followed_to_the_host),
+        cmocka_unit_test(submounts_are_restricted),
+        cmocka_unit_test(submounts_are_restricted_by_old_kernels),
         cmocka_unit_test(mounts_that_cannot_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

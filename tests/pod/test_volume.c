@@ -4,6 +4,7 @@
 #include "support/support.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -354,6 +355,9 @@ static void host_path_types(void **state)
         test_tmp_make(host, sizeof host);
         snprintf(path, sizeof path, "%s/dir", host);
         assert_int_equal(mkdir(path, 0755), 0);
+        const char *allow[] = {host};
+        r.conf.host_path_allow = allow;
+        r.conf.n_host_path_allow = 1;
         snprintf(path, sizeof path, "%s/file", host);
         close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
         snprintf(volume, sizeof volume, "\"hostPath\":{\"path\":\"%s/%s\",\"type\":\"%s\"}", host,
@@ -376,7 +380,18 @@ static void host_path_is_limited(void **state)
     rig_init(&r);
     test_tmp_make(host, sizeof host);
     test_tmp_make(other, sizeof other);
+    /* nothing is listed: nothing is allowed, and it is told what to do */
+    snprintf(volume, sizeof volume, "\"hostPath\":{\"path\":\"%s\"}", other);
+    pod(&r, volume);
+    assert_int_equal(plan(&r), 0);
+    assert_int_equal(apply(&r, NULL), KE_EACCES);
+    assert_non_null(strstr(r.err.text, "--host-path-allow"));
     /* never into the node's own folder, also not by a link, nor made there */
+    const char *any[] = {"/"};
+    r.conf.host_path_allow = any;
+    r.conf.n_host_path_allow = 1;
+    assert_int_equal(plan(&r), 0);
+    assert_int_equal(apply(&r, NULL), 0);
     snprintf(volume, sizeof volume, "\"hostPath\":{\"path\":\"%s\"}", r.data);
     pod(&r, volume);
     assert_int_equal(plan(&r), 0);
@@ -390,6 +405,16 @@ static void host_path_is_limited(void **state)
     assert_int_equal(apply(&r, NULL), KE_EACCES);
     snprintf(path, sizeof path, "%s/x", r.data);
     assert_int_not_equal(access(path, F_OK), 0);
+    /* nor above it, from where it would be seen */
+    snprintf(path, sizeof path, "%s", r.data);
+    do {
+        *strrchr(path, '/') = '\0';
+        snprintf(volume, sizeof volume, "\"hostPath\":{\"path\":\"%s\"}", *path ? path : "/");
+        pod(&r, volume);
+        assert_int_equal(plan(&r), 0);
+        assert_int_equal(apply(&r, NULL), KE_EACCES);
+        assert_non_null(strstr(r.err.text, "the node's own data"));
+    } while (*path);
     /* with a list: only what is below it, links resolved */
     const char *allow[] = {host};
     r.conf.host_path_allow = allow;
@@ -410,6 +435,164 @@ static void host_path_is_limited(void **state)
     assert_int_equal(apply(&r, NULL), KE_EACCES);
     test_tmp_remove(host);
     test_tmp_remove(other);
+    rig_fini(&r);
+}
+
+/* ---- many files ---- */
+
+static struct ke_io counted;
+static unsigned long calls;
+
+static int counted_list(void *user, const char *path, int (*each)(void *, const char *), void *arg)
+{
+    calls++;
+    return ke_io_posix()->list(user, path, each, arg);
+}
+
+static int counted_mkdir(void *user, const char *path, uint32_t mode)
+{
+    calls++;
+    return ke_io_posix()->mkdir(user, path, mode);
+}
+
+static int counted_symlink(void *user, const char *target, const char *path)
+{
+    calls++;
+    return ke_io_posix()->symlink(user, target, path);
+}
+
+/* n keys, and items that put each at folder/fN (NULL: at dN/e/f) */
+static void many(struct rig *r, size_t n, const char *folder, struct ke_buf *spec,
+                 struct ke_buf *object)
+{
+    kei_arena_free(&r->arena);
+    kei_arena_init(&r->arena, kei_alloc_malloc(), 0);
+    kei_buf_clear(spec);
+    kei_buf_clear(object);
+    kei_buf_adds(spec, "{\"metadata\":{\"name\":\"web\",\"namespace\":\"shop\",\"uid\":\"u-1\"},"
+                       "\"spec\":{\"volumes\":[{\"name\":\"v\",\"configMap\":{\"name\":\"c\","
+                       "\"items\":[");
+    kei_buf_adds(object, "{\"data\":{");
+    for (size_t i = 0; i < n; i++) {
+        kei_buf_addf(object, "%s\"k%zu\":\"value %zu\"", i ? "," : "", i, i);
+        if (folder)
+            kei_buf_addf(spec, "%s{\"key\":\"k%zu\",\"path\":\"%s/f%zu\"}", i ? "," : "", i, folder,
+                         i);
+        else
+            kei_buf_addf(spec, "%s{\"key\":\"k%zu\",\"path\":\"d%zu/e/f\"}", i ? "," : "", i, i);
+    }
+    kei_buf_adds(spec, "]}}],\"containers\":[{\"name\":\"m\",\"image\":\"i\"}]}}");
+    kei_buf_adds(object, "}}");
+    assert_int_equal(kei_podspec_read(&r->spec, kei_buf_str(spec), &r->arena, &r->err), 0);
+    assert_int_equal(kei_objects_collect(&r->objects, &r->spec, &r->arena, &r->err), 0);
+    give(r, "configmap", object->p);
+}
+
+/* What is done at the disk grows with the folders, not with files times files. */
+static void many_files(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct ke_buf spec, object;
+    bool changed = false;
+    kei_buf_init(&spec, kei_alloc_malloc());
+    kei_buf_init(&object, kei_alloc_malloc());
+    rig_init(&r);
+    counted = *ke_io_posix();
+    counted.list = counted_list;
+    counted.mkdir = counted_mkdir;
+    counted.symlink = counted_symlink;
+    many(&r, KEI_VOLUME_FILES_MAX, "a/b", &spec, &object);
+    assert_int_equal(plan(&r), 0);
+    assert_int_equal(r.plan.n_files, KEI_VOLUME_FILES_MAX);
+    calls = 0;
+    assert_int_equal(kei_volume_apply(&counted, &r.plan, r.stamp++, &changed, &r.err), 0);
+    assert_true(changed);
+    assert_true(calls < 40);
+    expect_file(&r, "a/b/f0", "value 0", 0644);
+    expect_file(&r, "a/b/f2047", "value 2047", 0644);
+    calls = 0;
+    assert_int_equal(kei_volume_apply(&counted, &r.plan, r.stamp++, &changed, &r.err), 0);
+    assert_false(changed);
+    assert_true(calls < 40);
+    /* each key was read once */
+    assert_int_equal(r.objects.v[0].n_keys, KEI_VOLUME_FILES_MAX);
+    /* folders of their own are seen each too */
+    many(&r, KEI_VOLUME_FILES_MAX / 2, NULL, &spec, &object);
+    assert_int_equal(plan(&r), 0);
+    assert_int_equal(apply(&r, &changed), 0);
+    assert_true(changed);
+    assert_int_equal(apply(&r, &changed), 0);
+    assert_false(changed);
+    assert_false(there(&r, "a"));
+    char path[600];
+    path_of(&r, "..data/d7/extra", path);
+    close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    assert_int_equal(apply(&r, &changed), 0);
+    assert_true(changed);
+    many(&r, KEI_VOLUME_FILES_MAX / 2 + 1, NULL, &spec, &object);
+    assert_int_equal(plan(&r), KE_ELIMIT);
+    assert_non_null(strstr(r.err.text, "more folders than the limit of 2048"));
+    many(&r, KEI_VOLUME_FILES_MAX + 1, "a", &spec, &object);
+    assert_int_equal(plan(&r), KE_ELIMIT);
+    assert_non_null(strstr(r.err.text, "more files than the limit of 2048"));
+    ke_buf_free(&spec);
+    ke_buf_free(&object);
+    rig_fini(&r);
+}
+
+/* One big value under many paths. */
+static void many_bytes(void **state)
+{
+    (void)state;
+    struct rig r;
+    char items[2000] = "";
+    size_t n = 0, big = 1 << 20;
+    char *object = malloc(big + 30);
+    assert_non_null(object);
+    rig_init(&r);
+    for (int i = 0; i < 33; i++)
+        n += (size_t)snprintf(items + n, sizeof items - n, "%s{\"key\":\"k\",\"path\":\"f%d\"}",
+                              i ? "," : "", i);
+    char volume[2100];
+    snprintf(volume, sizeof volume, "\"configMap\":{\"name\":\"c\",\"items\":[%s]}", items);
+    memcpy(object, "{\"data\":{\"k\":\"", 14);
+    memset(object + 14, 'x', big);
+    memcpy(object + 14 + big, "\"}}", 4);
+    pod(&r, volume);
+    give(&r, "configmap", object);
+    assert_int_equal(plan(&r), KE_ELIMIT);
+    assert_non_null(strstr(r.err.text, "more bytes than the limit of 33554432"));
+    free(object);
+    rig_fini(&r);
+}
+
+/* The order of files is by path; sources that come later still win, and names that look alike stay
+ * apart. */
+static void order_and_duplicates(void **state)
+{
+    (void)state;
+    struct rig r;
+    bool changed;
+    rig_init(&r);
+    pod(&r, "\"projected\":{\"sources\":["
+            "{\"configMap\":{\"name\":\"c\",\"items\":[{\"key\":\"x\",\"path\":\"a/f\"},"
+            "{\"key\":\"y\",\"path\":\"a.b\"},{\"key\":\"x\",\"path\":\"a0\"},"
+            "{\"key\":\"z\",\"path\":\"a/c/g\"},{\"key\":\"z\",\"path\":\"a/h\"}]}},"
+            "{\"configMap\":{\"name\":\"c\",\"items\":[{\"key\":\"y\",\"path\":\"a/f\"}]}}]}");
+    give(&r, "configmap",
+         "{\"binaryData\":{\"z\":\"Qg==\",\"x\":\"QQ==\"},"
+         "\"data\":{\"x\":\"first\",\"y\":\"2\",\"x\":\"last\"}}");
+    assert_int_equal(plan(&r), 0);
+    assert_int_equal(r.plan.n_files, 5);
+    assert_int_equal(apply(&r, NULL), 0);
+    expect_file(&r, "a/f", "2", 0644);
+    expect_file(&r, "a.b", "2", 0644);
+    expect_file(&r, "a0", "last", 0644);
+    expect_file(&r, "a/c/g", "B", 0644);
+    assert_int_equal(entries(&r), 5); /* a, a.b, a0, ..data and its folder */
+    assert_int_equal(apply(&r, &changed), 0);
+    assert_false(changed);
     rig_fini(&r);
 }
 
@@ -540,6 +723,9 @@ int main(void)
         cmocka_unit_test(empty_dir),
         cmocka_unit_test(host_path_types),
         cmocka_unit_test(host_path_is_limited),
+        cmocka_unit_test(many_files),
+        cmocka_unit_test(many_bytes),
+        cmocka_unit_test(order_and_duplicates),
         cmocka_unit_test(full_disk_keeps_the_old_files),
         cmocka_unit_test(mounts),
     };

@@ -152,7 +152,8 @@ static void killed_at_random(void **state)
         kv_close(&kv);
         test_env_fini(&e);
     }
-    print_message("%d transactions\n", last);
+    print_message("count: %d kills in the store, seed %s, %d transactions\n", kills,
+                  seed_text ? seed_text : "1", last);
     test_tmp_remove(tmp);
 }
 

@@ -91,6 +91,48 @@ static void count_done(void *user, int status)
     ++*(int *)user;
 }
 
+static void keep_status(void *user, int status)
+{
+    *(int *)user = status;
+}
+
+static void commit_row(struct fixture *f, const char *key, size_t len, int *status)
+{
+    struct ke_store_tx *tx = NULL;
+    char *value = malloc(len);
+    assert_non_null(value);
+    memset(value, 'x', len);
+    *status = 1;
+    assert_int_equal(ke_store_begin(&tx, f->kv.s), 0);
+    assert_int_equal(ke_store_put(tx, "b", key, NULL, 0, value, len), 0);
+    assert_int_equal(ke_store_commit(tx, keep_status, status), 0);
+    free(value);
+}
+
+/* What shares a turn with a transaction that is too large does not share its fate. */
+static void too_large_is_its_own_affair(void **state)
+{
+    struct fixture *f = *state;
+    char *value = NULL;
+    int before, large, after;
+    f->kv.conf.max_bytes = 1u << 20;
+    assert_int_equal(kv_open(&f->kv), 0);
+    commit_row(f, "before", 10, &before);
+    commit_row(f, "large", 2u << 20, &large);
+    commit_row(f, "after", 10, &after);
+    while (before == 1 || large == 1 || after == 1)
+        kv_turn(&f->kv);
+    assert_int_equal(before, 0);
+    assert_int_equal(large, KE_ELIMIT);
+    assert_int_equal(after, 0);
+    assert_int_equal(kv_get(&f->kv, "b", "large", &value), KE_ENOTFOUND);
+    assert_int_equal(kv_get(&f->kv, "b", "before", &value), 0);
+    free(value);
+    assert_int_equal(kv_get(&f->kv, "b", "after", &value), 0);
+    free(value);
+    kv_close(&f->kv);
+}
+
 /* A host that writes faster than the disk takes it is stopped, not its memory. */
 static void queue_over_its_limit(void **state)
 {
@@ -163,6 +205,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(value_over_its_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(database_at_its_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(too_large_is_its_own_affair, setup, teardown),
         cmocka_unit_test_setup_teardown(queue_over_its_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(open_transactions_count, setup, teardown),
         cmocka_unit_test_setup_teardown(log_is_written_back, setup, teardown),

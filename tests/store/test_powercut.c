@@ -233,13 +233,13 @@ static size_t choose_pos(struct run *run, uint64_t *rng)
     for (int i = 0; i < 100; i++) {
         uint64_t how = powercut_below(rng, run->focus ? 6 : 3);
         if (how >= 3)
-            pos = run->focus + powercut_below(rng, 4);
+            pos = run->focus + (size_t)powercut_below(rng, 4);
         else if (how == 0 && run->n_acks > 0)
-            pos = run->ack[powercut_below(rng, run->n_acks)].pos + powercut_below(rng, 2);
+            pos = run->ack[powercut_below(rng, run->n_acks)].pos + (size_t)powercut_below(rng, 2);
         else if (how == 1 && run->watch.n_hot > 0)
             pos = run->watch.hot[powercut_below(rng, run->watch.n_hot)];
         else
-            pos = run->first + powercut_below(rng, end - run->first + 1);
+            pos = run->first + (size_t)powercut_below(rng, end - run->first + 1);
         if (pos >= run->first && pos <= end && !(pos > run->bad_from && pos < run->bad_to))
             return pos;
     }
@@ -544,7 +544,7 @@ static void must_hold(scenario_fn scenario, const char *name, int n)
 {
     char why[200] = "";
     int bad = scenario(seed_of(name), dropped_class(), n, why);
-    print_message("%s: %d images\n", name, n);
+    print_message("count: %d power cuts of the store, %s\n", n, name);
     if (bad)
         fail_msg("%s: %s", name, why);
 }

@@ -137,7 +137,7 @@ static void damage(unsigned char *p, size_t *n, uint64_t *rng)
         break;
     }
     case 3: { /* in a header of a page */
-        size_t at = (size_t)powercut_below(rng, *n / 4096 + 1) * 4096 + powercut_below(rng, 12);
+        size_t at = (size_t)(powercut_below(rng, *n / 4096 + 1) * 4096 + powercut_below(rng, 12));
         if (at < *n)
             p[at] ^= (unsigned char)(1 + powercut_below(rng, 255));
         break;
@@ -207,8 +207,8 @@ static void random_damage_to_the_file(void **state)
         powercut_free(disk);
     }
     left_free(&l);
-    print_message("%d damages: %zu salvaged, %zu without loss, %zu rows lost in all\n", n, told,
-                  whole, lost);
+    print_message("count: %d damages: %zu salvaged, %zu without loss, %zu rows lost in all\n", n,
+                  told, whole, lost);
     assert_true(told > 0 && whole > 0);
 }
 
@@ -241,8 +241,8 @@ static void random_damage_with_a_log(void **state)
         powercut_free(disk);
     }
     left_free(&l);
-    print_message("%d damages: %zu salvaged, %zu rows lost, %zu old, %zu times unnoticed\n", n,
-                  told, lost, stale, quiet);
+    print_message("count: %d damages: %zu salvaged, %zu rows lost, %zu old, %zu times unnoticed\n",
+                  n, told, lost, stale, quiet);
     assert_true(told > 0);
 }
 

@@ -56,6 +56,7 @@ static void reconnects_without_growth(void **state)
             fds = fdcheck_count();
         }
     }
+    print_message("count: %d reconnects on the virtual clock\n", n);
     assert_int_equal(r.fc.upgrades, n + 1);
     assert_int_equal(rig_status(&r).outbox, 0);
     if (n > 51) {
@@ -217,6 +218,7 @@ static void every_allocation_fails_once(void **state)
         while (play_failing(n, with_store))
             n += by;
         assert_true(n > 80);
+        print_message("count: allocations 1 to %zu of a tunnel failed, step %zu\n", n, by);
     }
 }
 

@@ -341,7 +341,7 @@ static uint64_t try_images(struct units *u, struct powercut *p, const struct scr
 
     for (uint64_t i = 0; i < n; i++) {
         /* every position, then again with other seeds */
-        size_t pos = i % (end + 1);
+        size_t pos = (size_t)(i % (end + 1));
         struct powercut *image = powercut_image(p, pos, i < end + 1 ? i : powercut_random(&seed));
 
         bad += !holds(u, s, image, pos);
@@ -360,6 +360,7 @@ static void power_cuts(void **state)
     units_init(&u);
     play(&u, p, &s);
     assert_int_equal(try_images(&u, p, &s, images_wanted()), 0);
+    print_message("count: %llu power cuts of the identity\n", (unsigned long long)images_wanted());
     powercut_free(p);
     units_fini(&u);
 }

@@ -129,7 +129,8 @@ static const struct failing failures[] = {
     {"another key", other_key, KE_EKEY, "another key"},
     {"another name", other_name, KE_ECERT, "system:node:edge-2"},
     {"nobody", nobody_there, KE_ECONN, "127.0.0.1"},
-    {"closed port", wrong_port, KE_ECONN, "127.0.0.1:1"},
+    {"closed port", wrong_port, KE_ECONN,
+     "asking for the CA of the cloud: could not connect to 127.0.0.1 port 1: Connection refused"},
     {"server of another name", server_of_another_name, KE_ECERT, "cloud.example"},
     {"expired server", expired_server, KE_EEXPIRED, "expired"},
 };

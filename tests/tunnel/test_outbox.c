@@ -722,6 +722,7 @@ static void power_cuts(void **state)
     end = powercut_pos(c.p);
     for (uint64_t i = 0; i < n; i++)
         check_image(&c, (size_t)powercut_below(&seed, end + 1), i);
+    print_message("count: %llu power cuts of the outbox\n", (unsigned long long)n);
     powercut_free(c.p);
 }
 

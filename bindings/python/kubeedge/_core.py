@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import enum
 import itertools
 import logging
 import os
@@ -86,6 +87,19 @@ def cstrings(texts: Iterable[str]) -> Any:
 def pybytes(pointer: Any, n: int) -> bytes:
     """A copy of n bytes at a pointer or an address."""
     return string_at(pointer, n) if pointer and n else b""
+
+
+class OpenEnum(enum.IntEnum):
+    """States of the library. One that only a newer library knows is a member as well, named UNKNOWN_n."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Optional[OpenEnum]:
+        if not isinstance(value, int):
+            return None
+        member = int.__new__(cls, value)
+        member._name_ = f"UNKNOWN_{value}"
+        member._value_ = value
+        return member
 
 
 # ---- live objects ----

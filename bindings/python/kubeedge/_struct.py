@@ -648,6 +648,9 @@ class NodeConfig(Struct):
         ("retry_min_ms", c_uint32),
         ("retry_max_ms", c_uint32),
         ("flags", c_uint32),
+        ("stray_ms", c_uint32),
+        ("host_path_allow", POINTER(c_char_p)),
+        ("n_host_path_allow", c_uint32),
         ("mqtt", c_uint32),
         ("mqtt_listen", c_char_p),
         ("mqtt_qos", c_uint32),
@@ -692,6 +695,7 @@ class NodeStatus(Struct):
         ("last_error", c_int32),
         ("tunnel", TunnelStatus),
         ("error_text", c_char * KE_ERROR_TEXT_MAX),
+        ("strays", c_uint32),
     ]
 
 

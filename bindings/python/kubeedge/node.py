@@ -2,14 +2,13 @@
 """A complete KubeEdge node: tunnel, store, router and pod engine put together."""
 from __future__ import annotations
 
-import enum
 from ctypes import byref, cast, pointer, sizeof
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import _const as c
 from . import _ffi as ffi
 from . import _struct as s
-from ._core import Core, Handle, Path, State, cpath, cstr, cstrings, drop, held, hold, pystr
+from ._core import Core, Handle, OpenEnum, Path, State, cpath, cstr, cstrings, drop, held, hold, pystr
 from .context import Context
 from .errors import error
 from .msg import Dialect
@@ -17,7 +16,7 @@ from .runtime import Link, Runtime
 from .tunnel import TunnelStatus, status_of
 
 
-class NodeState(enum.IntEnum):
+class NodeState(OpenEnum):
     STOPPED = c.KE_NODE_STOPPED
     STARTING = c.KE_NODE_STARTING
     OFFLINE = c.KE_NODE_OFFLINE
@@ -26,12 +25,15 @@ class NodeState(enum.IntEnum):
 
 
 class NodeStatus(NamedTuple):
+    """strays: running containers that are kept though their pod is not known."""
+
     state: NodeState
     pods: int
     pods_running: int
     last_error: int
     error_text: str
     tunnel: TunnelStatus
+    strays: int
 
 
 class PodInfo(NamedTuple):
@@ -62,7 +64,13 @@ PodFn = Callable[[PodInfo], object]
 def _status(st: Any) -> NodeStatus:
     # Not every state of a node has a tunnel; its struct is zero then, which reads as idle.
     return NodeStatus(
-        NodeState(st.state), st.pods, st.pods_running, st.last_error, pystr(st.error_text), status_of(st.tunnel)
+        NodeState(st.state),
+        st.pods,
+        st.pods_running,
+        st.last_error,
+        pystr(st.error_text),
+        status_of(st.tunnel),
+        st.strays,
     )
 
 
@@ -197,6 +205,7 @@ class Node(Handle):
         runtime: Optional[Runtime] = None,
         builtin_runtime: Optional[str] = None,
         process_allow: Iterable[str] = (),
+        host_path_allow: Iterable[str] = (),
         process_user: Optional[str] = None,
         shim: Optional[Path] = None,
         log_folder: Optional[Path] = None,
@@ -238,7 +247,7 @@ class Node(Handle):
             "retry_max_ms": retry_max_ms,
         }
         taint_list = [s.Taint(cstr(t.key), cstr(t.value), cstr(t.effect)) for t in taints]
-        allow = list(process_allow)
+        allowed = {"process_allow": list(process_allow), "host_path_allow": list(host_path_allow)}
         lists = {
             "labels": _pairs(labels),
             "taints": (s.Taint * len(taint_list))(*taint_list),
@@ -257,10 +266,12 @@ class Node(Handle):
                 if len(array):
                     setattr(config, member, array)
                     setattr(config, "n_" + member, len(array))
-            paths = cstrings(allow)
-            if allow:
-                config.process_allow = cast(paths, type(config.process_allow))
-                config.n_process_allow = len(allow)
+            kept = []  # the arrays live until the library has copied them
+            for member, names in allowed.items():
+                if names:
+                    kept.append(cstrings(names))
+                    setattr(config, member, cast(kept[-1], type(getattr(config, member))))
+                    setattr(config, "n_" + member, len(names))
             return self._make(core, config, runtime, _Callbacks(core, state, pod))
 
         super().__init__(context, core.call(make))

@@ -9,13 +9,13 @@ from typing import Any, Callable, NamedTuple, Optional
 from . import _const as c
 from . import _ffi as ffi
 from . import _struct as s
-from ._core import Core, Handle, Path, Pending, State, cpath, cstr, drop, held, hold, pystr
+from ._core import Core, Handle, OpenEnum, Path, Pending, State, cpath, cstr, drop, held, hold, pystr
 from .context import Context
 from .msg import Dialect, Message
 from .store import Store, on_done
 
 
-class TunnelState(enum.IntEnum):
+class TunnelState(OpenEnum):
     IDLE = c.KE_TUNNEL_IDLE
     JOINING = c.KE_TUNNEL_JOINING
     CONNECTING = c.KE_TUNNEL_CONNECTING

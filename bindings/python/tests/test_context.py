@@ -72,6 +72,17 @@ def test_run_until_stop(host):
     assert got == [1, 2]
     host.stop()  # a stop that came before ends it at once
     host.run()
+    host.post(lambda: (got(3), host.stop()))  # and that one only
+    host.run()
+    assert got == [1, 2, 3]
+
+
+def test_run_waits_beside_a_thread_until_stop(threaded):
+    got = Collector()
+    for i in range(2):
+        threaded.post(lambda: (got(i), threaded.stop()))
+        threaded.run()
+        assert got == list(range(i + 1))
 
 
 def test_run_from_another_thread(host):

@@ -315,10 +315,13 @@ def test_completion_after_the_node_is_gone(ctx, hub):
     e.node.start()
     hub.apply("web.yaml", pod("web"))
     runtime.calls.until(ctx, lambda calls: any(getattr(o, "name", "") == "container_create" for o in calls))
+    operations = [o for o in runtime.calls if hasattr(o, "complete")]
+    e.node.stop()
+    e.until_state(NodeState.STOPPED)
+    assert not any(op.complete(id="late") for op in operations)
     e.node.close()
     gc.collect()
-    for op in [o for o in runtime.calls if hasattr(o, "complete")]:
-        assert op.complete(id="late") is False
+    assert not any(op.complete(id="late") for op in operations)
 
 
 def test_attach_and_detach(ctx, tmp_path):
@@ -388,8 +391,12 @@ def test_callbacks_see_ready(ctx, hub):
     assert order.index(NodeState.OFFLINE) < order.index(NodeState.CONNECTED) < order.index(NodeState.READY)
     (node,) = hub.cloud.nodes()
     assert (node.name, node.status, node.connected) == ("edge-1", "Ready", True)
-    hub.apply("web.yaml", pod("web").replace("nodeName: edge-1", "nodeSelector: {place: hall}"))
-    hub.pods.until(ctx, lambda p: p)
+    place = "nodeSelector: {place: hall}"
+    tolerate = "\n  tolerations: [{key: only, value: lamps}]"
+    hub.apply("away.yaml", pod("away").replace("nodeName: edge-1", place))  # the taint keeps it away
+    hub.apply("web.yaml", pod("web").replace("nodeName: edge-1", place + tolerate))
+    e.until_pod(running)
+    assert {p.name: p.node for p in hub.cloud.pods()} == {"web": "edge-1", "away": ""}
     e.node.close()
     hub.nodes.until(ctx, lambda n: not n[-1][0].connected)
 
@@ -404,6 +411,14 @@ def test_exception_of_a_state_callback(ctx, tmp_path):
         ctx.run()
     node.close()
     ctx._core.failures.clear()
+
+
+def test_a_state_of_a_newer_library():
+    assert NodeState(4) is NodeState.READY
+    unknown = NodeState(99)
+    assert unknown == 99 and unknown.name == "UNKNOWN_99" and isinstance(unknown, NodeState)
+    with pytest.raises(ValueError):
+        NodeState("ready")
 
 
 def test_two_nodes_on_one_folder(ctx, tmp_path):

@@ -32,7 +32,7 @@ struct ke_io_stat {
 /*
  * All return 0 or a negative KE_E* (KE_ENOTFOUND, KE_EEXIST, KE_EACCES, KE_EROFS, KE_ENOSPC,
  * KE_EBUSY, KE_EIO, ...). Paths are NUL-terminated. Short reads happen only at the end of a file.
- * All members are required but symlink. The mode of what open and mkdir create is exact, whatever
+ * All members are required but symlink. open never waits (a FIFO has no other end yet). The mode of what open and mkdir create is exact, whatever
  * the process's umask.
  */
 struct ke_io {
@@ -45,7 +45,7 @@ struct ke_io {
     int (*pwrite)(void *user, struct ke_io_file *f, const void *p, size_t n, int64_t off);
     int (*truncate)(void *user, struct ke_io_file *f, int64_t length);
     int (*sync)(void *user, struct ke_io_file *f); /* durable when it returns 0 */
-    int (*length)(void *user, struct ke_io_file *f, int64_t *ret);
+    int (*length)(void *user, struct ke_io_file *f, int64_t *ret); /* KE_EINVAL: no regular file */
     int (*lock)(void *user, struct ke_io_file *f); /* exclusive, not waiting; KE_EBUSY if taken */
     int (*rename)(void *user, const char *from, const char *to); /* replaces to */
     int (*unlink)(void *user, const char *path);

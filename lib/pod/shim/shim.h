@@ -31,7 +31,8 @@
 #define KE_SHIM_STATUS_FD 3
 
 struct shim_mount {
-    const char *flags; /* r: read-only, d: device nodes may be used */
+    const char *flags; /* r: read-only, d: device nodes may be used, h: src is a place of the host,
+                        * links resolved: it is not opened if one is on the way now */
     const char *src;
     const char *dst;
     int fd; /* the shim's: O_PATH of src */

@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,22 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+#ifndef AT_RECURSIVE
+#define AT_RECURSIVE 0x8000
+#endif
+
+/* linux/mount.h cannot be had beside sys/mount.h everywhere */
+#define ATTR_RDONLY 1
+#define ATTR_NOSUID 2
+#define ATTR_NODEV 4
+#define ATTR_NOEXEC 8
+struct attributes {
+    uint64_t set, clear, propagation, userns;
+};
 
 #define MIRRORS_MAX 64
 
@@ -199,6 +216,91 @@ static bool is_mirror(const struct mounter *m, const char *path)
     return false;
 }
 
+/* A mount's own flags, from its options in mountinfo: a remount would take away what is not told.
+ */
+static unsigned long own_flags(char *options)
+{
+    static const struct {
+        const char *name;
+        unsigned long flag;
+    } names[] = {{"ro", MS_RDONLY},        {"nosuid", MS_NOSUID},   {"nodev", MS_NODEV},
+                 {"noexec", MS_NOEXEC},    {"noatime", MS_NOATIME}, {"nodiratime", MS_NODIRATIME},
+                 {"relatime", MS_RELATIME}};
+    unsigned long flags = 0;
+    char *save = NULL;
+    for (char *o = strtok_r(options, ",", &save); o; o = strtok_r(NULL, ",", &save)) {
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+            flags |= !strcmp(o, names[i].name) ? names[i].flag : 0;
+    }
+    return flags;
+}
+
+/* "\\040" and the like, in place */
+static void unescape(char *s)
+{
+    char *to = s;
+    for (; *s; s++) {
+        if (s[0] == '\\' && s[1] && s[2] && s[3]) {
+            *to++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
+            s += 3;
+        } else {
+            *to++ = *s;
+        }
+    }
+    *to = '\0';
+}
+
+/* The mounts at real and below it, one by one: kernels before 5.12. */
+static int restrict_each(const char *real, unsigned long flags)
+{
+    char *line = NULL;
+    size_t cap = 0, n = strlen(real);
+    int r = 0;
+    FILE *f = fopen("/proc/self/mountinfo", "re");
+    if (!f)
+        return -1;
+    while (r == 0 && getline(&line, &cap, f) > 0) {
+        char *field[6], *save = NULL;
+        size_t k = 0;
+        for (char *s = strtok_r(line, " ", &save); s && k < 6; s = strtok_r(NULL, " ", &save))
+            field[k++] = s;
+        if (k < 6)
+            continue;
+        unescape(field[4]);
+        if (strncmp(field[4], real, n) != 0 || (field[4][n] && field[4][n] != '/'))
+            continue;
+        r = mount(NULL, field[4], NULL, MS_REMOUNT | MS_BIND | flags | own_flags(field[5]), NULL);
+        if (r < 0 && field[4][n] && (errno == ENOENT || errno == ENOTDIR || errno == EINVAL))
+            r = 0; /* another mount lies over it: it cannot be reached */
+    }
+    int error = errno;
+    free(line);
+    fclose(f);
+    errno = error;
+    return r;
+}
+
+/*
+ * No program is started from the volume at real, nor from what is mounted below it, and nothing
+ * there is a device or is written to, as flags say. An interpreter may still read a script there.
+ */
+static int restrict_tree(const char *real, const char *flags)
+{
+    struct attributes a = {.set = ATTR_NOSUID | ATTR_NOEXEC};
+    unsigned long old = MS_NOSUID | MS_NOEXEC;
+    if (!strchr(flags, 'd')) {
+        a.set |= ATTR_NODEV;
+        old |= MS_NODEV;
+    }
+    if (strchr(flags, 'r')) {
+        a.set |= ATTR_RDONLY;
+        old |= MS_RDONLY;
+    }
+    if (syscall(SYS_mount_setattr, AT_FDCWD, real, AT_RECURSIVE, &a, sizeof a) == 0)
+        return 0;
+    return errno == ENOSYS || errno == EPERM ? restrict_each(real, old) : -1;
+}
+
 static int bind_one(struct mounter *m, const struct shim_mount *v)
 {
     struct stat src, dst;
@@ -224,15 +326,85 @@ static int bind_one(struct mounter *m, const struct shim_mount *v)
     snprintf(self, sizeof self, "/proc/self/fd/%d", v->fd);
     if (mount(self, real, NULL, MS_BIND | (dir ? MS_REC : 0), NULL) < 0)
         return fail(m, "could not bind a volume to", v->dst);
-    /* volumes never bring programs: only what the host allows may run */
-    unsigned long flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NOEXEC;
-    if (!strchr(v->flags, 'd'))
-        flags |= MS_NODEV;
-    if (strchr(v->flags, 'r'))
-        flags |= MS_RDONLY;
-    if (mount(NULL, real, NULL, flags, NULL) < 0)
-        return fail(m, "could not set the mount flags of", v->dst);
-    return 0;
+    return restrict_tree(real, v->flags) < 0 ? fail(m, "could not set the mount flags of", v->dst)
+                                             : 0;
+}
+
+/*
+ * Opens path following no link at all. It was resolved when it was checked; a link that is there
+ * now was put there since, and may lead anywhere.
+ */
+static int open_plain(const char *path)
+{
+    int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    while (fd >= 0 && *(path += strspn(path, "/"))) {
+        char name[NAME_MAX + 1];
+        struct stat st;
+        size_t n = strcspn(path, "/");
+        if (n > NAME_MAX) {
+            close(fd);
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        memcpy(name, path, n);
+        name[n] = '\0';
+        path += n;
+        int next = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        int error = errno;
+        close(fd);
+        errno = error;
+        fd = next;
+        if (fd >= 0 && (fstat(fd, &st) < 0 || S_ISLNK(st.st_mode))) {
+            close(fd);
+            errno = ELOOP;
+            return -1;
+        }
+    }
+    return fd;
+}
+
+/* From a folder that is not below the root, up to where the namespace begins. */
+static int climb(void)
+{
+    struct stat here, up;
+    for (;;) {
+        if (stat(".", &here) < 0 || stat("..", &up) < 0)
+            return -1;
+        if (here.st_dev == up.st_dev && here.st_ino == up.st_ino)
+            return 0;
+        if (chdir("..") < 0)
+            return -1;
+    }
+}
+
+/*
+ * In a chroot the root need not be a mount point, and only a mount point can be told to pass
+ * nothing on: that of the namespace it is, seen from outside for a moment.
+ */
+static int seclude_chroot(const char *stage)
+{
+    int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0 || cwd < 0 || chroot(stage) < 0)
+        return -1;
+    int r = fchdir(root) < 0 || climb() < 0 ? -1 : mount(NULL, ".", NULL, MS_REC | MS_SLAVE, NULL);
+    int error = errno;
+    if (fchdir(root) < 0 || chroot(".") < 0 || fchdir(cwd) < 0)
+        _exit(1); /* nothing may run with another root */
+    close(root);
+    close(cwd);
+    errno = error;
+    return r;
+}
+
+/* A mount namespace from which no mount gets back to the host. */
+static int seclude(const char *stage)
+{
+    if (unshare(CLONE_NEWNS) < 0)
+        return -1;
+    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0)
+        return 0;
+    return errno == EINVAL ? seclude_chroot(stage) : -1;
 }
 
 int shim_mounts(struct shim_mount *v, size_t n, const char *stage, char *err, size_t err_n)
@@ -240,7 +412,7 @@ int shim_mounts(struct shim_mount *v, size_t n, const char *stage, char *err, si
     struct mounter m = {.stage = stage, .err = err, .err_n = err_n};
     char real[PATH_MAX];
     const char *rest;
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+    if (seclude(stage) < 0)
         return fail(&m, "could not enter a mount namespace for", stage);
     /* a new root comes first: what is opened before it could not be bound after it */
     for (size_t i = 0; i < n; i++) {
@@ -254,7 +426,8 @@ int shim_mounts(struct shim_mount *v, size_t n, const char *stage, char *err, si
     }
     /* by descriptor, since one mount may hide the path of the next one's source */
     for (size_t i = 0; i < n; i++) {
-        v[i].fd = open(v[i].src, O_PATH | O_CLOEXEC);
+        v[i].fd =
+            strchr(v[i].flags, 'h') ? open_plain(v[i].src) : open(v[i].src, O_PATH | O_CLOEXEC);
         if (v[i].fd < 0)
             return fail(&m, "could not open the volume", v[i].src);
     }

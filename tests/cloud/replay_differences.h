@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of test_replay.c: what our cloud does otherwise than the recorded one, and why. */
+#define NO_SERVER "bookkeeping of an API server; this cloud keeps none"
+#define WHOLE "objects always say what they are; the recorded client dropped it on the way"
+#define WRITTEN_NULL "an API server writes the null out"
+#define OLD_SERVER "the API server of the recording (1.20) did not know the member yet and dropped it"
+#define PLUG_IN "set by an admission plug-in of the API server"
+#define WHICH_CLOUD "tells one of several clouds; here is only one"
+#define NO_ACCOUNTS "service accounts are not served: the answer is NotFound, at once"
+#define NOT_FORCED "a manifest that is gone asks for an orderly end, which the node confirms"
+#define NO_STREAMS "logs and exec are not served: the port stays as the node says"
+#define ZEROED "put into the recording afterwards, in some messages where it was empty"
+#define NODE_GONE "the pods of a deleted Node end with it; the manifest wants them still"
+#define STUB "uid and name say which object; the rest of it is of no use to the node"
+#define NO_VOLUMES "claims are not served: the answer is NotFound, at once"
+{"", "", "", "metadata.managedFields", NO_SERVER, 0},
+{"", "", "", "Object.metadata.managedFields", NO_SERVER, 0},
+{"", "", "node", "metadata.annotations.node.alpha.kubernetes.io/ttl", NO_SERVER, 0},
+{"1.15", "", "nodepatch", "Object.metadata.annotations.node.alpha.kubernetes.io/ttl", NO_SERVER, 0},
+{"", "", "node", "Object.spec.taints", PLUG_IN, 0},
+{"", "", "node", "spec.taints", PLUG_IN, 0},
+{"", "", "nodepatch", "Object.spec.taints", PLUG_IN, 0},
+{"1.23", "", "node", "Object.metadata.annotations.cloudcore", WHICH_CLOUD, 0},
+{"1.23", "", "node", "metadata.annotations.cloudcore", WHICH_CLOUD, 0},
+{"1.23", "", "nodepatch", "Object.metadata.annotations.cloudcore", WHICH_CLOUD, 0},
+{"", "response", "node", "Object.kind", WHOLE, 0},
+{"", "response", "node", "Object.apiVersion", WHOLE, 0},
+{"1.4", "", "", "kind", WHOLE, 0},
+{"1.4", "", "", "apiVersion", WHOLE, 0},
+{"", "response", "lease", "Object.kind", WHOLE, 0},
+{"", "response", "lease", "Object.apiVersion", WHOLE, 0},
+{"", "response", "podpatch", "Object.kind", WHOLE, 0},
+{"", "response", "podpatch", "Object.apiVersion", WHOLE, 0},
+{"", "response", "nodepatch", "Object.kind", WHOLE, 0},
+{"", "response", "nodepatch", "Object.apiVersion", WHOLE, 0},
+{"", "response", "podpatch", "Object.status.conditions[].lastProbeTime", WRITTEN_NULL, 0},
+{"", "update", "pod", "status.conditions[].lastProbeTime", WRITTEN_NULL, 0},
+{"1.23", "response", "podpatch", "Object.status.hostIPs", OLD_SERVER, 0},
+{"1.23", "update", "pod", "status.hostIPs", OLD_SERVER, 0},
+{"1.23", "response", "podpatch", "Object.status.containerStatuses[].volumeMounts", OLD_SERVER, 0},
+{"1.23", "update", "pod", "status.containerStatuses[].volumeMounts", OLD_SERVER, 0},
+{"1.4", "update", "pod", "status.podIPs", "an API server derives it from podIP", 0},
+{"1.15", "response", "persistentvolumeclaim", "", NO_VOLUMES, 0},
+{"1.15", "response", "persistentvolume", "", NO_VOLUMES, 0},
+{"", "response", "lease", "Err.ErrStatus.message", "wording", 0},
+{"1.15", "response", "lease", "Err.ErrStatus.details.causes", "wording", 0},
+{"1.15", "response", "lease", "Err.ErrStatus.details.kind", "wording", 0},
+{"", "response", "serviceaccounttoken", "", NO_ACCOUNTS, 0},
+{"", "delete", "", "kind", STUB, 0},
+{"", "delete", "", "apiVersion", STUB, 0},
+{"", "delete", "", "spec", STUB, 0},
+{"", "delete", "", "status", STUB, 0},
+{"", "delete", "", "header.resourceversion", STUB, 0},
+{"", "delete", "", "metadata.resourceVersion", STUB, 0},
+{"", "delete", "", "metadata.creationTimestamp", STUB, 0},
+{"", "delete", "", "metadata.deletionTimestamp", STUB, 0},
+{"", "delete", "", "metadata.deletionGracePeriodSeconds", STUB, 0},
+{"", "delete", "", "metadata.labels", STUB, 0},
+{"", "delete", "", "metadata.annotations", STUB, 0},
+{"", "update", "pod", NOT_SENT_ENDED, "a pod that ended is deleted at once", 0},
+{"", "delete", "", "data", STUB, 0},
+{"1.15", "delete", "persistentvolume", NOT_SENT, NO_VOLUMES, 0},
+{"1.15", "delete", "persistentvolumeclaim", NOT_SENT, NO_VOLUMES, 0},
+{"1.15", "delete", "pod", NOT_SENT, NOT_FORCED, 0},
+{"1.15", "update", "pod", "metadata.deletionGracePeriodSeconds", NOT_FORCED, 0},
+{"", "update", "pod", MORE, "each report comes back; the recorded cloud left some out", 0},
+{"1.15", "", "node", "status.daemonEndpoints.kubeletEndpoint.Port", NO_STREAMS, 0},
+{"1.15", "", "", "Object.status.nodeInfo.machineID", ZEROED, 0},
+{"1.15", "", "", "Object.status.nodeInfo.systemUUID", ZEROED, 0},
+{"1.15", "", "", "Object.status.nodeInfo.bootID", ZEROED, 0},
+{"1.15", "insert", "configmap", MORE, "made again while a pod refers to it: a node needs it", 0},
+{"1.15", "update", "pod", "kind", WHOLE, 0},
+{"1.15", "update", "pod", "apiVersion", WHOLE, 0},
+{"1.15", "update", "pod", "route.operation", "what a node never had is an insert", 0},
+{"1.15", "response", "node", "status.conditions[].lastHeartbeatTime", "the recording has gaps", 0},
+{"1.15", "update", "pod", NOT_SENT_AGAIN, "the recorded cloud sent one version twice", 0},
+{"1.15", "delete", "pod", MORE, NODE_GONE, 0},
+{"1.15", "insert", "pod", MORE, NODE_GONE, 0},
+{"1.4", "update", "pod", "status.conditions[].lastTransitionTime",
+ "null in the report: the recorded cloud wrote the present there", 0},
+{"1.4", "update", "configmap", NOT_SENT, "no pod of the node refers to it any more", 0},
