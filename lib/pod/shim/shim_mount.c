@@ -216,6 +216,18 @@ static bool is_mirror(const struct mounter *m, const char *path)
     return false;
 }
 
+/* Cuts the next piece off *rest; NULL when there is none. Empty ones count. */
+static char *cut(char **rest, char sep)
+{
+    char *piece = *rest;
+    if (!piece)
+        return NULL;
+    *rest = strchr(piece, sep);
+    if (*rest)
+        *(*rest)++ = '\0';
+    return piece;
+}
+
 /* A mount's own flags, from its options in mountinfo: a remount would take away what is not told.
  */
 static unsigned long own_flags(char *options)
@@ -227,8 +239,7 @@ static unsigned long own_flags(char *options)
                  {"noexec", MS_NOEXEC},    {"noatime", MS_NOATIME}, {"nodiratime", MS_NODIRATIME},
                  {"relatime", MS_RELATIME}};
     unsigned long flags = 0;
-    char *save = NULL;
-    for (char *o = strtok_r(options, ",", &save); o; o = strtok_r(NULL, ",", &save)) {
+    for (char *o; (o = cut(&options, ',')) != NULL;) {
         for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
             flags |= !strcmp(o, names[i].name) ? names[i].flag : 0;
     }
@@ -260,10 +271,10 @@ static int restrict_each(const char *real, unsigned long flags)
     if (!f)
         return -1;
     while (r == 0 && getline(&line, &cap, f) > 0) {
-        char *field[6], *save = NULL;
+        char *field[6], *rest = line;
         size_t k = 0;
-        for (char *s = strtok_r(line, " ", &save); s && k < 6; s = strtok_r(NULL, " ", &save))
-            field[k++] = s;
+        while (k < 6 && (field[k] = cut(&rest, ' ')) != NULL)
+            k++;
         if (k < 6)
             continue;
         unescape(field[4]);
