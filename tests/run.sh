@@ -43,5 +43,6 @@ step consumer sh tests/consumer.sh "$build/gcc" "$build/consumer"
 step python env LD_LIBRARY_PATH="$build/gcc/lib" KUBEEDGE_LIB="$build/gcc/lib/libkubeedge.so.0" BIN="$build/gcc/examples" \
     SHIM="$build/gcc/lib/pod/ke-shim" /usr/bin/python3 -m pytest -q bindings/python/tests
 step quickstart env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/ke-shim" sh examples/quickstart.sh
-step bad-input env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/ke-shim" /usr/bin/python3 -m pytest -q tests/interop
+step interop env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/ke-shim" LOAD="$build/gcc/tests/bench/mqtt" \
+    PAHO_MODULE="$build/gcc/lib/mqtt/libkubeedge-paho.so" /usr/bin/python3 -m pytest -q -rs tests/interop
 finish

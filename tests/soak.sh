@@ -24,7 +24,8 @@ show_counts=1
 
 step build-gcc compile gcc gcc --buildtype=debugoptimized || finish
 suite unit-gcc gcc "--timeout-multiplier 100"
-step interop env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/ke-shim" /usr/bin/python3 -m pytest -q -s tests/interop
+step interop env BIN="$build/gcc/examples" SHIM="$build/gcc/lib/pod/ke-shim" LOAD="$build/gcc/tests/bench/mqtt" \
+    PAHO_MODULE="$build/gcc/lib/mqtt/libkubeedge-paho.so" KE_SOAK_MESSAGES="${KE_SOAK_MESSAGES:-1000000}" KE_SOAK_KILLS="${KE_SOAK_KILLS:-1000}" /usr/bin/python3 -m pytest -q -s tests/interop
 step build-clang-asan compile clang-asan clang -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dfuzz=true &&
     suite unit-clang-asan clang-asan "--timeout-multiplier 200"
 [ -d "$build/clang-asan/tests/fuzz" ] &&

@@ -17,6 +17,7 @@ struct rig {
     struct ke_mqtt_listener l;
     struct ke_mqtt_ops ops;
     struct ke_mqtt *m;
+    void *host; /* of a test's own */
 };
 struct peer {
     struct rig *r;

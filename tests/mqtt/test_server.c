@@ -445,25 +445,23 @@ struct host {
 
 static void on_event(void *user, const struct ke_mqtt_event *e)
 {
-    struct rig *r = user;
-    (void)r;
+    struct host *h = ((struct rig *)user)->host;
     assert_true(e->what < 8);
-    ((struct host *)r->c.acl_file)->events[e->what]++;
+    h->events[e->what]++;
 }
 
 static void events(void **state)
 {
     struct rig r;
     struct peer a;
-    static struct host h;
+    struct host h = {0};
 
     (void)state;
-    memset(&h, 0, sizeof h);
     rig_init(&r);
+    r.host = &h;
     r.c.max_keepalive = KE_MQTT_NONE;
     r.ops.event = on_event;
     rig_start(&r);
-    r.c.acl_file = (const char *)&h; /* a place for it; the server has its copy of the rest */
     hello4(&a, &r, "a", true);
     hear(&a, "20 02 00 00");
     say(&a, "82 06 0001 0001 't' 00 a2 05 0002 0001 't'");
