@@ -118,7 +118,7 @@ def test_broker_outside(tmp_path):
     node = Node(tmp_path)
     try:
         node.start("--config", str(yaml), "--cloud", "127.0.0.1", "--cert-port", str(free_port()), "--token",
-                   "0" * 64 + ".e30.e30.x", runtime="none")
+                   "0" * 64 + ".eyJhbGciOiJIUzI1NiJ9.e30.x", runtime="none")
         node.wait_log("connected to broker")
         d = device(port)
         wait_for("its subscriptions", lambda: upload(d, "default/user/x", b"1", 1) or waiting(node) > 0)
