@@ -180,7 +180,7 @@ static int add_listener(struct inside *in)
 /* listener PORT [ADDRESS|PATH] */
 static int key_listener(struct inside *in, char *rest)
 {
-    long port;
+    long port = 0;
     char *v = word(&rest);
     if (!v)
         return empty(in);
