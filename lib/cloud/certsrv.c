@@ -171,7 +171,7 @@ static void sign(struct kei_certsrv *s, struct kei_http_conn *conn, const char *
     g->cloud = c;
     g->conn = conn;
     g->by_cert = caller->by_cert;
-    snprintf(g->node, sizeof g->node, "%s", node);
+    snprintf(g->node, sizeof g->node, "%.*s", KEI_NODE_NAME_MAX, node);
     kei_buf_init(&g->der, kei_ctx_alloc(c->ctx));
     kei_list_add_tail(&s->signing, &g->link);
     int r = make_cert(c, g, csr, eku, n_eku, &made, &err);

@@ -437,7 +437,7 @@ static void join(struct ke_cloud *c, struct kei_http_conn *conn, const struct ke
     j->conn = conn;
     j->ours = kei_str_starts(kei_http_header(head, "User-Agent"), KEI_STR("libkubeedge/"));
     memcpy(j->cert, id->digest, sizeof j->cert);
-    snprintf(j->node, sizeof j->node, "%s", node);
+    snprintf(j->node, sizeof j->node, "%.*s", KEI_NODE_NAME_MAX, node);
     struct ke_str store = kei_http_header(head, KEI_STORE_HEADER);
     snprintf(j->store, sizeof j->store, "%.*s", KEI_FMT(store));
     kei_buf_init(&j->answer, kei_ctx_alloc(c->ctx));
