@@ -192,8 +192,10 @@ static void begin(struct kei_journal *j);
 static void finish(struct kei_journal *j)
 {
     struct kei_link told;
+    struct ke_error err = j->err; /* begin gives both to the worker again */
+    int status = j->status;
     j->busy = false;
-    j->whole = j->status < 0;
+    j->whole = status < 0;
     if (j->whole)
         close_file(j);
     wipe(&j->now);
@@ -201,9 +203,9 @@ static void finish(struct kei_journal *j)
     move(&told, &j->written);
     if (!kei_list_empty(&j->waiting))
         begin(j);
-    if (j->status < 0)
-        kei_fail(j->ctx, j->status, "%s", j->err.text);
-    tell(&told, j->status); /* last: one of them may close j */
+    if (status < 0)
+        kei_fail(j->ctx, status, "%s", err.text);
+    tell(&told, status); /* last: one of them may close j */
 }
 
 static void done(struct kei_work *w)
