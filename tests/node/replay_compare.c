@@ -129,7 +129,8 @@ static bool one_of(const char *s, const char *const *list)
 static bool same_text(const char *path, struct ke_str a, struct ke_str b)
 {
     /* of the machine: only that they are told */
-    static const char *const facts[] = {"kernelVersion", "osImage", NULL};
+    static const char *const facts[] = {"kernelVersion", "osImage", "architecture", "io/arch",
+                                        NULL};
     /* zeros in the recordings, whatever was there; a chroot has none */
     static const char *const blanked[] = {"machineID", "systemUUID", "bootID", NULL};
     static const char *const amounts[] = {"cpu", "memory", "ephemeral-storage", NULL};
