@@ -22,12 +22,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void ask(const struct kei_acl *a, const struct kei_acl_who *who, struct ke_str topic)
 {
     const struct kei_acl_set *sets[] = {kei_acl_find(a, who->user), &a->patterns};
+    /* no topic of a message: the codec refuses it */
+    if (topic.n && (memchr(topic.p, '+', topic.n) || memchr(topic.p, '#', topic.n)))
+        return;
     for (uint32_t access = KEI_ACL_READ; access <= KEI_ACL_WRITE; access *= 2)
         for (int i = 0; i < 2; i++)
             if (sets[i] && topic.n)
                 MUST(kei_acl_set_check(sets[i], who, access, topic) ==
                      kei_acl_set_scan(sets[i], who, access, topic));
-    if (topic.n == 0 || memchr(topic.p, '+', topic.n) || memchr(topic.p, '#', topic.n))
+    if (topic.n == 0)
         return;
     /* as a filter a topic stands for itself */
     enum kei_acl_cover c = kei_acl_covers(sets, 2, who, KEI_ACL_READ, topic);
