@@ -30,14 +30,18 @@ static int64_t remote_ms(const struct kei_meta_manager *mm)
     return kei_meta_dialect(mm) == KE_DIALECT_1_4 ? REMOTE_1_4_MS : REMOTE_MS;
 }
 
+static void trip_free(struct trip *t)
+{
+    kei_list_remove(&t->link);
+    ke_msg_unref(t->asked);
+    kei_free(t->mm->alloc, t);
+}
+
 static void trip_end(struct trip *t, int status, const char *text, struct ke_msg *reply)
 {
-    struct kei_meta_manager *mm = t->mm;
-
     kei_list_remove(&t->link);
-    t->fn(mm, t->user, status, text, reply);
-    ke_msg_unref(t->asked);
-    kei_free(mm->alloc, t);
+    t->fn(t->mm, t->user, status, text, reply);
+    trip_free(t);
 }
 
 static void on_reply(void *user, int status, struct ke_msg *reply)
@@ -93,8 +97,7 @@ int kei_ask_cloud(struct kei_meta_manager *mm, struct ke_msg *asked, kei_ask_fn 
         r = ke_router_request(mm->router, "websocket", m, remote_ms(mm), on_reply, t, &t->request);
     ke_msg_unref(m);
     if (r < 0) {
-        ke_msg_unref(t->asked);
-        kei_free(mm->alloc, t);
+        trip_free(t);
         return r;
     }
     kei_list_add_tail(&mm->asks, &t->link);
@@ -131,9 +134,7 @@ static void drop_trip(struct kei_meta_manager *mm, const void *user)
         if (t->user != user)
             continue;
         ke_router_cancel(mm->router, t->request);
-        kei_list_remove(&t->link);
-        ke_msg_unref(t->asked);
-        kei_free(mm->alloc, t);
+        trip_free(t);
         return;
     }
 }
@@ -326,8 +327,7 @@ struct asker {
 struct query {
     struct kei_link link; /* in mm->queries while its reply is awaited; is_query only */
     struct kei_meta_manager *mm;
-    struct ke_msg *asked;
-    struct asker *others;
+    struct asker first;   /* and who joined it */
     struct ke_msg *reply; /* while its object is stored */
     bool is_query;
 };
@@ -337,14 +337,12 @@ static void query_free(struct query *q)
     struct kei_meta_manager *mm = q->mm;
 
     kei_list_remove(&q->link);
-    while (q->others) {
-        struct asker *next = q->others->next;
-
-        ke_msg_unref(q->others->m);
-        kei_free(mm->alloc, q->others);
-        q->others = next;
+    for (struct asker *a = q->first.next, *next; a; a = next) {
+        next = a->next;
+        ke_msg_unref(a->m);
+        kei_free(mm->alloc, a);
     }
-    ke_msg_unref(q->asked);
+    ke_msg_unref(q->first.m);
     ke_msg_unref(q->reply);
     kei_free(mm->alloc, q);
     kei_meta_unref(mm);
@@ -352,22 +350,19 @@ static void query_free(struct query *q)
 
 static void answer(struct query *q, struct ke_str content)
 {
-    kei_meta_answer(q->mm, q->asked, content);
-    for (struct asker *a = q->others; a; a = a->next)
+    for (struct asker *a = &q->first; a; a = a->next)
         kei_meta_answer(q->mm, a->m, content);
 }
 
 static void answer_error(struct query *q, const char *text)
 {
-    kei_meta_answer_error(q->mm, q->asked, text);
-    for (struct asker *a = q->others; a; a = a->next)
+    for (struct asker *a = &q->first; a; a = a->next)
         kei_meta_answer_error(q->mm, a->m, text);
 }
 
 static void answer_stored(struct query *q, const char *otherwise)
 {
-    answer_local(q->mm, q->asked, otherwise);
-    for (struct asker *a = q->others; a; a = a->next)
+    for (struct asker *a = &q->first; a; a = a->next)
         answer_local(q->mm, a->m, otherwise);
 }
 
@@ -376,7 +371,7 @@ static bool is_asked(const struct query *q, const char *name)
     struct kei_resource res;
     struct kei_place place;
 
-    return kei_resource_parse(&res, kei_str(ke_msg_resource(q->asked))) &&
+    return kei_resource_parse(&res, kei_str(ke_msg_resource(q->first.m))) &&
            kei_place_of(&place, &res, res.type) && strcmp(place.name, name) == 0;
 }
 
@@ -388,14 +383,14 @@ static bool join(struct kei_meta_manager *mm, struct ke_msg *m)
         struct query *q = KEI_OF(l, struct query, link);
         struct asker *a;
 
-        if (strcmp(ke_msg_resource(q->asked), ke_msg_resource(m)) != 0)
+        if (strcmp(ke_msg_resource(q->first.m), ke_msg_resource(m)) != 0)
             continue;
         a = kei_zalloc(mm->alloc, sizeof *a);
         if (!a)
             return false; /* a query of its own may have more luck */
         a->m = ke_msg_ref(m);
-        a->next = q->others;
-        q->others = a;
+        a->next = q->first.next;
+        q->first.next = a;
         return true;
     }
     return false;
@@ -439,8 +434,8 @@ static void on_kept(void *user, int status)
     if (!mm->freed && status == 0)
         ack_if_due(mm, q->reply);
     if (!mm->freed && status < 0)
-        kei_log(mm->ctx, KE_LOG_WARN, "meta", "%s could not be kept: %s", ke_msg_resource(q->asked),
-                ke_ctx_error(mm->ctx));
+        kei_log(mm->ctx, KE_LOG_WARN, "meta", "%s could not be kept: %s",
+                ke_msg_resource(q->first.m), ke_ctx_error(mm->ctx));
     if (!mm->freed)
         answer(q, r.object);
     query_free(q);
@@ -455,7 +450,7 @@ static bool keep(struct query *q, const struct kei_reply *r)
     int e;
 
     if (kei_json_type(r->object) != '{' ||
-        !kei_resource_parse(&res, kei_str(ke_msg_resource(q->asked))) || !is_kept(res.type)) {
+        !kei_resource_parse(&res, kei_str(ke_msg_resource(q->first.m))) || !is_kept(res.type)) {
         ack_if_due(mm, q->reply);
         answer(q, r->object);
         return false;
@@ -465,8 +460,8 @@ static bool keep(struct query *q, const struct kei_reply *r)
     if (e == 0 && verdict == KEI_VERDICT_NEW)
         return true;
     if (e < 0)
-        kei_log(mm->ctx, KE_LOG_WARN, "meta", "%s could not be kept: %s", ke_msg_resource(q->asked),
-                ke_ctx_error(mm->ctx));
+        kei_log(mm->ctx, KE_LOG_WARN, "meta", "%s could not be kept: %s",
+                ke_msg_resource(q->first.m), ke_ctx_error(mm->ctx));
     else
         ack_if_due(mm, q->reply);
     /* Something later came while the answer was on its way: that is the answer. */
@@ -485,7 +480,7 @@ static void on_error(struct query *q, const struct kei_reply *r)
     ack_if_due(mm, q->reply);
     /* "Not there" is an answer; "cannot say" is not, as long as the store can. */
     if (q->is_query && strcmp(r->reason, "NotFound") != 0 &&
-        kei_resource_parse(&res, kei_str(ke_msg_resource(q->asked))) &&
+        kei_resource_parse(&res, kei_str(ke_msg_resource(q->first.m))) &&
         policy_of(mm, res.type) != REMOTE_ONLY)
         answer_stored(q, r->text);
     else
@@ -533,7 +528,7 @@ static void answer_remote(struct kei_meta_manager *mm, struct ke_msg *asked, boo
         kei_meta_answer_error(mm, asked, "out of memory");
         return;
     }
-    *q = (struct query){.mm = mm, .asked = ke_msg_ref(asked), .is_query = is_query};
+    *q = (struct query){.mm = mm, .first.m = ke_msg_ref(asked), .is_query = is_query};
     if (is_query)
         kei_list_add_tail(&mm->queries, &q->link);
     mm->refs++;
