@@ -147,16 +147,6 @@ int kei_mqtt_decode_connack(unsigned version, struct ke_str body, struct kei_mqt
 
 /* ---- writing ---- */
 
-static void begin(struct ke_buf *b, unsigned first, size_t length)
-{
-    if (length > 268435455u) {
-        kei_mqtt_fail(b);
-        return;
-    }
-    kei_buf_addc(b, (char)first);
-    kei_mqtt_add_varint(b, (uint32_t)length);
-}
-
 void kei_mqtt_encode_connect(struct ke_buf *b, const struct kei_mqtt_connect *c)
 {
     struct ke_str name = c->version == KEI_MQTT_V31 ? KEI_STR("MQIsdp") : KEI_STR("MQTT");
@@ -170,7 +160,7 @@ void kei_mqtt_encode_connect(struct ke_buf *b, const struct kei_mqtt_connect *c)
         flags |= FLAG_WILL | (c->will_qos & 3u) << 3 | (c->will_retain ? FLAG_WILL_RETAIN : 0);
     }
     n += (c->has_user ? 2 + c->user_name.n : 0) + (c->has_password ? 2 + c->password.n : 0);
-    begin(b, KEI_MQTT_CONNECT << 4, n);
+    kei_mqtt_add_head(b, KEI_MQTT_CONNECT << 4, n);
     kei_mqtt_add_str(b, name);
     kei_buf_addc(b, (char)(c->version | (c->bridge ? 128 : 0)));
     kei_buf_addc(b, (char)flags);
@@ -190,7 +180,7 @@ void kei_mqtt_encode_connect(struct ke_buf *b, const struct kei_mqtt_connect *c)
 
 void kei_mqtt_encode_connack(struct ke_buf *b, unsigned version, const struct kei_mqtt_connack *c)
 {
-    begin(b, KEI_MQTT_CONNACK << 4, 2 + kei_mqtt_props_size(version, c->props.raw));
+    kei_mqtt_add_head(b, KEI_MQTT_CONNACK << 4, 2 + kei_mqtt_props_size(version, c->props.raw));
     kei_buf_addc(b, (char)(c->session_present & 1));
     kei_buf_addc(b, (char)c->reason);
     kei_mqtt_add_props(b, version, c->props.raw);

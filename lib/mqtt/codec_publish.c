@@ -5,16 +5,6 @@
 
 static const struct kei_mqtt_props no_props;
 
-static void begin(struct ke_buf *b, unsigned first, size_t length)
-{
-    if (length > 268435455u) {
-        kei_mqtt_fail(b);
-        return;
-    }
-    kei_buf_addc(b, (char)first);
-    kei_mqtt_add_varint(b, (uint32_t)length);
-}
-
 static void clear_props(struct kei_mqtt_props *p)
 {
     p->has = 0;
@@ -76,9 +66,10 @@ int kei_mqtt_decode_publish(unsigned version, uint8_t first, struct ke_str body,
 
 void kei_mqtt_encode_publish(struct ke_buf *b, unsigned version, const struct kei_mqtt_publish *p)
 {
-    begin(b, KEI_MQTT_PUBLISH << 4 | (p->dup & 1u) << 3 | (p->qos & 3u) << 1 | (p->retain & 1u),
-          2 + p->topic.n + (p->qos ? 2 : 0) + kei_mqtt_props_size(version, p->props.raw) +
-              p->payload.n);
+    kei_mqtt_add_head(
+        b, KEI_MQTT_PUBLISH << 4 | (p->dup & 1u) << 3 | (p->qos & 3u) << 1 | (p->retain & 1u),
+        2 + p->topic.n + (p->qos ? 2 : 0) + kei_mqtt_props_size(version, p->props.raw) +
+            p->payload.n);
     kei_mqtt_add_str(b, p->topic);
     if (p->qos)
         kei_mqtt_add_u16(b, p->pid);
@@ -203,7 +194,7 @@ void kei_mqtt_encode_ack(struct ke_buf *b, unsigned version, unsigned type,
     bool reason = props || (version == KEI_MQTT_V5 && a->reason);
 
     n += (reason ? 1 : 0) + (props ? kei_mqtt_props_size(version, a->props.raw) : 0);
-    begin(b, type << 4 | (type == KEI_MQTT_PUBREL ? 2u : 0), n);
+    kei_mqtt_add_head(b, type << 4 | (type == KEI_MQTT_PUBREL ? 2u : 0), n);
     if (has_pid(type))
         kei_mqtt_add_u16(b, a->pid);
     if (reason)
@@ -214,5 +205,5 @@ void kei_mqtt_encode_ack(struct ke_buf *b, unsigned version, unsigned type,
 
 void kei_mqtt_encode_ping(struct ke_buf *b, unsigned type)
 {
-    begin(b, type << 4, 0);
+    kei_mqtt_add_head(b, type << 4, 0);
 }

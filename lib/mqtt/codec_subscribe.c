@@ -98,12 +98,7 @@ void kei_mqtt_encode_subscribe(struct ke_buf *b, unsigned version, unsigned type
         type == KEI_MQTT_UNSUBACK && version < KEI_MQTT_V5 ? kei_strn(NULL, 0) : s->list;
     size_t n = 2 + kei_mqtt_props_size(version, s->props.raw) + list.n;
 
-    if (n > 268435455u) {
-        kei_mqtt_fail(b);
-        return;
-    }
-    kei_buf_addc(b, (char)(type << 4 | (is_ack(type) ? 0u : 2u)));
-    kei_mqtt_add_varint(b, (uint32_t)n);
+    kei_mqtt_add_head(b, type << 4 | (is_ack(type) ? 0u : 2u), n);
     kei_mqtt_add_u16(b, s->pid);
     kei_mqtt_add_props(b, version, s->props.raw);
     kei_buf_addv(b, list);

@@ -212,6 +212,16 @@ void kei_mqtt_fail(struct ke_buf *b)
     kei_buf_room(b, SIZE_MAX); /* fails, and marks it */
 }
 
+void kei_mqtt_add_head(struct ke_buf *b, unsigned first, size_t length)
+{
+    if (length > 268435455u) {
+        kei_mqtt_fail(b);
+        return;
+    }
+    kei_buf_addc(b, (char)first);
+    kei_mqtt_add_varint(b, (uint32_t)length);
+}
+
 void kei_mqtt_add_u16(struct ke_buf *b, uint16_t v)
 {
     char c[2] = {(char)(v >> 8), (char)v};

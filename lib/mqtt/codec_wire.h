@@ -68,6 +68,9 @@ bool kei_mqtt_text_ok(struct ke_str s);
 
 /* Marks the buffer as failed: something does not fit into a packet. */
 void kei_mqtt_fail(struct ke_buf *b);
+/* The fixed header of a packet with that first byte, and length bytes behind it: kei_mqtt_fail if
+ * that is more than a packet can have. */
+void kei_mqtt_add_head(struct ke_buf *b, unsigned first, size_t length);
 void kei_mqtt_add_u16(struct ke_buf *b, uint16_t v);
 void kei_mqtt_add_varint(struct ke_buf *b, uint32_t v);
 void kei_mqtt_add_str(struct ke_buf *b, struct ke_str s);
