@@ -58,10 +58,7 @@ static int sys_random(void *user, void *p, size_t n)
 
 void ke_ctx_config_init(struct ke_ctx_config *c, size_t size)
 {
-    if (!c || size < sizeof c->size)
-        return;
-    memset(c, 0, size);
-    c->size = size;
+    kei_abi_init(c, size);
 }
 
 #define NEED(table, member)                                                                        \

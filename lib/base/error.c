@@ -254,6 +254,15 @@ int kei_error_errno(struct ke_error *err, int errnum, const char *fmt, ...)
     return kei_error(err, code, "%s: %s", text, errno_text(errnum, sys, sizeof sys));
 }
 
+bool kei_abi_init(void *user, size_t size)
+{
+    if (!user || size < sizeof size)
+        return false;
+    memset(user, 0, size);
+    memcpy(user, &size, sizeof size);
+    return true;
+}
+
 static size_t struct_size(const void *user)
 {
     size_t size;

@@ -8,6 +8,7 @@
 #define KEI_BASE_ERROR_H
 
 #include <kubeedge/err.h>
+#include <stdbool.h>
 
 struct ke_ctx;
 
@@ -26,6 +27,9 @@ int kei_error_errno(struct ke_error *err, int errnum, const char *fmt, ...) KE_P
 
 /* The size of a struct whose last member is that: what callers of the first release have. */
 #define KEI_SIZE_TO(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
+/* A public struct of the caller as its init function leaves it: zeros, and its size. False: it is
+ * NULL, or has no room for its size member. */
+bool kei_abi_init(void *user, size_t size);
 /*
  * Copies a versioned public struct of the caller (user_size = its first member) into *dst of
  * dst_size bytes (the library's own, newest), zero-filling what the caller does not know. KE_EABI

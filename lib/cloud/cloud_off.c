@@ -14,10 +14,7 @@ static int off(struct ke_ctx *ctx)
 
 void ke_cloud_config_init(struct ke_cloud_config *c, size_t size)
 {
-    if (!c || size < sizeof c->size)
-        return;
-    memset(c, 0, size);
-    c->size = size;
+    kei_abi_init(c, size);
 }
 
 int ke_cloud_new(struct ke_cloud **ret, struct ke_ctx *ctx, const struct ke_cloud_config *c,

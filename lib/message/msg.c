@@ -96,10 +96,7 @@ void kei_msg_as_view(struct kei_msg_view *v, const struct ke_msg *m)
 
 void ke_msg_config_init(struct ke_msg_config *c, size_t size)
 {
-    if (!c || size < sizeof c->size)
-        return;
-    memset(c, 0, size);
-    c->size = size;
+    kei_abi_init(c, size);
 }
 
 /* A view is only as long as the JSON value: white space around it is not content. */

@@ -9,10 +9,7 @@
 
 void ke_bridge_config_init(struct ke_bridge_config *c, size_t size)
 {
-    if (!c || size < sizeof c->size)
-        return;
-    memset(c, 0, size);
-    c->size = size;
+    kei_abi_init(c, size);
 }
 
 static int copy_strings(struct ke_bridge_config *c, struct kei_arena *a, struct ke_error *err)

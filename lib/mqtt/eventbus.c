@@ -550,10 +550,7 @@ static int copy_config(struct ke_eventbus *b, const struct ke_eventbus_config *f
 
 void ke_eventbus_config_init(struct ke_eventbus_config *c, size_t size)
 {
-    if (!c || size < sizeof c->size)
-        return;
-    memset(c, 0, size);
-    c->size = size;
+    kei_abi_init(c, size);
 }
 
 static int set_up(struct ke_eventbus *b, const struct ke_eventbus_config *c,

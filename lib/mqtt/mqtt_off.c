@@ -21,14 +21,6 @@ static int off_err(struct ke_error *err)
     return kei_error(err, KE_ENOTSUP, "%s", text);
 }
 
-static void init(void *c, size_t size)
-{
-    if (!c || size < sizeof(size_t))
-        return;
-    memset(c, 0, size);
-    memcpy(c, &size, sizeof size);
-}
-
 int ke_mqtt_message_user(const struct ke_mqtt_message *msg, uint32_t i,
                          struct ke_mqtt_user_prop *ret)
 {
@@ -56,12 +48,12 @@ int ke_mqtt_auth_complete(struct ke_mqtt_auth *a, const struct ke_mqtt_auth_resu
 
 void ke_mqtt_config_init(struct ke_mqtt_config *c, size_t size)
 {
-    init(c, size);
+    kei_abi_init(c, size);
 }
 
 void ke_mqtt_listener_init(struct ke_mqtt_listener *l, size_t size)
 {
-    init(l, size);
+    kei_abi_init(l, size);
 }
 
 int ke_mqtt_new(struct ke_mqtt **ret, struct ke_ctx *ctx, const struct ke_mqtt_config *c,
@@ -183,7 +175,7 @@ int ke_mqtt_stats(struct ke_mqtt *m, struct ke_mqtt_stats *ret, size_t size)
 
 void ke_bridge_config_init(struct ke_bridge_config *c, size_t size)
 {
-    init(c, size);
+    kei_abi_init(c, size);
 }
 
 int ke_bridge_new(struct ke_bridge **ret, struct ke_mqtt *m, const struct ke_bridge_config *c)
@@ -205,7 +197,7 @@ int ke_bridge_status(struct ke_bridge *b, struct ke_bridge_status *ret, size_t s
 
 void ke_eventbus_config_init(struct ke_eventbus_config *c, size_t size)
 {
-    init(c, size);
+    kei_abi_init(c, size);
 }
 
 int ke_eventbus_new(struct ke_eventbus **ret, struct ke_ctx *ctx,

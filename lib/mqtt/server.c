@@ -12,18 +12,12 @@
 
 void ke_mqtt_config_init(struct ke_mqtt_config *c, size_t size)
 {
-    if (!c || size < sizeof c->size)
-        return;
-    memset(c, 0, size);
-    c->size = size;
+    kei_abi_init(c, size);
 }
 
 void ke_mqtt_listener_init(struct ke_mqtt_listener *l, size_t size)
 {
-    if (!l || size < sizeof l->size)
-        return;
-    memset(l, 0, size);
-    l->size = size;
+    kei_abi_init(l, size);
 }
 
 /* ---- for the other files ---- */

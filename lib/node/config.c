@@ -14,10 +14,7 @@
 
 void ke_node_config_init(struct ke_node_config *c, size_t size)
 {
-    if (!c || size < sizeof c->size)
-        return;
-    memset(c, 0, size);
-    c->size = size;
+    kei_abi_init(c, size);
 }
 
 /* [prefix/]name: prefix a DNS subdomain, name up to 63 of letters, digits, '-', '_', '.' */
@@ -135,9 +132,10 @@ static int check(const struct ke_node_config *c, struct ke_error *err)
     char host[64];
     uint16_t port;
     if (c->mqtt_listen && !kei_node_mqtt_address(c->mqtt_listen, host, sizeof host, &port))
-        return kei_error(err, KE_EINVAL,
-                         "ke_node_config.mqtt_listen \"%s\" is not ADDRESS:PORT, e.g. 127.0.0.1:1884",
-                         c->mqtt_listen);
+        return kei_error(
+            err, KE_EINVAL,
+            "ke_node_config.mqtt_listen \"%s\" is not ADDRESS:PORT, e.g. 127.0.0.1:1884",
+            c->mqtt_listen);
     struct kei_addr ip;
     if (c->cloud_host && c->cloud_host[0] && !kei_addr_literal(&ip, c->cloud_host, 0) &&
         !kei_addr_name_ok(c->cloud_host))
@@ -212,13 +210,13 @@ static int copy_lists(struct ke_node_config *to, struct kei_arena *a)
 int kei_node_config_copy(struct ke_node_config *to, struct kei_arena *a,
                          const struct ke_node_config *from, struct ke_error *err)
 {
-    const char **strings[] = {&to->name,       &to->data,      &to->cloud_host, &to->token,
-                              &to->project_id, &to->proxy_url, &to->ca_file,    &to->cert_file,
-                              &to->key_file,   &to->node_ip,   &to->runtime,    &to->process_user,
-                              &to->shim,       &to->log_folder,     &to->mqtt_listen, &to->mqtt_url,
-                              &to->mqtt_client_id, &to->mqtt_user,  &to->mqtt_password,
-                              &to->mqtt_ca_file,   &to->mqtt_cert_file, &to->mqtt_key_file,
-                              &to->mqtt_module};
+    const char **strings[] = {
+        &to->name,           &to->data,          &to->cloud_host,    &to->token,
+        &to->project_id,     &to->proxy_url,     &to->ca_file,       &to->cert_file,
+        &to->key_file,       &to->node_ip,       &to->runtime,       &to->process_user,
+        &to->shim,           &to->log_folder,    &to->mqtt_listen,   &to->mqtt_url,
+        &to->mqtt_client_id, &to->mqtt_user,     &to->mqtt_password, &to->mqtt_ca_file,
+        &to->mqtt_cert_file, &to->mqtt_key_file, &to->mqtt_module};
     int r = kei_abi_in(to, sizeof *to, from, offsetof(struct ke_node_config, cloud_host),
                        "ke_node_config", err);
     if (r == 0)

@@ -13,10 +13,7 @@ static int off(struct ke_ctx *ctx)
 
 void ke_node_config_init(struct ke_node_config *c, size_t size)
 {
-    if (!c || size < sizeof c->size)
-        return;
-    memset(c, 0, size);
-    c->size = size;
+    kei_abi_init(c, size);
 }
 
 int ke_node_settings_read(struct ke_node_settings **ret, struct ke_ctx *ctx, const char *path,

@@ -24,9 +24,8 @@ static const struct ke_router_config defaults = {
 
 void ke_router_config_init(struct ke_router_config *c, size_t size)
 {
-    if (!c || size < sizeof c->size)
+    if (!kei_abi_init(c, size))
         return;
-    memset(c, 0, size);
     memcpy(c, &defaults, size < sizeof defaults ? size : sizeof defaults);
     c->size = size;
 }

@@ -25,9 +25,8 @@ void ke_store_config_init(struct ke_store_config *c, size_t size)
         .max_bytes = MAX_BYTES,
         .max_value = MAX_VALUE,
     };
-    if (!c || size < sizeof c->size)
+    if (!kei_abi_init(c, size))
         return;
-    memset(c, 0, size);
     memcpy(c, &defaults, size < sizeof defaults ? size : sizeof defaults);
     c->size = size;
 }

@@ -100,10 +100,7 @@ void kei_tunnel_attach(struct ke_tunnel *t, const struct ke_tunnel_ops *ops, voi
 
 void ke_tunnel_config_init(struct ke_tunnel_config *c, size_t size)
 {
-    if (!c || size < sizeof c->size)
-        return;
-    memset(c, 0, size);
-    c->size = size;
+    kei_abi_init(c, size);
 }
 
 static int copy_string(struct ke_tunnel *t, const char **s)
