@@ -20,10 +20,7 @@
 
 void ke_cloud_config_init(struct ke_cloud_config *c, size_t size)
 {
-    if (!c || size < sizeof c->size)
-        return;
-    memset(c, 0, size);
-    c->size = size;
+    kei_abi_init(c, size);
 }
 
 /* ---- configuration ---- */
@@ -209,6 +206,21 @@ static void on_objects(void *user, int status)
         status = kei_peers_load(c, on_peers);
     if (status < 0)
         load_failed(c);
+}
+
+void kei_row_drop(struct ke_cloud *c, const struct ke_store_item *item)
+{
+    struct ke_store_tx *tx = NULL;
+    int r = ke_store_begin(&tx, c->store);
+
+    if (r == 0)
+        r = ke_store_delete(tx, item->bucket, item->key, NULL);
+    if (r == 0)
+        r = ke_store_commit(tx, NULL, NULL);
+    else
+        ke_store_abort(tx);
+    if (r < 0)
+        kei_log(c->ctx, KE_LOG_DEBUG, "cloud", "a row stays: %s", ke_ctx_error(c->ctx));
 }
 
 static int load(struct ke_cloud *c)

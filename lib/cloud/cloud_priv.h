@@ -138,6 +138,10 @@ struct kei_session {
     char why[128];
 };
 
+/* ---- rows of the store (cloud.c) ---- */
+/* A row nobody needs any more. Best effort: what stays is found again at the next start. */
+void kei_row_drop(struct ke_cloud *c, const struct ke_store_item *item);
+
 /* ---- peers (peers.c) ---- */
 /* NULL: none (make false), or out of memory */
 struct kei_peer *kei_peer_get(struct ke_cloud *c, const char *name, bool make);

@@ -220,7 +220,6 @@ int kei_identity_bind(struct ke_cloud *c, const struct kei_identity *const *ids,
 
 static void load_row(struct ke_cloud *c, const struct ke_store_item *item)
 {
-    struct ke_store_tx *tx = NULL;
     uint8_t key[32];
     struct ke_str node = {item->value, item->len};
     if (!kei_hex_decode(key, sizeof key, kei_str(item->key)) || node.n == 0 ||
@@ -228,15 +227,7 @@ static void load_row(struct ke_cloud *c, const struct ke_store_item *item)
         kei_log(c->ctx, KE_LOG_WARN, "cloud", "row %s/%s of the store is no certificate's",
                 item->bucket, item->key);
     } else if (item->version < ke_ctx_real_ms(c->ctx) / 1000) {
-        int r = ke_store_begin(&tx, c->store);
-        if (r == 0)
-            r = ke_store_delete(tx, BUCKET, item->key, NULL);
-        if (r == 0)
-            r = ke_store_commit(tx, NULL, NULL);
-        else
-            ke_store_abort(tx);
-        if (r < 0) /* it goes at the next start */
-            kei_log(c->ctx, KE_LOG_DEBUG, "cloud", "a row stays: %s", ke_ctx_error(c->ctx));
+        kei_row_drop(c, item);
     } else if (binding_make(c, key, node, item->version, true) < 0) {
         c->bindings_status = KE_ENOMEM;
     }

@@ -112,20 +112,9 @@ void kei_lost_check(struct kei_peer *p, struct ke_str told)
 
 void kei_lost_load(struct ke_cloud *c, const struct ke_store_item *item)
 {
-    struct ke_store_tx *tx = NULL;
     struct kei_peer *p = kei_peer_get(c, item->key, false);
-    if (p) {
-        if (item->len <= KEI_STORE_ID_MAX)
-            set(p, kei_strn(item->value, item->len));
-        return;
-    }
-    int r = ke_store_begin(&tx, c->store);
-    if (r == 0)
-        r = ke_store_delete(tx, BUCKET, item->key, NULL);
-    if (r == 0)
-        r = ke_store_commit(tx, NULL, NULL);
-    else
-        ke_store_abort(tx);
-    if (r < 0) /* it goes at the next start */
-        kei_log(c->ctx, KE_LOG_DEBUG, "cloud", "a row stays: %s", ke_ctx_error(c->ctx));
+    if (!p)
+        kei_row_drop(c, item);
+    else if (item->len <= KEI_STORE_ID_MAX)
+        set(p, kei_strn(item->value, item->len));
 }
