@@ -5,14 +5,12 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "crypto/crypto.h"
 #include "mqtt/server.h"
 #include "mqtt/via.h"
-#include "net/addr.h"
 #include "net/tls.h"
 
 #define ACCEPTS 64  /* per event */
@@ -262,76 +260,17 @@ static int make_tls(struct ke_mqtt *m, const struct ke_mqtt_listener *cfg,
     return r;
 }
 
-/* ---- binding ---- */
+/* ---- opening ---- */
 
-/* A socket file nobody listens on is left from a process that died. */
-static int remove_stale(const struct kei_addr *a)
+static int open_plain(struct mq_listener *l, const struct ke_mqtt_listener *cfg)
 {
-    struct stat st;
+    struct kei_addr *a = &l->addr;
+    int r = kei_sock_listen(a, cfg->socket_mode, &l->file, kei_err(l->m->ctx));
 
-    if (lstat(a->u.un.sun_path, &st) < 0)
-        return errno == ENOENT ? 0 : errno;
-    if (!S_ISSOCK(st.st_mode))
-        return EEXIST;
-    int fd = kei_sock_open(AF_UNIX);
-    if (fd < 0)
-        return errno;
-    int r = connect(fd, &a->u.any, a->len);
-    int e = r == 0 || errno == EAGAIN ? EADDRINUSE : errno;
-    close(fd);
-    if (e != ECONNREFUSED)
-        return e;
-    return unlink(a->u.un.sun_path) < 0 && errno != ENOENT ? errno : 0;
-}
-
-static int bind_unix(struct mq_listener *l, const struct kei_addr *a, uint32_t mode)
-{
-    struct stat st;
-    int e = remove_stale(a);
-
-    if (e)
-        return e;
-    if (fchmod(l->fd, mode ? mode : 0600) < 0 || bind(l->fd, &a->u.any, a->len) < 0 ||
-        lstat(a->u.un.sun_path, &st) < 0)
-        return errno;
-    l->dev = st.st_dev;
-    l->ino = st.st_ino;
-    return 0;
-}
-
-static int bind_inet(struct mq_listener *l, struct kei_addr *a)
-{
-    int one = 1, v6only;
-
-    setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (a->u.any.sa_family == AF_INET6) {
-        v6only = !IN6_IS_ADDR_UNSPECIFIED(&a->u.v6.sin6_addr);
-        setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only);
-    }
-    if (bind(l->fd, &a->u.any, a->len) < 0)
-        return errno;
-    a->len = sizeof a->u;
-    return getsockname(l->fd, &a->u.any, &a->len) < 0 ? errno : 0;
-}
-
-static int open_plain(struct mq_listener *l, const struct ke_mqtt_listener *cfg, struct kei_addr *a)
-{
-    struct ke_error *err = kei_err(l->m->ctx);
-    bool un = cfg->kind == KE_MQTT_UNIX;
-
-    l->fd = kei_sock_open(a->u.any.sa_family);
-    if (l->fd < 0)
-        return kei_error_errno(err, errno, "could not open a socket for listener %s", l->name);
-    int e = un ? bind_unix(l, a, cfg->socket_mode) : bind_inet(l, a);
-    if (e == 0 && listen(l->fd, SOMAXCONN) < 0)
-        e = errno;
-    if (e == EADDRINUSE)
-        return kei_error(err, KE_EADDRINUSE,
-                         "could not listen on %s: another program does; choose another %s", l->name,
-                         un ? "path" : "port");
-    if (e)
-        return kei_error_errno(err, e, "could not listen on %s", l->name);
-    l->port = un ? 0 : kei_addr_port(a);
+    if (r < 0)
+        return r;
+    l->fd = r;
+    l->port = cfg->kind == KE_MQTT_UNIX ? 0 : kei_addr_port(a);
     return kei_fd_add(l->m->ctx, &l->io, l->fd, KEI_IN, on_incoming);
 }
 
@@ -362,9 +301,10 @@ static bool loopback(const struct kei_addr *a)
     return a->u.any.sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&a->u.v6.sin6_addr);
 }
 
-static int parse(struct mq_listener *l, const struct ke_mqtt_listener *cfg, struct kei_addr *a)
+static int parse(struct mq_listener *l, const struct ke_mqtt_listener *cfg)
 {
     struct ke_ctx *ctx = l->m->ctx;
+    struct kei_addr *a = &l->addr;
 
     if (cfg->kind == KE_MQTT_UNIX)
         return cfg->path
@@ -393,10 +333,8 @@ static int copy_texts(struct mq_listener *l, const struct ke_mqtt_listener *cfg)
 
     l->name = kei_strdup(al, kei_mq_listener_name(cfg, name, sizeof name));
     l->host = kei_strdup(al, cfg->host ? cfg->host : "127.0.0.1");
-    l->path = kei_strdup(al, cfg->path);
     l->mount = kei_strdup(al, cfg->mount_point && cfg->mount_point[0] ? cfg->mount_point : NULL);
-    if (!l->name || !l->host || (cfg->path && !l->path) ||
-        (cfg->mount_point && cfg->mount_point[0] && !l->mount))
+    if (!l->name || !l->host || (cfg->mount_point && cfg->mount_point[0] && !l->mount))
         return kei_fail(l->m->ctx, KE_ENOMEM, "no memory for a listener");
     return 0;
 }
@@ -404,7 +342,6 @@ static int copy_texts(struct mq_listener *l, const struct ke_mqtt_listener *cfg)
 int kei_mq_listen(struct ke_mqtt *m, const struct ke_mqtt_listener *cfg, struct mq_listener **ret)
 {
     struct mq_listener *l = kei_zalloc(m->alloc, sizeof *l);
-    struct kei_addr a;
 
     if (!l)
         return kei_fail(m->ctx, KE_ENOMEM, "no memory for a listener");
@@ -417,9 +354,9 @@ int kei_mq_listen(struct ke_mqtt *m, const struct ke_mqtt_listener *cfg, struct 
     if (r == 0 && cfg->kind > KE_MQTT_UNIX)
         r = kei_fail(m->ctx, KE_EINVAL, "listener %s: kind %u does not exist", l->name, cfg->kind);
     if (r == 0)
-        r = parse(l, cfg, &a);
+        r = parse(l, cfg);
     if (r == 0)
-        r = is_net(cfg->kind) ? open_net(l, cfg) : open_plain(l, cfg, &a);
+        r = is_net(cfg->kind) ? open_net(l, cfg) : open_plain(l, cfg);
     if (r < 0) {
         kei_mq_listener_close(l);
         return r;
@@ -497,8 +434,6 @@ int kei_mqtt_serve_fd(struct ke_mqtt *m, int fd, const char *name, struct ke_err
 
 void kei_mq_listener_close(struct mq_listener *l)
 {
-    struct stat st;
-
     if (l->closed)
         return;
     if (l->m->inner == l)
@@ -507,11 +442,10 @@ void kei_mq_listener_close(struct mq_listener *l)
     kei_list_remove(&l->link);
     kei_timer_fini(&l->rest);
     kei_fd_remove(&l->io);
+    kei_sock_unlink(&l->addr, &l->file);
     if (l->fd >= 0)
         close(l->fd);
     l->fd = -1;
-    if (l->ino && lstat(l->path, &st) == 0 && st.st_ino == l->ino && st.st_dev == l->dev)
-        unlink(l->path);
     kei_listener_free(l->net);
     l->net = NULL;
     kei_tls_config_unref(l->tls);
@@ -527,7 +461,6 @@ void kei_mq_listener_unref(struct mq_listener *l)
         return;
     kei_free(al, l->name);
     kei_free(al, l->host);
-    kei_free(al, l->path);
     kei_free(al, l->mount);
     kei_free(al, l);
 }

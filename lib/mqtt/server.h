@@ -17,6 +17,7 @@
 #include "mqtt/codec.h"
 #include "mqtt/mqtt.h"
 #include "mqtt/wheel.h"
+#include "net/bind.h"
 #include "net/stream.h"
 
 struct mq_conn;
@@ -451,8 +452,9 @@ struct mq_listener {
     int fd;
     uint16_t port;
     bool closed, loopback, inner; /* inner: of our own modules (kei_mqtt_serve_fd) */
-    char *name, *host, *path, *mount;
-    uint64_t ino, dev;
+    char *name, *host, *mount;
+    struct kei_addr addr; /* of a plain one */
+    struct kei_sock_file file;
     uint32_t want_port; /* as configured */
 };
 int kei_mq_listen(struct ke_mqtt *m, const struct ke_mqtt_listener *cfg, struct mq_listener **ret);

@@ -6,10 +6,10 @@
  */
 #include <errno.h>
 #include <linux/tcp.h> /* libc lacks the newer members of tcp_info */
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "net/bind.h"
 #include "net/stream_priv.h"
 
 #define MAX_STREAMS 1000u
@@ -34,8 +34,7 @@ struct kei_listener {
     struct kei_link handshakes; /* oldest first */
     uint32_t n_streams;         /* on both lists */
     uint32_t n_handshakes;
-    dev_t dev; /* of the unix socket we made */
-    ino_t ino;
+    struct kei_sock_file file;
     int64_t complained_ms;
     uint8_t depth; /* accepting */
     bool failed;   /* rests since accept failed */
@@ -351,86 +350,7 @@ static void on_incoming(struct kei_fd *f, uint32_t events)
     leave(l);
 }
 
-/* ---- binding ---- */
-
-static int set_flag(int fd, int level, int name, int value)
-{
-    return setsockopt(fd, level, name, &value, sizeof value);
-}
-
-/* A socket file nobody listens on is left from a process that died. */
-static int remove_stale(const struct kei_addr *a)
-{
-    struct stat st;
-    const char *path = a->u.un.sun_path;
-
-    if (lstat(path, &st) < 0)
-        return errno == ENOENT ? 0 : errno;
-    if (!S_ISSOCK(st.st_mode))
-        return EEXIST;
-    int fd = kei_sock_open(AF_UNIX);
-    if (fd < 0)
-        return errno;
-    int r = connect(fd, &a->u.any, a->len);
-    int errnum = r == 0 || errno == EAGAIN ? EADDRINUSE : errno;
-    close(fd);
-    if (errnum != ECONNREFUSED)
-        return errnum;
-    return unlink(path) < 0 && errno != ENOENT ? errno : 0;
-}
-
-static int bind_unix(struct kei_listener *l)
-{
-    struct stat st;
-    int errnum = remove_stale(&l->addr);
-
-    if (errnum)
-        return errnum;
-    /* the mode of the socket itself is what bind gives the file: never open to others, not even
-     * for a moment */
-    if (fchmod(l->fd, 0600) < 0 || bind(l->fd, &l->addr.u.any, l->addr.len) < 0 ||
-        lstat(l->addr.u.un.sun_path, &st) < 0)
-        return errno;
-    l->dev = st.st_dev;
-    l->ino = st.st_ino;
-    return 0;
-}
-
-static int bind_inet(struct kei_listener *l)
-{
-    set_flag(l->fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (l->addr.u.any.sa_family == AF_INET6) {
-        /* "::" takes IPv4 as well, whatever the system's default is */
-        bool any = IN6_IS_ADDR_UNSPECIFIED(&l->addr.u.v6.sin6_addr);
-        set_flag(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, !any);
-    }
-    if (bind(l->fd, &l->addr.u.any, l->addr.len) < 0)
-        return errno;
-    l->addr.len = sizeof l->addr.u;
-    return getsockname(l->fd, &l->addr.u.any, &l->addr.len) < 0 ? errno : 0;
-}
-
-static int open_socket(struct kei_listener *l)
-{
-    struct ke_error *err = kei_err(l->ctx);
-    char text[KEI_ADDR_TEXT];
-    bool un = l->addr.u.any.sa_family == AF_UNIX;
-
-    kei_addr_text(&l->addr, text);
-    l->fd = kei_sock_open(l->addr.u.any.sa_family);
-    if (l->fd < 0)
-        return kei_error_errno(err, errno, "could not open a socket for %s", text);
-    int errnum = un ? bind_unix(l) : bind_inet(l);
-    if (errnum == 0 && listen(l->fd, SOMAXCONN) < 0)
-        errnum = errno;
-    if (errnum == EADDRINUSE)
-        return kei_error(err, KE_EADDRINUSE,
-                         "could not listen on %s: another program does; choose another %s", text,
-                         un ? "path" : "port");
-    if (errnum)
-        return kei_error_errno(err, errnum, "could not listen on %s", text);
-    return 0;
-}
+/* ---- opening ---- */
 
 static int parse_address(struct ke_ctx *ctx, const struct kei_listener_config *c,
                          struct kei_addr *ret)
@@ -471,9 +391,11 @@ int kei_listen(struct kei_listener **ret, struct ke_ctx *ctx, const struct kei_l
     kei_list_init(&l->streams);
     kei_list_init(&l->handshakes);
     kei_timer_init(ctx, &l->rest, on_rested);
-    r = open_socket(l);
-    if (r == 0)
+    r = kei_sock_listen(&l->addr, 0, &l->file, kei_err(ctx));
+    if (r >= 0) {
+        l->fd = r;
         r = kei_fd_add(ctx, &l->io, l->fd, KEI_IN, on_incoming);
+    }
     if (r < 0) {
         kei_listener_free(l);
         return r;
@@ -497,17 +419,6 @@ void kei_listener_set_tls(struct kei_listener *l, struct kei_tls_config *tls)
     kei_tls_config_unref(old);
 }
 
-/* The socket file goes, unless somebody put another in its place. */
-static void remove_socket_file(struct kei_listener *l)
-{
-    struct stat st;
-
-    if (l->ino == 0 || lstat(l->addr.u.un.sun_path, &st) < 0)
-        return;
-    if (st.st_dev == l->dev && st.st_ino == l->ino)
-        unlink(l->addr.u.un.sun_path);
-}
-
 void kei_listener_free(struct kei_listener *l)
 {
     if (!l || l->freed)
@@ -529,7 +440,7 @@ void kei_listener_free(struct kei_listener *l)
     }
     kei_fd_remove(&l->io);
     kei_timer_fini(&l->rest);
-    remove_socket_file(l);
+    kei_sock_unlink(&l->addr, &l->file);
     if (l->fd >= 0)
         close(l->fd);
     kei_tls_config_unref(l->tls);
