@@ -30,7 +30,7 @@ step build-clang-asan compile clang-asan clang -Db_sanitize=address,undefined -D
     suite unit-clang-asan clang-asan "--timeout-multiplier 200"
 [ -d "$build/clang-asan/tests/fuzz" ] &&
     for target in "$build"/clang-asan/tests/fuzz/fuzz_*; do
-        [ -x "$target" ] && [ -f "$target" ] && step "$(basename "$target")" sh tests/fuzz/run.sh "$target" 600
+        [ -x "$target" ] && [ -f "$target" ] && step "$(basename "$target")" sh tests/fuzz/run.sh "$target" "${KE_FUZZ_SECONDS:-180}"
     done
 step cross sh tests/cross.sh
 finish
