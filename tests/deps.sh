@@ -3,10 +3,10 @@
 # names the missing packages and stops.
 set -eu
 
-build="gcc libc6-dev meson ninja-build pkg-config python3 libssl-dev libsqlite3-dev libcjson-dev libwslay-dev libyaml-dev"
+build="gcc libc6-dev meson ninja-build pkg-config python3 libssl-dev libsqlite3-dev libcjson-dev libwslay-dev libyaml-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler"
 test="$build g++ clang libclang-rt-14-dev libcmocka-dev libuv1-dev abigail-tools binutils openssl curl sqlite3 strace \
 python3-pytest python3-websockets python3-cryptography mypy shellcheck faketime tinyproxy fiu-utils procps swtpm swtpm-tools \
-tpm2-tools tpm2-openssl libtss2-tcti-swtpm0 libpaho-mqtt-dev mosquitto mosquitto-clients python3-paho-mqtt"
+tpm2-tools tpm2-openssl libtss2-tcti-swtpm0 libpaho-mqtt-dev mosquitto mosquitto-clients python3-paho-mqtt python3-grpcio python3-grpc-tools python3-pymodbus python3-serial python3-serial-asyncio libmodbus-dev socat"
 # with whoever brought it: Debian's npm does not go with a nodejs from elsewhere
 command -v npm >/dev/null || test="$test nodejs npm"
 

@@ -4,7 +4,7 @@
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 folder=$1
-features="tunnel node process cloud mqtt yaml"
+features="tunnel node process cloud mqtt device dmi yaml"
 
 try() { # NAME OPTIONS...
     name=$1

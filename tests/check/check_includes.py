@@ -17,7 +17,10 @@ LAYERS = {
     "meta": {"base", "message", "router", "store"},
     "pod": {"base", "message", "router", "store"},
     "mqtt": {"base", "crypto", "net", "message", "router", "store"},
-    "node": {"base", "crypto", "net", "message", "router", "store", "tunnel", "meta", "pod", "mqtt"},
+    "twin": {"base", "message", "router", "store"},
+    "device": {"base", "net", "message", "router", "store"},
+    "dmi": {"base", "net", "message", "router", "store"},
+    "node": {"base", "crypto", "net", "message", "router", "store", "tunnel", "meta", "pod", "mqtt", "twin", "device", "dmi"},
     "cloud": {"base", "crypto", "net", "message", "store"},
 }
 # public headers a layer implements or needs
@@ -29,6 +32,9 @@ PUBLIC = {
     "tunnel": {"tunnel"},
     "pod": {"runtime", "node"},
     "mqtt": {"mqtt", "bridge", "eventbus"},
+    "twin": {"twin"},
+    "device": {"device"},
+    "dmi": {"mapper", "device"},
     "node": {"node", "runtime", "tunnel"},
     "cloud": {"cloud"},
 }
@@ -38,6 +44,8 @@ THIRD_PARTY = [
     (re.compile(r"yaml\.h"), re.compile(r"base/yaml")),
     (re.compile(r"sqlite3"), re.compile(r"store/")),
     (re.compile(r"wslay/"), re.compile(r"net/ws")),
+    (re.compile(r"nghttp2/"), re.compile(r"net/h2")),
+    (re.compile(r"protobuf-c/"), re.compile(r"dmi/")),
     (re.compile(r"MQTT(Async|Client)"), re.compile(r"mqtt/paho\.c")),
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
