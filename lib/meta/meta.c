@@ -86,30 +86,27 @@ void kei_meta_ack(struct kei_meta_manager *mm, struct ke_msg *m)
     ke_msg_unref(ok);
 }
 
-static const char *listener_of(struct kei_meta_manager *mm, const struct ke_msg *m)
+/* Who is told of what; a module that is not there is passed over. */
+static const struct {
+    const char *type;
+    const char *name; /* begins with; NULL: any */
+    const char *module;
+} listeners[] = {
+    {"pod", NULL, "edged"},
+    {"configmap", NULL, "edged"},
+    {"secret", NULL, "edged"},
+    {"configmap", "device-profile-config-",
+     "devicemanager"}, /* how clouds of 1.4 tell of devices */
+    {"device", NULL, "devicemanager"},
+    {"device", NULL, "dmi"},
+    {"devicemodel", NULL, "devicemanager"},
+    {"devicemodel", NULL, "dmi"},
+};
+
+static void tell(struct kei_meta_manager *mm, struct ke_msg *m, const char *module)
 {
-    static const char *const pods[] = {"pod", "configmap", "secret"};
-    struct kei_resource res;
+    int r = mm->n_untold ? KE_ELIMIT : ke_router_send(mm->router, module, m, kei_err(mm->ctx));
 
-    if (!kei_resource_parse(&res, kei_str(ke_msg_resource(m))))
-        return NULL;
-    for (size_t i = 0; i < sizeof pods / sizeof pods[0]; i++) {
-        if (kei_str_is(res.type, pods[i]))
-            return "edged";
-    }
-    if (kei_str_is(res.type, "node") && kei_str_is(res.name, mm->node_name))
-        return "edgednode";
-    return NULL;
-}
-
-void kei_meta_tell_object(struct kei_meta_manager *mm, struct ke_msg *m)
-{
-    const char *module = listener_of(mm, m);
-    int r;
-
-    if (!module)
-        return;
-    r = mm->n_untold ? KE_ELIMIT : ke_router_send(mm->router, module, m, kei_err(mm->ctx));
     if (r == 0 || r == KE_ENOTFOUND)
         return;
     if (hold(mm, &mm->untold, m, module)) {
@@ -119,6 +116,23 @@ void kei_meta_tell_object(struct kei_meta_manager *mm, struct ke_msg *m)
         kei_log(mm->ctx, KE_LOG_ERROR, "meta", "module %s was not told of %s %s: out of memory",
                 module, ke_msg_operation(m), ke_msg_resource(m));
     }
+}
+
+void kei_meta_tell_object(struct kei_meta_manager *mm, struct ke_msg *m)
+{
+    struct kei_resource res;
+
+    if (!kei_resource_parse(&res, kei_str(ke_msg_resource(m))))
+        return;
+    for (size_t i = 0; i < sizeof listeners / sizeof listeners[0]; i++) {
+        const char *begin = listeners[i].name;
+
+        if (kei_str_is(res.type, listeners[i].type) &&
+            (!begin || kei_str_starts(res.name, kei_str(begin))))
+            tell(mm, m, listeners[i].module);
+    }
+    if (kei_str_is(res.type, "node") && kei_str_is(res.name, mm->node_name))
+        tell(mm, m, "edgednode");
 }
 
 static void on_retry(struct kei_timer *t)

@@ -154,7 +154,7 @@ static void on_down(void *user, struct ke_msg *m)
 
 static void tell_link(struct kei_hub *h, bool up)
 {
-    static const char *const groups[] = {"meta", "edged"};
+    static const char *const groups[] = {"meta", "edged", "twin"};
     struct ke_msg_config c;
     struct ke_msg *m = NULL;
     struct ke_error err = KE_ERROR_INIT;

@@ -76,6 +76,8 @@ static void begin(struct meta_rig *r)
     add(r, &r->cloud, "websocket", "hub");
     add(r, &r->edged, "edged", "edged");
     add(r, &r->node, "edgednode", "edged");
+    add(r, &r->devices, "devicemanager", "device");
+    add(r, &r->dmi, "dmi", "device");
     meta_start(r);
 }
 
@@ -343,6 +345,8 @@ void meta_forget(struct meta_rig *r)
     forget(&r->cloud);
     forget(&r->edged);
     forget(&r->node);
+    forget(&r->devices);
+    forget(&r->dmi);
 }
 
 static void on_row(void *user, int status, const struct ke_store_item *item)

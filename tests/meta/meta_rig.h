@@ -26,7 +26,7 @@ struct meta_rig {
     struct ke_router *router;
     struct ke_store *store;
     struct kei_meta_manager *mm;
-    struct recorder cloud, edged, node;
+    struct recorder cloud, edged, node, devices, dmi;
     uint32_t dialect;
     uint32_t queue; /* of each module; 0: the default */
     bool connected;

@@ -15,12 +15,20 @@
 static void insert_update_delete(void **state)
 {
     static const struct {
-        const char *type, *module; /* module: who is told */
+        const char *type;
+        bool pods, devices; /* who is told */
     } cases[] = {
-        {"pod", "edged"},   {"configmap", "edged"},     {"secret", "edged"},
-        {"service", NULL},  {"endpoints", NULL},        {"serviceaccountaccess", NULL},
-        {"device", NULL},   {"devicemodel", NULL},      {"endpointslice", NULL},
-        {"some.crd", NULL}, {"persistentvolume", NULL},
+        {"pod", true, false},
+        {"configmap", true, false},
+        {"secret", true, false},
+        {"service", false, false},
+        {"endpoints", false, false},
+        {"endpointslice", false, false},
+        {"device", false, true},
+        {"devicemodel", false, true},
+        {"some.crd", false, false},
+        {"persistentvolume", false, false},
+        {"serviceaccountaccess", false, false},
     };
 
     (void)state;
@@ -45,17 +53,39 @@ static void insert_update_delete(void **state)
             assert_string_equal(r.row, t.content); /* byte for byte, numbers above 2^53 too */
             assert_string_equal(r.row_uid, "u1");
             assert_int_equal(r.row_version, k ? 8 : 7);
-            assert_int_equal(meta_count(&r.edged, ops[k], resource), cases[i].module ? 1 : 0);
+            assert_int_equal(meta_count(&r.edged, ops[k], resource), cases[i].pods ? 1 : 0);
+            assert_int_equal(meta_count(&r.devices, ops[k], resource), cases[i].devices ? 1 : 0);
+            assert_int_equal(meta_count(&r.dmi, ops[k], resource), cases[i].devices ? 1 : 0);
         }
         struct told gone = {
             .operation = "delete", .resource = resource, .rv = "9", .content = POD("u1", "8")};
         meta_tell(&r, &gone, id);
         assert_int_equal(meta_acks(&r, id), 1);
         assert_int_equal(meta_row(&r, bucket, "default/web"), KE_ENOTFOUND);
-        assert_int_equal(meta_count(&r.edged, "delete", resource), cases[i].module ? 1 : 0);
+        assert_int_equal(meta_count(&r.edged, "delete", resource), cases[i].pods ? 1 : 0);
+        assert_int_equal(meta_count(&r.devices, "delete", resource), cases[i].devices ? 1 : 0);
+        assert_int_equal(meta_count(&r.dmi, "delete", resource), cases[i].devices ? 1 : 0);
         assert_int_equal(r.node.n, 0);
         meta_fini(&r);
     }
+}
+
+/* The devices of a 1.4 cloud come in a ConfigMap, which may be some pod's, too. */
+static void device_profiles_are_told(void **state)
+{
+    struct meta_rig r;
+    struct told t = {.operation = "update",
+                     .resource = "default/configmap/device-profile-config-edge-1",
+                     .rv = "7",
+                     .content = POD("u1", "7")};
+
+    (void)state;
+    meta_init(&r, false);
+    meta_tell(&r, &t, NULL);
+    assert_int_equal(meta_count(&r.edged, "update", NULL), 1);
+    assert_int_equal(meta_count(&r.devices, "update", NULL), 1);
+    assert_int_equal(r.dmi.n, 0);
+    meta_fini(&r);
 }
 
 static void acknowledged_before_told_after_stored(void **state)
@@ -476,6 +506,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(insert_update_delete),
+        cmocka_unit_test(device_profiles_are_told),
         cmocka_unit_test(acknowledged_before_told_after_stored),
         cmocka_unit_test(a_full_disk_acknowledges_nothing),
         cmocka_unit_test(an_echo_waits_for_what_it_echoes),
