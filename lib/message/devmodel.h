@@ -3,7 +3,8 @@
  * Device and DeviceModel of both APIs (v1alpha2, v1beta1) and KubeEdge 1.4's deviceProfile.json,
  * read from raw JSON into one pair of structs. Pure. Strings and arrays are the arena's; spans
  * (struct ke_str) point into the source text or the arena, so the source must live as long.
- * Errors are KE_EPARSE and name the field, KE_ELIMIT, KE_ENOMEM. Any thread.
+ * Objects must have been accepted by kei_json_check before; the profile is checked here. Errors are
+ * KE_EPARSE and name the field, KE_ELIMIT, KE_ENOMEM. Any thread.
  */
 #ifndef KEI_MESSAGE_DEVMODEL_H
 #define KEI_MESSAGE_DEVMODEL_H
