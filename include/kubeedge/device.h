@@ -196,7 +196,8 @@ KE_API KE_NODISCARD int ke_device_config_f64(const char *json, size_t n, const c
 /* true, false, or these as text, or 0 and 1 */
 KE_API KE_NODISCARD int ke_device_config_bool(const char *json, size_t n, const char *path,
                                               uint32_t *ret);
-/* KE_ELIMIT when it does not fit cap with its NUL. Numbers are given as their text. */
+/* KE_ELIMIT when it does not fit cap with its NUL. Numbers are given as their text, control
+ * characters as "?". */
 KE_API KE_NODISCARD int ke_device_config_str(const char *json, size_t n, const char *path,
                                              char *out, size_t cap);
 
@@ -250,7 +251,7 @@ struct ke_devices_config {
     uint32_t health_ms;         /* default 30,000 */
     uint32_t max_devices;       /* default 10,000 */
     uint32_t max_properties;    /* of one device; default 1,024 */
-    uint32_t max_windows;       /* values kept for one aggregate; default 1,024 */
+    uint32_t max_rules;         /* of data processing, of one device; default 64 */
 };
 
 KE_API void ke_devices_config_init(struct ke_devices_config *c, size_t size);
