@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common.h"
+#include "node_devices.h"
 
 #define DEFAULT_DATA "/var/lib/kubeedge/node"
 
@@ -17,6 +18,7 @@ static const char help[] =
     "Usage: ke-node [FLAGS]            run a node\n"
     "       ke-node status [--data DIR]   state of the node that runs there\n"
     "       ke-node pods [--data DIR]     its pods\n"
+    "       ke-node devices [--data DIR]  its devices, with desired and reported values\n"
     "       ke-node logs [--data DIR] [NAMESPACE/]POD [CONTAINER]\n"
     "       ke-node reset [--data DIR]    forget identity and objects (the node must not run)\n"
     "\n"
@@ -40,6 +42,8 @@ static const char help[] =
     "  --host-path-allow P,.. folders and files that hostPath volumes may name (default: none)\n"
     "  --shim FILE            the process runtime's helper (default: the installed one)\n"
     "  --mqtt ADDR:PORT       run an MQTT server there for devices, with its event bus (see also --config)\n"
+    "  --drivers D,...        drivers for devices: modbus, gpio, mqtt-json, simulated, or all (default) or none\n"
+    "  --dmi SOCKET           where mappers register, e.g. /etc/kubeedge/dmi.sock\n"
     "  --log-level L          error, warn, info (default) or debug\n"
     "  --version, --help\n"
     "\n"
@@ -48,8 +52,8 @@ static const char help[] =
 enum {
     OPT_CONFIG = 256, OPT_NAME, OPT_CLOUD, OPT_TUNNEL_PORT, OPT_CERT_PORT, OPT_TOKEN, OPT_TOKEN_FILE,
     OPT_DATA, OPT_DIALECT, OPT_LABELS, OPT_TAINTS, OPT_RESOURCES, OPT_NODE_IP, OPT_PROXY, OPT_RUNTIME,
-    OPT_PROCESS_ALLOW, OPT_PROCESS_USER, OPT_HOST_PATH_ALLOW, OPT_SHIM, OPT_MQTT, OPT_LOG_LEVEL,
-    OPT_VERSION, OPT_HELP
+    OPT_PROCESS_ALLOW, OPT_PROCESS_USER, OPT_HOST_PATH_ALLOW, OPT_SHIM, OPT_MQTT, OPT_DRIVERS,
+    OPT_DMI, OPT_LOG_LEVEL, OPT_VERSION, OPT_HELP
 };
 static const struct option options[] = {
     {"config", 1, 0, OPT_CONFIG}, {"name", 1, 0, OPT_NAME}, {"cloud", 1, 0, OPT_CLOUD},
@@ -60,6 +64,7 @@ static const struct option options[] = {
     {"runtime", 1, 0, OPT_RUNTIME}, {"process-allow", 1, 0, OPT_PROCESS_ALLOW},
     {"process-user", 1, 0, OPT_PROCESS_USER}, {"shim", 1, 0, OPT_SHIM},
     {"host-path-allow", 1, 0, OPT_HOST_PATH_ALLOW}, {"mqtt", 1, 0, OPT_MQTT},
+    {"drivers", 1, 0, OPT_DRIVERS}, {"dmi", 1, 0, OPT_DMI},
     {"log-level", 1, 0, OPT_LOG_LEVEL}, {"version", 0, 0, OPT_VERSION}, {"help", 0, 0, OPT_HELP},
     {0}};
 
@@ -228,6 +233,8 @@ static int take_flag(struct flags *f, int opt, const char *arg)
     case OPT_MQTT:
         c->mqtt_listen = arg;
         return strrchr(arg, ':') ? 0 : usage_error("--mqtt", arg, "is not ADDRESS:PORT");
+    case OPT_DRIVERS: c->drivers = strcmp(arg, "none") == 0 ? "" : arg; return 0;
+    case OPT_DMI: c->dmi_socket = arg; return 0;
     case OPT_LOG_LEVEL:
         f->level = log_level(arg);
         return f->level ? 0 : usage_error("--log-level", arg, "is not error, warn, info or debug");
@@ -255,6 +262,7 @@ static int parse_flags(struct flags *f, int argc, char **argv)
 
 struct app {
     struct ke_node *node;
+    struct ke_devices *devices; /* NULL: none */
     const char *name;
     uint32_t state; /* last told */
     int32_t error;
@@ -330,9 +338,18 @@ static void on_request(void *user, const char *request, FILE *out)
                 "REASON");
         if (ke_node_pods(a->node, print_pod, out) < 0)
             fputs("out of memory\n", out);
+    } else if (strcmp(request, "devices") == 0) {
+        print_devices(a->devices, out);
     } else {
         fprintf(out, "request %s is not known\n", request);
     }
+}
+
+static void on_devices(void *user, struct ke_twin *twin, struct ke_devices *devices)
+{
+    struct app *a = user;
+    (void)twin;
+    a->devices = devices;
 }
 
 static void on_unknown_key(void *user, const char *key, uint32_t line)
@@ -357,6 +374,8 @@ static void merge(struct ke_node_config *c, const struct ke_node_config *f)
     TAKE(data);
     TAKE(dialect);
     TAKE(mqtt_listen);
+    TAKE(drivers);
+    TAKE(dmi_socket);
     if (f->mqtt_listen)
         c->mqtt |= KE_NODE_MQTT_INTERNAL; /* besides the broker outside that a file names */
     TAKE(node_ip);
@@ -425,7 +444,7 @@ static int run(struct flags *f)
     struct ke_ctx *ctx = NULL;
     struct ke_node_settings *settings = NULL;
     struct ke_node_config own, *c = &own;
-    struct ke_node_ops ops = {.size = sizeof ops, .state = on_state, .pod = on_pod};
+    struct ke_node_ops ops = {.size = sizeof ops, .state = on_state, .pod = on_pod, .devices = on_devices};
     struct app app = {.state = UINT32_MAX};
     char host[256];
     int fd, code;
@@ -451,6 +470,8 @@ static int run(struct flags *f)
     }
     if (!c->data)
         c->data = DEFAULT_DATA;
+    if (!c->drivers)
+        c->drivers = "all";
     c->data = absolute(c->data);
     app.name = c->name;
     if (r < 0)
@@ -621,7 +642,8 @@ int main(int argc, char **argv)
     int rest = argc - optind;
     if (!command && rest == 0)
         return run(&f);
-    if (command && rest == 0 && (strcmp(command, "status") == 0 || strcmp(command, "pods") == 0))
+    if (command && rest == 0 && (strcmp(command, "status") == 0 || strcmp(command, "pods") == 0 ||
+                                 strcmp(command, "devices") == 0))
         return ask(data, command);
     if (command && rest == 0 && strcmp(command, "reset") == 0)
         return reset(data);
@@ -631,7 +653,7 @@ int main(int argc, char **argv)
         return usage_error("command", command, rest == 0 ? "needs the name of a pod"
                                                           : "takes a pod and a container only");
     if (command && strcmp(command, "status") != 0 && strcmp(command, "pods") != 0 &&
-        strcmp(command, "reset") != 0)
-        return usage_error("command", command, "is not status, pods, logs or reset");
+        strcmp(command, "devices") != 0 && strcmp(command, "reset") != 0)
+        return usage_error("command", command, "is not status, pods, devices, logs or reset");
     return usage_error("argument", argv[optind], "is not understood");
 }

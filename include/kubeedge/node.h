@@ -13,8 +13,10 @@
 #ifndef KUBEEDGE_NODE_H
 #define KUBEEDGE_NODE_H
 
+#include <kubeedge/device.h>
 #include <kubeedge/runtime.h>
 #include <kubeedge/tunnel.h>
+#include <kubeedge/twin.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,6 +36,9 @@ struct ke_node;
 #define KE_NODE_MQTT_INTERNAL 1u
 #define KE_NODE_MQTT_EXTERNAL 2u
 #define KE_NODE_MQTT_BOTH 3u
+
+/* Flags of the configuration. */
+#define KE_NODE_NO_DEVICES 1u /* no device twin, no drivers, no mappers */
 
 struct ke_taint {
     const char *key;
@@ -68,7 +73,7 @@ struct ke_node_config {
     const char *shim;       /* path of ke-shim; default: the installed one */
     const char *log_folder; /* pod logs; default DATA/logs */
     uint32_t retry_min_ms, retry_max_ms;
-    uint32_t flags;         /* 0 */
+    uint32_t flags;         /* KE_NODE_NO_DEVICES */
     /* When the store may have lost pods (it was damaged or deleted), what runs without a pod runs
      * on, and is taken back when the cloud tells its pod. 0, the default: for as long as that
      * takes; a cloud need not tell again what the node acknowledged once, so that may be until
@@ -90,6 +95,11 @@ struct ke_node_config {
     const char *mqtt_client_id, *mqtt_user, *mqtt_password;
     const char *mqtt_ca_file, *mqtt_cert_file, *mqtt_key_file;
     const char *mqtt_module; /* path of libkubeedge-paho.so; default: the installed one */
+    /* Drivers of the library that devices of the cloud may use: names with commas (modbus, gpio,
+     * mqtt-json, simulated), or "all"; default none. They reach whatever address, serial line or GPIO
+     * chip a Device object names. */
+    const char *drivers;
+    const char *dmi_socket; /* where mappers register (kubeedge DMI); default: nowhere */
 };
 
 /* One pod as the node sees it. Borrowed during the call. */
@@ -128,6 +138,10 @@ struct ke_node_ops {
     void (*state)(void *user, const struct ke_node_status *st);
     /* Optional. A pod appeared, changed or went. */
     void (*pod)(void *user, const struct ke_pod_info *p);
+    /* Optional. The node's twin and harness, borrowed: made and not started, so that drivers can be
+     * registered and the twin observed; each NULL when it is about to go, in ke_node_stop. Within the
+     * call of ke_node_start, on the loop. */
+    void (*devices)(void *user, struct ke_twin *twin, struct ke_devices *devices);
 };
 
 KE_API void ke_node_config_init(struct ke_node_config *c, size_t size);
@@ -138,7 +152,7 @@ struct ke_node_settings;
  * Reads an edgecore.yaml of upstream (v1alpha1, v1alpha2) as it is: names, addresses, ports, token,
  * certificate files, labels, taints, status period; keys of our own stand under "libkubeedge:"
  * (data, runtime, processAllow, processUser, hostPathAllow, dialect, proxy, retryMin, retryMax,
- * strayGrace, mqttQueue, mqttKeepSession, mqttModule). An unknown key is not fatal: it is reported by
+ * strayGrace, drivers, mqttQueue, mqttKeepSession, mqttModule). An unknown key is not fatal: it is reported by
  * unknown (may be NULL), once each, with its dotted name and line. KE_ENOTFOUND, KE_EPARSE with the
  * line, KE_EINVAL for a value of the wrong type, KE_ENOTSUP without YAML. Loop.
  */

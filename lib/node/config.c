@@ -7,6 +7,7 @@
 #include "message/k8s.h"
 #include "net/addr.h"
 #include "net/proxy.h"
+#include "node/devices.h"
 
 #define LIST_MAX 1000
 #define DEFAULT_MAX_PODS 110
@@ -136,6 +137,9 @@ static int check(const struct ke_node_config *c, struct ke_error *err)
             err, KE_EINVAL,
             "ke_node_config.mqtt_listen \"%s\" is not ADDRESS:PORT, e.g. 127.0.0.1:1884",
             c->mqtt_listen);
+    int r = kei_node_drivers_check(c->drivers, err);
+    if (r < 0)
+        return r;
     struct kei_addr ip;
     if (c->cloud_host && c->cloud_host[0] && !kei_addr_literal(&ip, c->cloud_host, 0) &&
         !kei_addr_name_ok(c->cloud_host))
@@ -216,7 +220,8 @@ int kei_node_config_copy(struct ke_node_config *to, struct kei_arena *a,
         &to->key_file,       &to->node_ip,       &to->runtime,       &to->process_user,
         &to->shim,           &to->log_folder,    &to->mqtt_listen,   &to->mqtt_url,
         &to->mqtt_client_id, &to->mqtt_user,     &to->mqtt_password, &to->mqtt_ca_file,
-        &to->mqtt_cert_file, &to->mqtt_key_file, &to->mqtt_module};
+        &to->mqtt_cert_file, &to->mqtt_key_file, &to->mqtt_module,   &to->drivers,
+        &to->dmi_socket};
     int r = kei_abi_in(to, sizeof *to, from, offsetof(struct ke_node_config, cloud_host),
                        "ke_node_config", err);
     if (r == 0)

@@ -13,6 +13,7 @@
 #include "meta/meta.h"
 #include "node/bus.h"
 #include "node/config.h"
+#include "node/devices.h"
 #include "node/doubt.h"
 #include "node/duty.h"
 #include "node/folder.h"
@@ -39,7 +40,8 @@ struct ke_node {
     struct kei_meta_manager *meta;
     struct kei_pods *pods;
     struct kei_duty *duty;
-    struct kei_node_bus *bus; /* NULL: none configured */
+    struct kei_node_bus *bus;         /* NULL: none configured */
+    struct kei_node_devices *devices; /* the same */
     char address[64];
     struct kei_defer tell; /* the host is told of changes once per turn */
 };
@@ -360,13 +362,23 @@ static int make_parts(struct ke_node *n)
         r = make_pods(n);
     if (r == 0)
         r = kei_duty_new(&n->duty, n->ctx, n->router, &dc);
-    return r < 0 ? r : kei_node_bus_new(&n->bus, n->ctx, &n->config, n->router, n->store);
+    if (r == 0)
+        r = kei_node_bus_new(&n->bus, n->ctx, &n->config, n->router, n->store);
+    struct kei_node_devices_config vc = {.node = &n->config,
+                                         .ops = &n->ops,
+                                         .ops_user = n->user,
+                                         .router = n->router,
+                                         .store = n->store,
+                                         .dialect = dialect_of,
+                                         .user = n};
+    return r < 0 ? r : kei_node_devices_new(&n->devices, n->ctx, &vc);
 }
 
 static void take_apart(struct ke_node *n)
 {
     n->running = false;
     n->connected = n->ready = n->settled = false;
+    kei_node_devices_free(n->devices);
     kei_node_bus_free(n->bus);
     kei_pods_free(n->pods);
     kei_duty_free(n->duty);
@@ -377,6 +389,7 @@ static void take_apart(struct ke_node *n)
     ke_tunnel_free(n->tunnel);
     ke_router_free(n->router);
     ke_store_close(n->store);
+    n->devices = NULL;
     n->bus = NULL;
     n->pods = NULL;
     n->duty = NULL;
@@ -401,6 +414,8 @@ static void start(void *user)
     /* Workloads first: their reads of the store stand before the tunnel's. */
     if (r == 0)
         r = kei_pods_start(n->pods);
+    if (r == 0)
+        r = kei_node_devices_start(n->devices);
     if (r == 0 && n->tunnel)
         r = ke_tunnel_start(n->tunnel);
     n->start_status = r;

@@ -477,6 +477,32 @@ TAKE(ignore)
     return 0;
 }
 
+/* ---- modules.deviceTwin ---- */
+
+TAKE(take_twin_enable)
+{
+    if (kei_json_type(v) != 't' && kei_json_type(v) != 'f')
+        return wrong(r, key, v, "is neither true nor false");
+    if (!kei_json_bool(v, true))
+        CONFIG->flags |= KE_NODE_NO_DEVICES;
+    return 0;
+}
+
+/* From 1.23 on it is the folder, before the file. */
+TAKE(take_dmi)
+{
+    int e = text(r, key, v, &CONFIG->dmi_socket);
+    if (e < 0 || !CONFIG->dmi_socket || kei_str_ends(kei_str(CONFIG->dmi_socket), KEI_STR(".sock")))
+        return e;
+    CONFIG->dmi_socket = kei_arena_printf(&r->s->arena, "%s/dmi.sock", CONFIG->dmi_socket);
+    return CONFIG->dmi_socket ? 0 : KE_ENOMEM;
+}
+
+TAKE(take_drivers)
+{
+    return text(r, key, v, &CONFIG->drivers);
+}
+
 #define KUBELET "modules.edged.tailoredKubeletConfig."
 static const struct {
     const char *key; /* a '*' at the end: all below */
@@ -533,6 +559,8 @@ static const struct {
     {"modules.eventBus.*", ignore},
     {"modules.metaManager.*", ignore},
     {"modules.serviceBus.*", ignore},
+    {"modules.deviceTwin.enable", take_twin_enable},
+    {"modules.deviceTwin.dmiSockPath", take_dmi},
     {"modules.deviceTwin.*", ignore},
     {"modules.dbTest.*", ignore},
     {"modules.edgeStream.*", ignore},
@@ -548,6 +576,7 @@ static const struct {
     {"libkubeedge.retryMin", take_retry_min},
     {"libkubeedge.retryMax", take_retry_max},
     {"libkubeedge.strayGrace", take_stray_grace},
+    {"libkubeedge.drivers", take_drivers},
     {"libkubeedge.mqttQueue", take_mqtt_queue},
     {"libkubeedge.mqttKeepSession", take_mqtt_keep},
     {"libkubeedge.mqttModule", take_mqtt_module},
