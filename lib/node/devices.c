@@ -26,8 +26,6 @@ static const struct {
     int (*fn)(struct ke_devices *d);
 } drivers[] = {
     {"modbus", register_modbus},
-    {"gpio", ke_device_gpio_register},
-    {"mqtt-json", ke_device_json_register},
     {"simulated", ke_device_sim_register},
 };
 #define N_DRIVERS (sizeof drivers / sizeof drivers[0])
