@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See devices.h. Owns the twin and the harness; the harness goes first, since it reports to the twin. */
+/* See devices.h. Owns the twin and the harness; the harness goes first, since it reports to the
+ * twin. */
 #include "node/devices.h"
 
 #include <kubeedge/drivers.h>
 
+#include "base/alloc.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/mem.h"
+#include "base/loop.h"
 #include "base/str.h"
 
 struct kei_node_devices {

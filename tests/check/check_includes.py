@@ -33,7 +33,7 @@ PUBLIC = {
     "pod": {"runtime", "node"},
     "mqtt": {"mqtt", "bridge", "eventbus"},
     "twin": {"twin"},
-    "device": {"device"},
+    "device": {"device", "drivers"},
     "dmi": {"mapper", "device"},
     "node": {"node", "runtime", "tunnel"},
     "cloud": {"cloud"},
