@@ -17,9 +17,10 @@ static const char help[] =
     "       ke-cloud token [--data DIR]  print a join token of the cloud that runs there\n"
     "       ke-cloud nodes [--data DIR]  its nodes\n"
     "       ke-cloud pods [--data DIR]   its pods\n"
+    "       ke-cloud devices [--data DIR]  its devices: desired and reported values\n"
     "\n"
     "  --data DIR           default " DEFAULT_DATA "\n"
-    "  --manifests DIR      folder of Kubernetes manifests (Pod, ConfigMap, Secret), watched\n"
+    "  --manifests DIR      folder of Kubernetes manifests (Pod, ConfigMap, Secret, Device, DeviceModel), watched\n"
     "  --listen ADDR        default 0.0.0.0\n"
     "  --advertise A,...    names and addresses that nodes dial; they go into the certificate\n"
     "  --tunnel-port N      default 10000; 0: any free one\n"
@@ -124,6 +125,19 @@ static void print_pod(void *user, const struct ke_cloud_pod_info *p)
             p->node[0] ? p->node : "<none>", p->reason);
 }
 
+static void print_device(void *user, const struct ke_cloud_device_info *d)
+{
+    fprintf(user, "%-20s %-30s %-20s %-10s %-10s %-9s %-7s %s\n", d->device_namespace, d->name,
+            d->node[0] ? d->node : "<none>", d->protocol, d->state[0] ? d->state : "<unknown>", d->api,
+            d->pending ? "yes" : "no", d->reason);
+    for (uint32_t i = 0; i < d->n_twins; i++) {
+        const struct ke_cloud_twin_info *t = d->twins[i];
+        fprintf(user, "    %-28s %-8s desired %-20s reported %-20s seen %s\n", t->name, t->type,
+                t->has_desired ? t->desired : "-", t->has_reported ? t->reported : "-",
+                t->has_observed ? t->observed : "-");
+    }
+}
+
 static void on_request(void *user, const char *request, FILE *out)
 {
     struct ke_cloud *c = user;
@@ -141,6 +155,11 @@ static void on_request(void *user, const char *request, FILE *out)
         fprintf(out, "%-20s %-30s %-11s %s %s %-20s %s\n", "NAMESPACE", "NAME", "PHASE", "READY",
                 "RESTARTS", "NODE", "REASON");
         if (ke_cloud_pods(c, print_pod, out) < 0)
+            fputs("the cloud is not ready yet\n", out);
+    } else if (strcmp(request, "devices") == 0) {
+        fprintf(out, "%-20s %-30s %-20s %-10s %-10s %-9s %-7s %s\n", "NAMESPACE", "NAME", "NODE",
+                "PROTOCOL", "STATE", "API", "PENDING", "REASON");
+        if (ke_cloud_devices(c, print_device, out) < 0)
             fputs("the cloud is not ready yet\n", out);
     } else {
         fprintf(out, "request %s is not known\n", request);
@@ -299,8 +318,9 @@ int main(int argc, char **argv)
         return usage_error("argument", argv[optind], "is not understood");
     if (!command)
         return run(&f);
-    if (strcmp(command, "token") != 0 && strcmp(command, "nodes") != 0 && strcmp(command, "pods") != 0)
-        return usage_error("command", command, "is not token, nodes or pods");
+    if (strcmp(command, "token") != 0 && strcmp(command, "nodes") != 0 && strcmp(command, "pods") != 0 &&
+        strcmp(command, "devices") != 0)
+        return usage_error("command", command, "is not token, nodes, pods or devices");
     if (control_ask(f.set.data, command, stdout) == 0)
         return 0;
     fprintf(stderr, "ke-cloud: no cloud answers in %s: %s (does it run? is --data right?)\n", f.set.data,

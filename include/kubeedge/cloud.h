@@ -21,7 +21,15 @@
  * open fewer files (RLIMIT_NOFILE, looked at by ke_cloud_start): then the log says how many nodes
  * can connect. For all of them max_nodes + 2252 are needed.
  *
- * Service accounts, volume claims, devices and logs are not served: nodes get NotFound, at once.
+ * Devices (manifests Device and DeviceModel of devices.kubeedge.io, v1alpha2 and v1beta1, in any
+ * mixture): each node gets its own in the form of its version: up to 1.14 membership, desired values
+ * and the ConfigMap device-profile-config-NODE (in the namespace of its devices, for a mapper's pod
+ * to mount), from 1.15 on membership and objects of v1beta1. A change of desired values is a change
+ * of the manifest. What nodes report (1 MiB and 4096 twins of a device at most) is on disk before it
+ * is confirmed, and belongs to one life of the device: a device that is deleted and made again
+ * begins without. A device whose model is missing is held back from nodes since 1.15.
+ *
+ * Service accounts, volume claims and logs are not served: nodes get NotFound, at once.
  */
 #ifndef KUBEEDGE_CLOUD_H
 #define KUBEEDGE_CLOUD_H
@@ -38,7 +46,7 @@ struct ke_cloud_config {
     size_t size;
     const char *data;      /* required: folder of the cloud; one process at a time */
     const char *manifests; /* folder of *.yaml, *.yml, *.json with Pod, ConfigMap (1 MiB of data at
-                              most, as in Kubernetes) and Secret; NULL: none */
+                              most, as in Kubernetes), Secret, Device and DeviceModel; NULL: none */
     const char *listen;    /* default "0.0.0.0" */
     const char *const *advertise; /* names and addresses nodes dial; go into the certificate */
     uint32_t n_advertise;
@@ -76,6 +84,37 @@ struct ke_cloud_pod_info {
     uint32_t ready, containers, restarts, deleting;
 };
 
+/* One value of a device: desired by a manifest, reported by the device, or both. Strings never NULL,
+ * "" for none; has_ tells "" from a value that is empty. */
+struct ke_cloud_twin_info {
+    size_t size;
+    const char *name;
+    const char *type; /* "int", "string", ... as the model, the manifest or the node says; "" unknown */
+    const char *desired;
+    const char *reported;
+    const char *observed; /* the desired value as the node saw it last */
+    uint32_t has_desired, has_reported, has_observed;
+    uint32_t reserved;
+    int64_t reported_ms; /* Unix time by the node's clock; 0 unknown */
+};
+
+struct ke_cloud_device_info {
+    size_t size;
+    const char *device_namespace;
+    const char *name;
+    const char *uid;
+    const char *node; /* "" for none */
+    const char *model;
+    const char *protocol;
+    const char *api;         /* "v1alpha2" or "v1beta1": of the manifest */
+    const char *state;       /* as the node tells it, "online" for instance; "" if it never did */
+    const char *last_online; /* as the node tells it */
+    const char *reason;      /* what is wrong with it here, for people; "" nothing */
+    const struct ke_cloud_twin_info *const *twins; /* by name; NULL when there are none */
+    uint32_t n_twins;
+    uint32_t pending; /* the node did not acknowledge the newest version; 0 up to 1.14 */
+};
+
 struct ke_cloud_ops {
     size_t size;
     /* All optional. Borrowed during the call. removed: the object is gone. */
@@ -83,6 +122,8 @@ struct ke_cloud_ops {
     void (*pod)(void *user, const struct ke_cloud_pod_info *p, uint32_t removed);
     /* A manifest was refused; text names file, line and field. */
     void (*manifest_error)(void *user, const char *text);
+    /* A device is new or changed, or its node reported. */
+    void (*device)(void *user, const struct ke_cloud_device_info *d, uint32_t removed);
 };
 
 KE_API void ke_cloud_config_init(struct ke_cloud_config *c, size_t size);
@@ -111,6 +152,10 @@ KE_API KE_NODISCARD int ke_cloud_nodes(struct ke_cloud *c,
 KE_API KE_NODISCARD int ke_cloud_pods(struct ke_cloud *c,
                                       void (*fn)(void *user, const struct ke_cloud_pod_info *p),
                                       void *user);
+/* All devices, in no order; d is borrowed during the call. Loop. KE_EINVAL, KE_ESTATE: the cloud does
+ * not run; KE_ENOMEM: not all were told. */
+KE_API KE_NODISCARD int ke_cloud_devices(
+    struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_device_info *d), void *user);
 
 #ifdef __cplusplus
 }

@@ -9,7 +9,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "cloud/cloud_priv.h"
+#include "cloud/device.h"
 #include "net/addr.h"
 
 #define HEALTH_MS 5000
@@ -121,6 +121,7 @@ static void init_empty(struct ke_cloud *c)
     kei_list_init(&c->joining);
     kei_list_init(&c->idle);
     kei_bind_init(c);
+    kei_devices_init(c);
     c->nodes = 0;
 }
 
@@ -169,6 +170,8 @@ static void open_manifests(struct ke_cloud *c)
 static void on_identities(struct ke_cloud *c, int status)
 {
     struct kei_object *o;
+    struct ke_str key;
+    void *value;
     if (c->state != KEI_CLOUD_LOADING)
         return;
     /* what is wanted, although no node holds it yet */
@@ -182,6 +185,9 @@ static void on_identities(struct ke_cloud *c, int status)
         return;
     }
     c->state = KEI_CLOUD_LOADED;
+    kei_devices_tidy(c);
+    for (size_t it = 0; kei_map_next(&c->peers, &it, &key, &value);)
+        kei_devices_push(value);
     kei_bind_soon(c);
     kei_cloud_end_forced(c);
     open_manifests(c);
@@ -202,6 +208,8 @@ static void on_objects(void *user, int status)
     struct ke_cloud *c = user;
     if (c->state != KEI_CLOUD_LOADING)
         return;
+    if (status == 0)
+        status = kei_devices_load(c);
     if (status == 0)
         status = kei_peers_load(c, on_peers);
     if (status < 0)
@@ -233,6 +241,7 @@ static int load(struct ke_cloud *c)
 static void drop_loaded(struct ke_cloud *c)
 {
     kei_index_free(c);
+    kei_devices_free(c);
     kei_peers_free(c);
     kei_identity_free(c);
     kei_objects_free(c->objects);
@@ -259,7 +268,7 @@ static void on_reload(struct kei_timer *t)
 
 static int open_store(struct ke_cloud *c)
 {
-    static const char *const first[] = {"ack", "o/node", "o/pod", NULL};
+    static const char *const first[] = {"ack", "o/node", "o/pod", "o/device", NULL};
     struct ke_store_config sc;
     char folder[4096];
     ke_store_config_init(&sc, sizeof sc);
@@ -382,6 +391,7 @@ static void destroy(struct ke_cloud *c)
     kei_timer_fini(&c->bind);
     kei_map_free(&c->peers);
     kei_map_free(&c->refs);
+    kei_map_free(&c->models);
     kei_map_free(&c->bindings);
     kei_arena_free(&c->arena);
     kei_free(kei_ctx_alloc(c->ctx), c);
@@ -498,6 +508,30 @@ int ke_cloud_nodes(struct ke_cloud *c, void (*fn)(void *user, const struct ke_cl
     }
     kei_host_leave(c);
     return 0;
+}
+
+int ke_cloud_devices(struct ke_cloud *c,
+                     void (*fn)(void *user, const struct ke_cloud_device_info *d), void *user)
+{
+    struct ke_cloud_device_info info;
+    struct kei_object *o;
+    if (!c || !fn)
+        return KE_EINVAL;
+    int r = running(c);
+    if (r < 0)
+        return r;
+    kei_host_enter(c);
+    for (size_t it = 0;
+         r == 0 && c->objects && (o = kei_objects_next(c->objects, "device", &it));) {
+        struct kei_arena a;
+        kei_arena_init(&a, kei_ctx_alloc(c->ctx), 0);
+        r = kei_info_device(c, o, &a, &info);
+        if (r == 0)
+            fn(user, &info);
+        kei_arena_free(&a);
+    }
+    kei_host_leave(c);
+    return r;
 }
 
 int ke_cloud_pods(struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_pod_info *p),

@@ -59,6 +59,13 @@ int ke_cloud_nodes(struct ke_cloud *c, void (*fn)(void *user, const struct ke_cl
     return KE_ENOTSUP;
 }
 
+int ke_cloud_devices(struct ke_cloud *c,
+                     void (*fn)(void *user, const struct ke_cloud_device_info *d), void *user)
+{
+    (void)c, (void)fn, (void)user;
+    return KE_ENOTSUP;
+}
+
 int ke_cloud_pods(struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_pod_info *p),
                   void *user)
 {

@@ -63,6 +63,7 @@ struct ke_cloud {
     struct kei_link idle; /* peers that may be given up, looked at in sweep */
     struct kei_defer sweep;
     struct kei_map refs;      /* "type/ns/name" -> struct kei_ref of index.c */
+    struct kei_map models;    /* "ns/name" -> struct kei_model_note of device_down.c */
     struct kei_link unbound;  /* pods without a node: struct kei_pod_note */
     struct kei_link labelled; /* peers whose labels or taints those pods were not tried with */
     struct kei_timer bind;
@@ -117,6 +118,15 @@ struct kei_peer {
     struct kei_link pods;     /* struct kei_pod_note */
     uint32_t n_pods;
 
+    /* devices (device_down.c) */
+    struct kei_link devices; /* struct kei_device_note */
+    uint32_t n_devices;
+    struct kei_timer devices_due; /* something of the following */
+    bool detailed;                /* told of all its devices in this session */
+    bool detail_asked;
+    bool profiles_due;
+    int64_t detail_at; /* monotonic: then it is told without having asked */
+
     /* health (info.c) */
     int64_t heard_ms;     /* monotonic time of the last status or lease; 0: not since the start */
     int64_t heartbeat_ms; /* the same in Unix time, also from before the start */
@@ -167,6 +177,8 @@ int kei_deliver_stray(struct kei_peer *p, const char *ns, const char *name, cons
 /* The node itself made this version of o from version base. */
 void kei_deliver_reported(struct kei_peer *p, const struct kei_object *o, int64_t base,
                           int64_t version);
+/* The node has all of o that it shall have. */
+bool kei_deliver_done(const struct kei_peer *p, const struct kei_object *o);
 /* The node may have this object. */
 bool kei_deliver_holds(const struct kei_peer *p, const struct kei_object *o);
 void kei_deliver_acked(struct kei_peer *p, const char *msg_id);
@@ -180,9 +192,10 @@ int kei_deliver_lend(struct kei_peer *p, const struct kei_object *o, struct ke_m
 void kei_deliver_lent(struct kei_peer *p, const struct kei_object *o, const char *msg_id);
 void kei_deliver_disconnected(struct kei_peer *p);
 void kei_deliver_kick(struct kei_peer *p); /* later in this turn */
-/* From the store: the node may have uid, and acknowledged version. */
+/* From the store: the node may have uid, and acknowledged version; of a device, what is left of it.
+ */
 int kei_deliver_load(struct kei_peer *p, const char *type, const char *ns, const char *name,
-                     const char *uid, int64_t version);
+                     const struct ke_store_item *item);
 
 /* The node may hold what it did, but in no known version; put into tx, if any. How many that are.
  */
@@ -229,7 +242,13 @@ struct kei_request_ctx {
     bool as_node;          /* the reply's resource is default/node/NODE, not the request's */
     int64_t base, written; /* of a pod: version before and after; 0: does not matter */
 };
-enum { KEI_FORM_OBJECT, KEI_FORM_OBJECT_RESP, KEI_FORM_OK, KEI_FORM_SILENT };
+enum {
+    KEI_FORM_OBJECT,
+    KEI_FORM_OBJECT_RESP,
+    KEI_FORM_OK,
+    KEI_FORM_SILENT,
+    KEI_FORM_CONFIRM, /* of a device: or nothing, so that it is told again */
+};
 struct kei_request_ctx *kei_request_new(struct kei_peer *p, struct ke_msg *m, int form,
                                         bool version);
 /* It could not even be answered: the session ends, so that the node asks again. */
@@ -242,6 +261,8 @@ void kei_answer(struct kei_peer *p, const struct ke_msg *m, const char *resource
                 struct ke_str content, int64_t version);
 void kei_answer_ok(struct kei_peer *p, const struct ke_msg *m, const char *resource,
                    int64_t version);
+/* As KubeEdge since 1.5 confirms what a device twin told. */
+void kei_answer_confirm(struct kei_peer *p, const struct ke_msg *m);
 /* {"Object":OBJECT,"Err":null} */
 void kei_answer_object(struct kei_peer *p, const struct ke_msg *m, const struct kei_object *o,
                        int64_t version);

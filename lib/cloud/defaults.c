@@ -263,7 +263,9 @@ int kei_manifest_whole(struct ke_buf *out, const char **ret_type, struct ke_str 
                     struct ke_error *);
     } kinds[] = {{"Pod", "pod", do_pod},
                  {"ConfigMap", "configmap", do_configmap},
-                 {"Secret", "secret", do_secret}};
+                 {"Secret", "secret", do_secret},
+                 {"DeviceModel", "devicemodel", kei_manifest_devicemodel},
+                 {"Device", "device", kei_manifest_device}};
     struct ke_str kind = {0}, version = {0};
     struct ke_buf tmp = {0};
     struct kei_jw w;
@@ -276,7 +278,8 @@ int kei_manifest_whole(struct ke_buf *out, const char **ret_type, struct ke_str 
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         if (!kei_json_str_is(kind, kinds[i].kind))
             continue;
-        if (!kei_json_get(o, "apiVersion", &version) || !kei_json_str_is(version, "v1"))
+        bool core = strncmp(kinds[i].type, "device", 6) != 0; /* the others look by themselves */
+        if (core && (!kei_json_get(o, "apiVersion", &version) || !kei_json_str_is(version, "v1")))
             return kei_field_bad(f, err, version.p ? version : o, "apiVersion", "is not v1");
         kei_buf_init(&tmp, out->alloc);
         kei_jw_init(&w, out);
@@ -289,7 +292,8 @@ int kei_manifest_whole(struct ke_buf *out, const char **ret_type, struct ke_str 
         *ret_type = kinds[i].type;
         return r < 0 ? r : kei_buf_ok(out) ? 0 : kei_error(err, KE_ENOMEM, "out of memory");
     }
-    snprintf(text, sizeof text, "%.*s is not known here; Pod, ConfigMap and Secret are",
+    snprintf(text, sizeof text,
+             "%.*s is not known here; Pod, ConfigMap, Secret, Device and DeviceModel are",
              (int)(kind.n > 80 ? 80 : kind.n), kind.p);
     return kei_field_bad(f, err, kind, "kind", text);
 }

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "cloud/cloud_priv.h"
+#include "cloud/device.h"
 
 #define WINDOW_OURS 32
 #define WINDOW_UPSTREAM 1
@@ -49,7 +49,8 @@ struct kei_delivery {
     char id[37];
     enum step sent_step;
     struct holding sent;
-    char lent_id[37]; /* the newest reply with the held object */
+    struct ke_buf remains; /* of a device: what a deletion must say of the held object */
+    char lent_id[37];      /* the newest reply with the held object */
     int64_t lent_version;
     uint32_t sends;
     int64_t resend_at;
@@ -122,6 +123,7 @@ static struct kei_delivery *delivery_new(struct kei_peer *p, const char *key, co
     }
     d->peer = p;
     kei_list_init(&d->lends);
+    kei_buf_init(&d->remains, a);
     if (kei_map_put(&p->deliveries, kei_str(key), d, NULL) < 0) {
         kei_free(a, d);
         return NULL;
@@ -177,6 +179,7 @@ static void delivery_free(struct kei_delivery *d)
         lend_end(p, KEI_OF(d->lends.next, struct lend, link));
     p->strays -= d->stray;
     (void)kei_map_remove(&p->deliveries, kei_str(d->key));
+    ke_buf_free(&d->remains);
     kei_free(kei_ctx_alloc(p->cloud->ctx), d);
 }
 
@@ -242,7 +245,8 @@ static void write_row(struct kei_delivery *d)
         return;
     int r = n > 0 && n < KEI_KEY_MAX ? ke_store_begin(&tx, c->store) : KE_ELIMIT;
     if (r == 0) {
-        r = d->held.uid[0] ? ke_store_put(tx, "ack", key, d->held.uid, d->held.version, "", 0)
+        r = d->held.uid[0] ? ke_store_put(tx, "ack", key, d->held.uid, d->held.version,
+                                          d->remains.n ? d->remains.p : "", d->remains.n)
                            : ke_store_delete(tx, "ack", key, NULL);
         if (r == 0)
             r = ke_store_commit(tx, on_row, d);
@@ -297,6 +301,8 @@ static void write_stub(struct ke_buf *out, const struct kei_delivery *d)
         kei_jw_kstr(&w, "namespace", d->ns);
     kei_jw_kstr(&w, "uid", d->held.uid);
     kei_jw_obj_end(&w);
+    if (d->remains.n > 0)
+        kei_jw_kraw(&w, "spec", kei_buf_str(&d->remains));
     kei_jw_obj_end(&w);
 }
 
@@ -316,6 +322,24 @@ static const struct kei_object *object_of(const struct kei_delivery *d)
     return o && is_uid(&d->want, o->uid) ? o : NULL;
 }
 
+/* Of a device the node gets another form than is stored, and what a deletion needs is noted. */
+static int device_content(struct kei_delivery *d, const struct kei_object *o, struct ke_buf *out)
+{
+    struct ke_ctx *ctx = d->peer->cloud->ctx;
+    struct ke_buf remains = {0};
+    int r = kei_device_content(d->peer, o, out);
+    kei_buf_init(&remains, kei_ctx_alloc(ctx));
+    if (r == 0 && kei_device_remains(out, &remains) < 0)
+        r = kei_fail(ctx, KE_ENOMEM, "out of memory for a message");
+    if (r < 0) {
+        ke_buf_free(&remains);
+        return r;
+    }
+    ke_buf_free(&d->remains);
+    d->remains = remains;
+    return 0;
+}
+
 /* The message for a step, with the id it had when it said the same before. */
 static int make_message(struct kei_delivery *d, enum step step, const struct holding *what,
                         struct ke_msg **ret)
@@ -324,11 +348,13 @@ static int make_message(struct kei_delivery *d, enum step step, const struct hol
     struct ke_msg_config mc;
     struct ke_buf stub = {0};
     char resource[KEI_KEY_MAX], version[24];
+    bool device = kei_is_device_type(d->type);
+    int r = 0;
     kei_buf_init(&stub, kei_ctx_alloc(ctx));
     ke_msg_config_init(&mc, sizeof mc);
     if (d->id[0] && d->sent_step == step && same_holding(&d->sent, what))
         mc.id = d->id;
-    mc.source = "edgecontroller";
+    mc.source = device ? "devicecontroller" : "edgecontroller";
     mc.group = "resource";
     mc.operation = operation(d, step);
     snprintf(resource, sizeof resource, "%s/%s/%s", d->ns[0] ? d->ns : "null", d->type, d->name);
@@ -341,10 +367,13 @@ static int make_message(struct kei_delivery *d, enum step step, const struct hol
         const struct kei_object *o = object_of(d);
         snprintf(version, sizeof version, "%lld", (long long)what->version);
         mc.resource_version = version;
-        mc.content = o->json.p;
-        mc.content_len = o->json.n;
+        if (device)
+            r = device_content(d, o, &stub);
+        mc.content = device ? stub.p : o->json.p;
+        mc.content_len = device ? stub.n : o->json.n;
     }
-    int r = kei_buf_ok(&stub) ? ke_msg_new(ret, ctx, &mc, kei_err(ctx))
+    if (r == 0)
+        r = kei_buf_ok(&stub) ? ke_msg_new(ret, ctx, &mc, kei_err(ctx))
                               : kei_fail(ctx, KE_ENOMEM, "out of memory for a message");
     ke_buf_free(&stub);
     return r;
@@ -381,6 +410,19 @@ static int send_step(struct kei_delivery *d, enum step step)
     return r;
 }
 
+/* Before the first row of a device. */
+static int note_remains(struct kei_delivery *d, const struct kei_object *o)
+{
+    struct ke_buf content = {0};
+    kei_buf_init(&content, kei_ctx_alloc(d->peer->cloud->ctx));
+    int r = device_content(d, o, &content);
+    ke_buf_free(&content);
+    if (r < 0)
+        kei_log(d->peer->cloud->ctx, KE_LOG_ERROR, "cloud", "%s %s/%s was not sent: %s", d->type,
+                d->ns, d->name, ke_ctx_error(d->peer->cloud->ctx));
+    return r;
+}
+
 /* What may not be told yet: the row, or the object itself, is not on the disk. */
 static bool sendable(struct kei_delivery *d, enum step step)
 {
@@ -391,6 +433,8 @@ static bool sendable(struct kei_delivery *d, enum step step)
         return false;
     if (!d->held.uid[0])
         set_uid(&d->held, d->want.uid, 0); /* from now on the node may have it */
+    if (kei_is_device_type(d->type) && d->remains.n == 0 && note_remains(d, o) < 0)
+        return false;
     write_row(d);
     return is_uid(&d->row, d->held.uid);
 }
@@ -576,6 +620,12 @@ bool kei_deliver_holds(const struct kei_peer *p, const struct kei_object *o)
                  (d->busy && is_uid(&d->writing, o->uid)));
 }
 
+bool kei_deliver_done(const struct kei_peer *p, const struct kei_object *o)
+{
+    const struct kei_delivery *d = delivery_get(p, o->type, o->ns, o->name);
+    return d && is_uid(&d->held, o->uid) && d->held.version >= o->version;
+}
+
 /* ---- acknowledgements ---- */
 
 static void acked(struct kei_delivery *d)
@@ -585,6 +635,7 @@ static void acked(struct kei_delivery *d)
         d->held.version = d->sent.version;
     if (d->sent_step == STEP_DELETE && is_uid(&d->held, d->sent.uid)) {
         set_uid(&d->held, "", 0);
+        kei_buf_clear(&d->remains);
         forget_id(d, d->lent_id);
     }
     unqueue(d);
@@ -686,21 +737,28 @@ bool kei_deliver_idle(const struct kei_peer *p)
 static bool still_wanted(struct kei_peer *p, const struct kei_object *o, const char *held_uid)
 {
     const struct kei_pod_note *pod = o->note;
+    if (kei_is_device_type(o->type))
+        return kei_devices_wanted(p, o);
     if (strcmp(o->type, "pod") == 0)
         return pod && pod->peer == p;
     return strcmp(o->uid, held_uid) == 0 || kei_index_refers(p, o->type, o->ns, o->name);
 }
 
 int kei_deliver_load(struct kei_peer *p, const char *type, const char *ns, const char *name,
-                     const char *uid, int64_t version)
+                     const struct ke_store_item *item)
 {
     struct kei_delivery *d = delivery_make(p, type, ns, name);
     if (!d)
         return KE_ENOMEM;
     const struct kei_object *o = kei_objects_get(p->cloud->objects, type, ns, name);
-    set_uid(&d->held, uid, version);
+    set_uid(&d->held, item->uid, item->version);
     d->row = d->held;
-    if (o && still_wanted(p, o, uid))
+    if (kei_is_device_type(type) && item->len > 0 &&
+        kei_json_check(kei_strn(item->value, item->len), 0, NULL) == 0)
+        kei_buf_add(&d->remains, item->value, item->len);
+    if (!kei_buf_ok(&d->remains))
+        return KE_ENOMEM;
+    if (o && still_wanted(p, o, item->uid))
         set_uid(&d->want, o->uid, o->version);
     evaluate(d);
     return 0;
@@ -724,7 +782,8 @@ size_t kei_deliver_doubt(struct kei_peer *p, struct ke_store_tx *tx)
         n++;
         d->held.version = 0;
         if (tx && is_uid(&d->row, d->held.uid) && len > 0 && len < KEI_KEY_MAX &&
-            ke_store_put(tx, "ack", row, d->held.uid, 0, "", 0) == 0)
+            ke_store_put(tx, "ack", row, d->held.uid, 0, d->remains.n ? d->remains.p : "",
+                         d->remains.n) == 0)
             d->row.version = 0;
     }
     write_rows(p);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "cloud/cloud_priv.h"
+#include "cloud/device.h"
 
 #define BUCKET "store"
 #define JOINED "-" /* in place of an id: it may have nothing */
@@ -91,6 +91,7 @@ void kei_lost_check(struct kei_peer *p, struct ke_str told)
         return;
     int r = ke_store_begin(&tx, c->store);
     size_t n = kei_deliver_doubt(p, r == 0 ? tx : NULL);
+    kei_devices_doubt(p);
     if (r == 0) {
         r = id.n > 0 ? ke_store_put(tx, BUCKET, p->name, NULL, 0, id.p, id.n)
                      : ke_store_delete(tx, BUCKET, p->name, NULL);

@@ -16,13 +16,18 @@ struct kei_field {
 };
 
 /*
- * Checks a Pod, ConfigMap or Secret and appends it to out with the defaults of an API server.
- * *ret_type is the type token. KE_EINVAL: f and the text name the field.
+ * Checks a Pod, ConfigMap, Secret, Device or DeviceModel and appends it to out with the defaults of
+ * an API server. *ret_type is the type token. KE_EINVAL: f and the text name the field.
  */
 int kei_manifest_whole(struct ke_buf *out, const char **ret_type, struct ke_str object,
                        struct kei_field *f, struct ke_error *err);
 
 /* ---- parts of it ---- */
+/* Device and DeviceModel (manifest_device.c): checked, and their members written to w. */
+int kei_manifest_device(struct kei_jw *w, struct ke_str o, struct kei_field *f, struct ke_buf *tmp,
+                        struct ke_error *err);
+int kei_manifest_devicemodel(struct kei_jw *w, struct ke_str o, struct kei_field *f,
+                             struct ke_buf *tmp, struct ke_error *err);
 int kei_check_metadata(struct kei_field *f, struct ke_str object, struct ke_error *err);
 int kei_check_pod(struct kei_field *f, struct ke_str pod, struct ke_error *err);
 int kei_check_configmap(struct kei_field *f, struct ke_str o, struct ke_buf *tmp,

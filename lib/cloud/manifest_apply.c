@@ -9,6 +9,7 @@
 
 #include "base/codec.h"
 #include "base/log.h"
+#include "cloud/device.h"
 #include "cloud/manifests.h"
 #include "message/k8s.h"
 
@@ -249,13 +250,17 @@ static bool same_content(const struct kei_object *o, struct ke_str wanted)
     static const char *const owned[] = {"uid", "resourceVersion", "creationTimestamp", NULL};
     static const char *const node[] = {"nodeName", NULL};
     static const char *const none[] = {NULL};
+    static const char *const device[] = {"metadata", KEI_DEVICE_OWN, NULL};
     struct ke_str have = kei_buf_str(&o->json), a = {0}, b = {0}, v;
-    if (!same_but(have, wanted, server))
+    bool is_device = kei_is_device_type(o->type); /* their status says what is desired */
+    if (!same_but(have, wanted, is_device ? device : server))
         return false;
     (void)kei_json_get(have, "metadata", &a);
     (void)kei_json_get(wanted, "metadata", &b);
     if (!same_but(a, b, owned))
         return false;
+    if (is_device)
+        return true;
     a = b = (struct ke_str){0};
     (void)kei_json_get(have, "spec", &a);
     (void)kei_json_get(wanted, "spec", &b);
@@ -292,6 +297,18 @@ static int update_pod(struct ke_cloud *c, const struct kei_object *o, struct ke_
     return r;
 }
 
+/* What goes along with a new version of a device that is there. */
+static int update_device(struct ke_cloud *c, const struct kei_object *o, struct ke_str wanted,
+                         struct ke_buf *out)
+{
+    const struct kei_object *s = kei_objects_get(c->objects, "devicestatus", o->ns, o->name);
+    struct ke_str status = {0};
+    if (s)
+        status = kei_buf_str(&s->json);
+    return kei_device_next(out, wanted, kei_buf_str(&o->json), status, kei_ctx_alloc(c->ctx),
+                           kei_err(c->ctx));
+}
+
 static int write_doc(struct kei_manifests *m, const struct kei_manifest_doc *d,
                      struct kei_object *o, const struct ke_buf *source)
 {
@@ -304,6 +321,9 @@ static int write_doc(struct kei_manifests *m, const struct kei_manifest_doc *d,
     kei_buf_init(&json, kei_ctx_alloc(c->ctx));
     if (o && strcmp(d->type, "pod") == 0) {
         r = update_pod(c, o, whole, &json);
+        whole = kei_buf_str(&json);
+    } else if (o && strcmp(d->type, "device") == 0) {
+        r = update_device(c, o, whole, &json);
         whole = kei_buf_str(&json);
     }
     if (r == 0)
@@ -370,14 +390,20 @@ static void apply_doc(struct kei_manifests *m, const struct kei_manifest_doc *d)
     ke_buf_free(&source);
 }
 
-/* ConfigMaps and Secrets before the pods that refer to them: two walks over all documents. */
+/* What others refer to comes first, and goes last. */
+static int rank(const char *type)
+{
+    return strcmp(type, "pod") == 0 ? 2 : strcmp(type, "device") == 0 ? 1 : 0;
+}
+
+/* A walk over all documents for each rank. */
 bool kei_apply_objects(struct kei_manifests *m, struct kei_look *l, size_t *it)
 {
     size_t at = 0, applied = 0;
-    for (int pods = 0; pods < 2; pods++)
+    for (int turn = 0; turn < 3; turn++)
         for (size_t i = 0; i < l->n_files; i++)
             for (struct kei_manifest_doc *d = l->files[i].docs; d; d = d->next) {
-                if (at++ < *it || !d->claim || (strcmp(d->type, "pod") == 0) != (pods == 1))
+                if (at++ < *it || !d->claim || rank(d->type) != turn)
                     continue;
                 if (applied++ == OBJECTS_TURN) {
                     *it = at - 1;
@@ -389,7 +415,7 @@ bool kei_apply_objects(struct kei_manifests *m, struct kei_look *l, size_t *it)
 }
 
 /* The object that nobody claims any more. */
-static int remove_unclaimed(struct ke_cloud *c, const struct kei_claim *claim, bool pods)
+static int remove_unclaimed(struct ke_cloud *c, const struct kei_claim *claim, int turn)
 {
     struct ke_str rest;
     char type[16], ns[64];
@@ -397,24 +423,24 @@ static int remove_unclaimed(struct ke_cloud *c, const struct kei_claim *claim, b
     struct ke_str n = kei_str_cut(rest, '/', &rest);
     snprintf(type, sizeof type, "%.*s", (int)t.n, t.p);
     snprintf(ns, sizeof ns, "%.*s", (int)n.n, n.p);
-    if ((strcmp(type, "pod") == 0) != pods)
+    if (rank(type) != turn)
         return KE_EAGAIN;
     struct kei_object *o = kei_objects_get(c->objects, type, ns, rest.p);
     if (!o || o->source.n == 0)
         return 0;
     kei_log(c->ctx, KE_LOG_INFO, "cloud", "%s %s/%s goes: its manifest is gone", o->type, o->ns,
             o->name);
-    return pods ? kei_cloud_pod_delete(c, o) : kei_objects_remove(c->objects, o, NULL, NULL);
+    return turn == 2 ? kei_cloud_pod_delete(c, o) : kei_objects_remove(c->objects, o, NULL, NULL);
 }
 
-/* Pods first, then what they refer to. */
+/* Pods first, then devices, then what they refer to. */
 void kei_apply_gone(struct kei_manifests *m)
 {
-    for (int pods = 1; pods >= 0; pods--)
+    for (int turn = 2; turn >= 0; turn--)
         KEI_LIST_EACH_SAFE(l, next, &m->gone)
         {
             struct kei_claim *claim = KEI_OF(l, struct kei_claim, link);
-            if (remove_unclaimed(m->cloud, claim, pods == 1) == 0)
+            if (remove_unclaimed(m->cloud, claim, turn) == 0)
                 kei_claim_free(m, claim);
         }
 }

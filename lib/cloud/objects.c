@@ -93,16 +93,24 @@ struct kei_object *kei_objects_get(const struct kei_objects *s, const char *type
     return o && !o->removed ? o : NULL;
 }
 
-struct kei_object *kei_objects_next(const struct kei_objects *s, const char *type, size_t *it)
+struct kei_object *kei_objects_next_any(const struct kei_objects *s, const char *type, size_t *it)
 {
     struct ke_str key;
     void *value;
     while (kei_map_next(&s->map, it, &key, &value)) {
         struct kei_object *o = value;
-        if (!o->removed && (!type || strcmp(o->type, type) == 0))
+        if (!type || strcmp(o->type, type) == 0)
             return o;
     }
     return NULL;
+}
+
+struct kei_object *kei_objects_next(const struct kei_objects *s, const char *type, size_t *it)
+{
+    struct kei_object *o;
+    while ((o = kei_objects_next_any(s, type, it)) && o->removed)
+        ;
+    return o;
 }
 
 void kei_objects_version_seen(struct kei_objects *s, int64_t version)
@@ -395,7 +403,8 @@ int kei_objects_set_source(struct kei_objects *s, struct kei_object *o, struct k
 
 /* ---- reading at start ---- */
 
-static const char *const types[] = {"node", "lease", "configmap", "secret", "pod"};
+static const char *const types[] = {"node", "lease",       "configmap", "secret",
+                                    "pod",  "devicemodel", "device",    "devicestatus"};
 #define TYPES (sizeof types / sizeof types[0])
 
 static void load_next(struct kei_objects *s);

@@ -20,7 +20,8 @@ struct kei_objects;
 /* "type/ns/name": how maps and rows name an object. KE_ELIMIT */
 int kei_object_key(char out[KEI_KEY_MAX], const char *type, const char *ns, const char *name);
 
-/* "pod", "configmap", "secret", "node", "lease": the type tokens of the wire. */
+/* "pod", "configmap", "secret", "node", "lease", "device", "devicemodel": the type tokens of the
+ * wire; "devicestatus" never goes there. */
 struct kei_object {
     const char *type, *ns, *name, *uid; /* ns "" for nodes */
     int64_t version;                    /* of json */
@@ -59,6 +60,8 @@ struct kei_object *kei_objects_any(const struct kei_objects *s, const char *type
                                    const char *name);
 /* Walks objects of a type (NULL: all); *it starts at 0. */
 struct kei_object *kei_objects_next(const struct kei_objects *s, const char *type, size_t *it);
+/* The same, with those whose removal is not durable yet. */
+struct kei_object *kei_objects_next_any(const struct kei_objects *s, const char *type, size_t *it);
 /*
  * Makes or replaces an object. Name, namespace, uid, resourceVersion and creationTimestamp in it
  * are set here (an existing object keeps uid and creation time). source NULL keeps the one that is

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "cloud/cloud_priv.h"
+#include "cloud/device.h"
 
 static void peer_free(struct kei_peer *p)
 {
@@ -17,6 +17,7 @@ static void peer_free(struct kei_peer *p)
     kei_deliver_fini(p);
     kei_peer_replies_drop(p);
     kei_timer_fini(&p->held_due);
+    kei_timer_fini(&p->devices_due);
     kei_free(a, p);
 }
 
@@ -36,6 +37,8 @@ struct kei_peer *kei_peer_get(struct ke_cloud *c, const char *name, bool make)
     kei_deliver_init(p);
     kei_list_init(&p->pods);
     kei_list_init(&p->held);
+    kei_list_init(&p->devices);
+    kei_timer_init(c->ctx, &p->devices_due, kei_devices_on_due);
     kei_timer_init(c->ctx, &p->held_due, kei_peer_on_held);
     if (kei_map_put(&c->peers, kei_str(name), p, NULL) < 0) {
         peer_free(p);
@@ -46,7 +49,7 @@ struct kei_peer *kei_peer_get(struct ke_cloud *c, const char *name, bool make)
 
 static bool is_idle(const struct kei_peer *p)
 {
-    return !p->session && !p->node && p->n_pods == 0 && kei_deliver_idle(p);
+    return !p->session && !p->node && p->n_pods == 0 && p->n_devices == 0 && kei_deliver_idle(p);
 }
 
 static void on_sweep(struct kei_defer *d)
@@ -105,7 +108,7 @@ static int load_row(struct ke_cloud *c, const struct ke_store_item *item)
         r = KE_ENOMEM;
     } else if (name[0] && item->uid[0] && strlen(item->uid) <= KEI_UID_MAX) {
         struct kei_peer *p = kei_peer_get(c, node, true);
-        r = p ? kei_deliver_load(p, type, ns, name, item->uid, item->version) : KE_ENOMEM;
+        r = p ? kei_deliver_load(p, type, ns, name, item) : KE_ENOMEM;
         /* a version that a node saw is never given again */
         kei_objects_version_seen(c->objects, item->version);
     }

@@ -7,7 +7,7 @@
 
 #include "base/codec.h"
 #include "base/log.h"
-#include "cloud/cloud_priv.h"
+#include "cloud/device.h"
 #include "message/k8s.h"
 
 /* ---- the end of a pod ---- */
@@ -155,6 +155,7 @@ static void push_node(struct kei_peer *p)
 
 void kei_push_all(struct ke_cloud *c)
 {
+    struct kei_object *o;
     struct ke_str key;
     void *value;
     for (size_t it = 0; kei_map_next(&c->peers, &it, &key, &value);) {
@@ -165,7 +166,10 @@ void kei_push_all(struct ke_cloud *c)
             (void)kei_deliver(p, KEI_OF(l, struct kei_pod_note, link)->pod);
         }
         push_node(p);
+        kei_devices_push(p);
     }
+    for (size_t it = 0; (o = kei_objects_next(c->objects, "device", &it));)
+        kei_devices_changed(c, o, false);
 }
 
 static void pod_changed(struct ke_cloud *c, struct kei_object *o, bool removed)
@@ -226,12 +230,19 @@ static void node_changed(struct ke_cloud *c, struct kei_object *o, bool removed)
 void kei_cloud_changed(void *user, struct kei_object *o, bool removed)
 {
     struct ke_cloud *c = user;
-    if (c->state == KEI_CLOUD_CLOSING)
+    if (c->state == KEI_CLOUD_CLOSING) {
+        if (removed && o->note && kei_is_device_type(o->type))
+            kei_devices_forget(c, o);
         return;
+    }
     if (strcmp(o->type, "pod") == 0)
         pod_changed(c, o, removed);
     else if (strcmp(o->type, "node") == 0)
         node_changed(c, o, removed);
     else if (strcmp(o->type, "configmap") == 0 || strcmp(o->type, "secret") == 0)
         config_changed(c, o, removed);
+    else if (kei_is_device_type(o->type))
+        kei_devices_changed(c, o, removed);
+    else if (strcmp(o->type, "devicestatus") == 0)
+        kei_device_reported(c, o, removed);
 }

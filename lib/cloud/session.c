@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "cloud/cloud_priv.h"
+#include "cloud/device.h"
 #include "crypto/crypto.h"
 #include "message/dialect.h"
 
@@ -38,6 +38,7 @@ static void session_free(struct kei_session *s)
         p->session = NULL;
         kei_peer_replies_drop(p);
         kei_deliver_disconnected(p);
+        kei_devices_disconnected(p);
         kei_peer_check(p);
     }
     kei_free(kei_ctx_alloc(c->ctx), s);
@@ -202,6 +203,7 @@ static void learn_dialect(struct kei_peer *p, const struct ke_msg *m)
     p->dialect = found;
     kei_log(p->cloud->ctx, KE_LOG_INFO, "cloud", "node %s speaks dialect %s", p->name,
             kei_dialect_name(found));
+    kei_devices_dialect(p);
 }
 
 static void on_message(void *user, const char *bytes, size_t n)
@@ -371,6 +373,7 @@ static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http
             kei_stream_peer_name(kei_ws_stream(s->ws)));
     kei_lost_check(p, store);
     kei_push_references(p);
+    kei_devices_connected(p);
     kei_deliver_kick(p);
     if (p->node)
         kei_tell_node(c, p->node, false);

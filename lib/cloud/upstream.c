@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "cloud/cloud_priv.h"
+#include "cloud/device.h"
 #include "message/k8s.h"
 
 /* ---- answers ---- */
@@ -62,6 +62,28 @@ void kei_answer_ok(struct kei_peer *p, const struct ke_msg *m, const char *resou
                    int64_t version)
 {
     kei_answer(p, m, resource, KEI_STR("\"OK\""), version);
+}
+
+void kei_answer_confirm(struct kei_peer *p, const struct ke_msg *m)
+{
+    struct ke_ctx *ctx = p->cloud->ctx;
+    struct ke_msg_config c;
+    struct ke_msg *reply = NULL;
+    ke_msg_config_init(&c, sizeof c);
+    c.parent_id = ke_msg_id(m);
+    c.source = "devicecontroller";
+    c.group = "twin";
+    c.operation = "response";
+    c.resource = "twin";
+    c.content = "\"OK\"";
+    c.content_len = 4;
+    int r = ke_msg_new(&reply, ctx, &c, kei_err(ctx));
+    if (r == 0)
+        r = kei_peer_reply(p, reply);
+    ke_msg_unref(reply);
+    if (r < 0)
+        kei_log(ctx, KE_LOG_WARN, "cloud", "%s of node %s was not confirmed: %s",
+                ke_msg_resource(m), p->name, ke_ctx_error(ctx));
 }
 
 void kei_answer_object(struct kei_peer *p, const struct ke_msg *m, const struct kei_object *o,
@@ -178,7 +200,10 @@ void kei_request_done(void *user, int status, struct kei_object *o)
     if (status == 0 && p && q->base > 0)
         kei_deliver_reported(p, o, q->base, q->written);
     p = asker(q);
-    if (p && q->form != KEI_FORM_SILENT) {
+    if (p && q->form == KEI_FORM_CONFIRM) {
+        if (status == 0)
+            kei_answer_confirm(p, q->request);
+    } else if (p && q->form != KEI_FORM_SILENT) {
         if (status < 0)
             kei_answer_error(p, q->request, q->form != KEI_FORM_OBJECT_RESP, NULL,
                              "ServiceUnavailable", 503, "", "", "the cloud could not store it");
@@ -404,9 +429,12 @@ void kei_upstream(struct kei_peer *p, struct ke_msg *m)
         ca_query(p, m);
         return;
     }
-    /* devices, rules and the local API of nodes are not served here */
-    if (strcmp(source, "twin") == 0 || strcmp(source, "metaserver") == 0 ||
-        strcmp(ke_msg_group(m), "user") == 0)
+    if (strcmp(source, "twin") == 0) {
+        kei_upstream_device(p, m);
+        return;
+    }
+    /* rules and the local API of nodes are not served here */
+    if (strcmp(source, "metaserver") == 0 || strcmp(ke_msg_group(m), "user") == 0)
         return;
     struct ke_str resource = kei_str(ke_msg_resource(m));
     /* "kube-node-lease/lease/", of an edge that mistook an error for its lease: it gets an answer

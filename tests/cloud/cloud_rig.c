@@ -45,6 +45,22 @@ static void on_pod(void *user, const struct ke_cloud_pod_info *p, uint32_t remov
          p->node[0] ? p->node : "-", p->phase, p->deleting ? " deleting" : "");
 }
 
+/* "NAME=DESIRED/REPORTED/OBSERVED", "-" for none */
+static void on_device(void *user, const struct ke_cloud_device_info *d, uint32_t removed)
+{
+    char twins[1500] = "";
+    for (uint32_t i = 0; i < d->n_twins; i++) {
+        const struct ke_cloud_twin_info *t = d->twins[i];
+        size_t n = strlen(twins);
+        snprintf(twins + n, sizeof twins - n, " %s=%s/%s/%s", t->name,
+                 t->has_desired ? t->desired : "-", t->has_reported ? t->reported : "-",
+                 t->has_observed ? t->observed : "-");
+    }
+    line(user, "%sdevice %s/%s %s %s%s%s%s", removed ? "removed " : "", d->device_namespace,
+         d->name, d->node[0] ? d->node : "-", d->state[0] ? d->state : "-", twins,
+         d->reason[0] ? " !" : "", d->reason);
+}
+
 static void on_error(void *user, const char *text)
 {
     struct rig *r = user;
@@ -218,8 +234,11 @@ void rig_init(struct rig *r, const struct ke_io *io)
 
 int rig_try_start(struct rig *r)
 {
-    const struct ke_cloud_ops ops = {
-        .size = sizeof ops, .node = on_node, .pod = on_pod, .manifest_error = on_error};
+    const struct ke_cloud_ops ops = {.size = sizeof ops,
+                                     .node = on_node,
+                                     .pod = on_pod,
+                                     .manifest_error = on_error,
+                                     .device = on_device};
     assert_null(r->c);
     int e = ke_cloud_new(&r->c, r->env.ctx, &r->conf, &ops, r);
     return e < 0 ? e : ke_cloud_start(r->c);

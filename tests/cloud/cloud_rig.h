@@ -28,7 +28,8 @@ struct rig {
     struct ke_cloud_config conf;
     struct ke_cloud *c;
     /* what the host was told: "node NAME STATUS connected", "pod NS/NAME NODE PHASE [deleting]",
-     * with "removed" in front when so, "error TEXT" */
+     * "device NS/NAME NODE STATE TWIN=DESIRED/REPORTED/OBSERVED... [!REASON]", with "removed" in
+     * front when so, "error TEXT" */
     char *lines[RIG_LINES];
     uint32_t n_lines;
     bool quiet; /* do not record */

@@ -182,8 +182,8 @@ static void errors_name_file_line_and_field(void **state)
     static const struct {
         const char *text, *error;
     } cases[] = {
-        {"kind: Gadget\napiVersion: v1\n",
-         "a.yaml:1: kind: \"Gadget\" is not known here; Pod, ConfigMap and Secret are"},
+        {"kind: Gadget\napiVersion: v1\n", "a.yaml:1: kind: \"Gadget\" is not known here; Pod, "
+                                           "ConfigMap, Secret, Device and DeviceModel are"},
         {CONFIG("ok",
                 "1") "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  x: 1\n",
          "a.yaml:10: data.x: is not a string; put it in quotes"},

@@ -592,8 +592,6 @@ static void what_is_not_served_is_not_answered(void **state)
     struct edge e;
     start(&r, &e, NULL);
     uint32_t n = e.n_messages;
-    (void)edge_send_as(&e, "twin", "resource", "get", "membership/detail", "\"{}\"");
-    (void)edge_send_as(&e, "twin", "resource", "update", "device/x/twin/edge_updated", "{}");
     (void)edge_send_as(&e, "metaserver", "dynamiccontroller", "null", "null", "{}");
     (void)edge_send_as(&e, "bus", "user", "upload", "default/up", "\"x\"");
     (void)edge_send_as(&e, "twin", "twin", "query", "default/node/edge-1", NULL);

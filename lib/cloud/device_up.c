@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What nodes tell of their devices. It is confirmed when it is on disk; what is not confirmed a
+ * node tells again, so the same may come twice, and late. Upstream's nodes repeat for ever what
+ * nobody answers: what can never be taken is confirmed too, and logged. Loop thread.
+ */
+#include "cloud/device.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+/* What of the message is to be read: the content, or the text in it when it is a string. */
+static int content_of(struct kei_peer *p, const struct ke_msg *m, struct ke_buf *text,
+                      struct ke_str *ret)
+{
+    struct ke_ctx *ctx = p->cloud->ctx;
+    *ret = kei_content(m);
+    if (kei_json_type(*ret) == '"') {
+        int r = kei_json_str(*ret, text, kei_err(ctx));
+        if (r == 0)
+            r = kei_json_value(kei_buf_str(text), 0, ret, kei_err(ctx));
+        if (r < 0)
+            return r;
+    }
+    return kei_json_type(*ret) == '{' ? 0
+                                      : kei_fail(ctx, KE_EPARSE, "the content is no JSON object");
+}
+
+/* Stores s over what is there; q is answered when that is on disk. KE_EINVAL: it never will be. */
+static int store(struct ke_cloud *c, const struct kei_object *device,
+                 const struct kei_device_state *s, struct kei_request_ctx *q)
+{
+    struct kei_object *old = kei_objects_get(c->objects, "devicestatus", device->ns, device->name);
+    struct ke_buf json = {0};
+    struct ke_str a, b;
+    int r;
+    kei_buf_init(&json, kei_ctx_alloc(c->ctx));
+    kei_device_state_write(&json, s, device->name);
+    if (!kei_buf_ok(&json)) {
+        r = kei_fail(c->ctx, KE_ENOMEM, "out of memory for the status of device %s/%s", device->ns,
+                     device->name);
+    } else if (json.n > KEI_DEVICE_STATUS_MAX) {
+        r = kei_fail(c->ctx, KE_EINVAL, "the status has %zu bytes; the limit is %u", json.n,
+                     KEI_DEVICE_STATUS_MAX);
+    } else if (old && kei_json_get(kei_buf_str(&old->json), "status", &a) &&
+               kei_json_get(kei_buf_str(&json), "status", &b) && kei_str_eq(a, b) &&
+               kei_json_get(kei_buf_str(&old->json), KEI_DEVICE_OWN, &a) &&
+               kei_json_get(kei_buf_str(&json), KEI_DEVICE_OWN, &b) && kei_str_eq(a, b)) {
+        /* told again */
+        if (old->durable == old->version) {
+            if (q)
+                kei_request_done(q, 0, old);
+            r = 0;
+        } else {
+            r = q ? kei_objects_sync(c->objects, old, kei_request_done, q) : 0;
+        }
+    } else {
+        r = kei_objects_write(c->objects, "devicestatus", device->ns, device->name,
+                              kei_buf_str(&json), NULL, q ? kei_request_done : NULL, q);
+    }
+    ke_buf_free(&json);
+    return r;
+}
+
+static int read_state(struct ke_cloud *c, const struct kei_object *device,
+                      struct kei_device_state *s, struct kei_arena *a)
+{
+    const struct kei_object *old =
+        kei_objects_get(c->objects, "devicestatus", device->ns, device->name);
+    struct ke_str status = {0};
+    if (old)
+        status = kei_buf_str(&old->json);
+    return kei_device_state_read(s, status, device->uid, a, kei_err(c->ctx));
+}
+
+/* It can never be taken: the log says why, and the node shall not repeat it. */
+static void refuse(struct kei_peer *p, struct ke_msg *m)
+{
+    kei_log(p->cloud->ctx, KE_LOG_WARN, "cloud", "%s of node %s was not taken: %s",
+            ke_msg_resource(m), p->name, ke_ctx_error(p->cloud->ctx));
+    kei_answer_confirm(p, m);
+}
+
+static void report(struct kei_peer *p, struct ke_msg *m, const struct kei_object *device, bool twin)
+{
+    struct ke_cloud *c = p->cloud;
+    struct kei_device_state s;
+    struct kei_arena a;
+    struct ke_buf text = {0};
+    struct ke_str content;
+    bool late = !p->ours; /* upstream's nodes repeat old news behind newer ones */
+    kei_arena_init(&a, kei_ctx_alloc(c->ctx), 0);
+    kei_buf_init(&text, kei_ctx_alloc(c->ctx));
+    int r = content_of(p, m, &text, &content);
+    if (r == 0)
+        r = read_state(c, device, &s, &a);
+    if (r == 0)
+        r = twin ? kei_device_state_merge(&s, content, late, &a, kei_err(c->ctx))
+                 : kei_device_state_online(&s, content, late, &a, kei_err(c->ctx));
+    bool never = r == KE_ELIMIT || r == KE_EPARSE;
+    if (r == 0) {
+        struct kei_request_ctx *q = kei_request_new(p, m, KEI_FORM_CONFIRM, false);
+        r = q ? store(c, device, &s, q) : kei_fail(c->ctx, KE_ENOMEM, "out of memory for a report");
+        if (r < 0 && q)
+            kei_request_free(q);
+    }
+    if (never || r == KE_EINVAL)
+        refuse(p, m);
+    else if (r < 0)
+        kei_log(c->ctx, KE_LOG_ERROR, "cloud",
+                "%s of node %s was not stored: %s; the node tells it again", ke_msg_resource(m),
+                p->name, ke_ctx_error(c->ctx));
+    ke_buf_free(&text);
+    kei_arena_free(&a);
+}
+
+/* The id in "device/ID/REST", ID "name" or "ns/name"; *ret_twin: REST tells twins. */
+static bool parse(struct ke_str resource, struct ke_str *ret_id, bool *ret_twin)
+{
+    static const struct {
+        const char *end;
+        bool twin;
+    } ends[] = {{"/twin/edge_updated", true}, {"/state/update", false}, {"/state", false}};
+    struct ke_str head = KEI_STR("device/");
+    if (!kei_str_starts(resource, head))
+        return false;
+    *ret_id = kei_strn(resource.p + head.n, resource.n - head.n);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        if (!kei_str_ends(*ret_id, kei_str(ends[i].end)))
+            continue;
+        ret_id->n -= strlen(ends[i].end);
+        *ret_twin = ends[i].twin;
+        return ret_id->n > 0;
+    }
+    return false;
+}
+
+void kei_upstream_device(struct kei_peer *p, struct ke_msg *m)
+{
+    struct ke_ctx *ctx = p->cloud->ctx;
+    struct ke_str id;
+    bool twin = false;
+    if (strcmp(ke_msg_resource(m), "membership/detail") == 0) {
+        kei_answer_confirm(p, m);
+        kei_devices_asked(p);
+        return;
+    }
+    if (!parse(kei_str(ke_msg_resource(m)), &id, &twin)) {
+        kei_log(ctx, KE_LOG_DEBUG, "cloud", "node %s: %s %s is not served", p->name,
+                ke_msg_operation(m), ke_msg_resource(m));
+        return;
+    }
+    const struct kei_object *device = kei_device_of_id(p, id);
+    if (device) {
+        report(p, m, device, twin);
+        return;
+    }
+    /* it is told to go in time, too; who has something to tell of it, before */
+    kei_log(ctx, KE_LOG_INFO, "cloud", "node %s told of device %.*s, which is not its own", p->name,
+            (int)(id.n < 300 ? id.n : 300), id.p);
+    kei_answer_confirm(p, m);
+    if (p->dialect != KE_DIALECT_AUTO)
+        kei_device_expel(p, id);
+}
+
+void kei_devices_doubt(struct kei_peer *p)
+{
+    KEI_LIST_EACH(l, &p->devices)
+    {
+        const struct kei_object *device = KEI_OF(l, struct kei_device_note, link)->device;
+        struct ke_cloud *c = p->cloud;
+        struct kei_device_state s;
+        struct kei_arena a;
+        if (device->removed ||
+            !kei_objects_get(c->objects, "devicestatus", device->ns, device->name))
+            continue;
+        kei_arena_init(&a, kei_ctx_alloc(c->ctx), 0);
+        int r = read_state(c, device, &s, &a);
+        if (r == 0) {
+            kei_device_state_restart(&s);
+            r = store(c, device, &s, NULL);
+        }
+        if (r < 0)
+            kei_log(c->ctx, KE_LOG_WARN, "cloud", "status of device %s/%s was not renewed: %s",
+                    device->ns, device->name, ke_ctx_error(c->ctx));
+        kei_arena_free(&a);
+    }
+}
