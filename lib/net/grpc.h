@@ -57,6 +57,9 @@ struct kei_grpc_client_config {
     const char *authority; /* default "localhost" */
     size_t max_message;    /* of an answer; default 4 MiB */
     uint32_t max_calls;    /* open at once; default 100 */
+    /* Optional. A connection that had stood ended, after its calls were told. */
+    void (*lost)(void *user, const char *text);
+    void *user;
 };
 /*
  * The end of a call, once, never from within kei_grpc_ask. status 0: the server answered, with code

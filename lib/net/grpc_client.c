@@ -170,6 +170,8 @@ static void lost(struct kei_grpc_client *c, int status, const char *text)
     drop_wire(c);
     while (!retry && !c->freed && !kei_list_empty(&c->asks))
         end_failed(KEI_OF(c->asks.next, struct kei_grpc_ask, link), status, text);
+    if (!c->freed && retry && c->c.lost)
+        c->c.lost(c->c.user, text);
     if (!c->freed && !kei_list_empty(&c->asks))
         kei_timer_in(&c->kick, 0);
 }
