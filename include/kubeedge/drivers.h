@@ -49,6 +49,39 @@ KE_API void ke_modbus_config_init(struct ke_modbus_config *c, size_t size);
 KE_API KE_NODISCARD int ke_device_modbus_register(struct ke_devices *d,
                                                   const struct ke_modbus_config *c);
 
+/* Where GPIO chips are. NULL means the default. Strings are copied. */
+struct ke_gpio_config {
+    size_t size;
+    const char *dev_folder; /* of character devices; default "/dev" */
+    const char *sys_folder; /* default "/sys/class/gpio" */
+};
+
+KE_API void ke_gpio_config_init(struct ke_gpio_config *c, size_t size);
+/*
+ * Registers the driver for protocol "gpio". c may be NULL. Errors as of ke_device_modbus_register.
+ * Inputs are told when they change, where the chip has interrupts. An output keeps the level that
+ * the line has when it is taken, unless "initial" says otherwise. Loop.
+ */
+KE_API KE_NODISCARD int ke_device_gpio_register(struct ke_devices *d,
+                                                const struct ke_gpio_config *c);
+
+/*
+ * Registers the driver for protocol "mqtt-json": devices that speak JSON over the MQTT server.
+ *
+ * configData: "topic", a filter under which the device publishes (required); "commandTopic", where
+ * it takes desired values; "requestTopic" and "requestPayload" (""), published when values are to
+ * be read; "availabilityTopic" with "online" ("online") and "offline" ("offline"); "expire" (ms):
+ * values older than this are not read any more, and a device that says nothing for so long is lost;
+ * default 0, never. Visitor: "path" ("state.temperature", "list[0].value"; default: the property's
+ * name; "$" is the whole payload, which need not be JSON then), "topic" and "commandTopic" when
+ * they differ from the device's, "commandPath" (default: path), "commandTemplate" (a payload with
+ * ${value}). Topics may contain ${namespace} and ${name}.
+ *
+ * Values are told as they come. Needs the harness to have a router with the module `eventbus`.
+ * KE_ESTATE without a router. Loop.
+ */
+KE_API KE_NODISCARD int ke_device_json_register(struct ke_devices *d);
+
 #ifdef __cplusplus
 }
 #endif

@@ -131,3 +131,31 @@ int kei_conf_duration(const struct kei_conf *c, const char *name, uint32_t max_m
     *io_ms = (uint32_t)v;
     return 0;
 }
+
+int kei_value_truth(const struct ke_device_value *v, bool *ret, struct ke_error *err)
+{
+    static const char *const yes[] = {"1", "true", "on"}, *const no[] = {"0", "false", "off"};
+    struct ke_str s = kei_strn(v->p, v->n);
+
+    if (v->kind == KE_DEVICE_KIND_TEXT) {
+        for (size_t i = 0; i < 3; i++) {
+            if (kei_str_ieq(s, kei_str(yes[i])) || kei_str_ieq(s, kei_str(no[i]))) {
+                *ret = kei_str_ieq(s, kei_str(yes[i]));
+                return 0;
+            }
+        }
+        return kei_error(err, KE_EPARSE, "\"%.*s\" is neither \"on\" nor \"off\"",
+                         (int)(s.n > 40 ? 40 : s.n), s.n ? s.p : "");
+    }
+    if (v->kind == KE_DEVICE_KIND_DOUBLE && (v->d == 0.0 || v->d == 1.0)) {
+        *ret = v->d == 1.0;
+        return 0;
+    }
+    if ((v->kind == KE_DEVICE_KIND_INT || v->kind == KE_DEVICE_KIND_UINT ||
+         v->kind == KE_DEVICE_KIND_BOOL) &&
+        (v->i == 0 || v->i == 1)) {
+        *ret = v->i == 1;
+        return 0;
+    }
+    return kei_error(err, KE_EINVAL, "the value is neither 0 nor 1");
+}

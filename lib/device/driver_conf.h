@@ -29,4 +29,8 @@ int kei_conf_enum(const struct kei_conf *c, const char *name, const char *const 
  * it. */
 int kei_conf_duration(const struct kei_conf *c, const char *name, uint32_t max_ms, uint32_t *io_ms);
 
+/* 0 or 1 of any value that can be that; texts as people write them for a switch. KE_EINVAL,
+ * KE_EPARSE */
+int kei_value_truth(const struct ke_device_value *v, bool *ret, struct ke_error *err);
+
 #endif

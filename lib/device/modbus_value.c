@@ -256,35 +256,6 @@ static int put_int(uint8_t *p, size_t n, size_t bits, bool is_signed,
     return 0;
 }
 
-/* 0 or 1 of anything that can be that; texts as people write them for a switch. */
-static int truth(const struct ke_device_value *v, bool *ret, struct ke_error *err)
-{
-    static const char *const yes[] = {"1", "true", "on"}, *const no[] = {"0", "false", "off"};
-    struct ke_str s = kei_strn(v->p, v->n);
-
-    if (v->kind == KE_DEVICE_KIND_TEXT) {
-        for (size_t i = 0; i < 3; i++) {
-            if (kei_str_ieq(s, kei_str(yes[i])) || kei_str_ieq(s, kei_str(no[i]))) {
-                *ret = kei_str_ieq(s, kei_str(yes[i]));
-                return 0;
-            }
-        }
-        return kei_error(err, KE_EPARSE, "\"%.*s\" is neither \"on\" nor \"off\"",
-                         (int)(s.n > 40 ? 40 : s.n), s.n ? s.p : "");
-    }
-    if (v->kind == KE_DEVICE_KIND_DOUBLE && (v->d == 0.0 || v->d == 1.0)) {
-        *ret = v->d == 1.0;
-        return 0;
-    }
-    if ((v->kind == KE_DEVICE_KIND_INT || v->kind == KE_DEVICE_KIND_UINT ||
-         v->kind == KE_DEVICE_KIND_BOOL) &&
-        (v->i == 0 || v->i == 1)) {
-        *ret = v->i == 1;
-        return 0;
-    }
-    return kei_error(err, KE_EINVAL, "the value is neither 0 nor 1");
-}
-
 static bool is_number(const struct ke_device_value *v)
 {
     return v->kind == KE_DEVICE_KIND_INT || v->kind == KE_DEVICE_KIND_UINT ||
@@ -337,12 +308,12 @@ int kei_modbus_value_put(const struct kei_modbus_format *f, const struct ke_devi
         r = put_number(f, v, out, n, err);
         break;
     case KEI_MODBUS_RAW_BOOL:
-        r = truth(v, &on, err);
+        r = kei_value_truth(v, &on, err);
         memset(out, 0, n);
         out[is_bits(f) ? 0 : n - 1] = on;
         break;
     case KEI_MODBUS_RAW_BIT:
-        r = truth(v, &on, err);
+        r = kei_value_truth(v, &on, err);
         if (r < 0)
             return r;
         put_in_order(f, out, n);
@@ -355,7 +326,7 @@ int kei_modbus_value_put(const struct kei_modbus_format *f, const struct ke_devi
             r = put_bytes(f, v, out, n, err);
             break;
         }
-        r = truth(v, &on, err);
+        r = kei_value_truth(v, &on, err);
         out[0] = on;
     }
     if (r < 0)
