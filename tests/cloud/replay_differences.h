@@ -12,6 +12,9 @@
 #define ZEROED "put into the recording afterwards, in some messages where it was empty"
 #define NODE_GONE "the pods of a deleted Node end with it; the manifest wants them still"
 #define STUB "uid and name say which object; the rest of it is of no use to the node"
+#define NOT_THE_SPEC "a report changes no spec: nothing for the node"
+#define REPEATS "what nobody answers the node repeats for ever"
+#define ALL_DEVICES "in each session the node is told all its devices: it may have missed some"
 #define NO_VOLUMES "claims are not served: the answer is NotFound, at once"
 {"", "", "", "metadata.managedFields", NO_SERVER, 0},
 {"", "", "", "Object.metadata.managedFields", NO_SERVER, 0},
@@ -79,3 +82,14 @@
 {"1.4", "update", "pod", "status.conditions[].lastTransitionTime",
  "null in the report: the recorded cloud wrote the present there", 0},
 {"1.4", "update", "configmap", NOT_SENT, "no pod of the node refers to it any more", 0},
+{"", "", "device", "metadata.generation", NO_SERVER, 0},
+{"", "", "devicemodel", "metadata.generation", NO_SERVER, 0},
+{"1.15", "update", "device", NOT_SENT, NOT_THE_SPEC, 0},
+{"1.15", "update", "devicemodel", "route.source", "by the same way as all of devices", 0},
+{"1.15", "update", "devicemodel", "kind", WHOLE, 0},
+{"1.15", "update", "devicemodel", "apiVersion", WHOLE, 0},
+{"", "get", "membership", ANSWERS, REPEATS, 0},
+{"", "update", "state", ANSWERS, REPEATS, 0},
+{"1.4", "update", "twin", ANSWERS, REPEATS, 0},
+{"1.23", "update", "twin", ANSWERS, "the API server of the recording refused it, ours has none", 0},
+{"", "update", "membership", MORE, ALL_DEVICES, 0},
