@@ -123,6 +123,8 @@ static void set_value(struct ke_device_value *v, const struct line *l, bool on)
 
 static void free_dev(struct dev *dev)
 {
+    if (!dev)
+        return;
     for (uint32_t i = 0; dev->lines && i < dev->n; i++) {
         kei_fd_remove(&dev->lines[i].fd);
         kei_gpio_line_close(&dev->lines[i].l);

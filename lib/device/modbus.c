@@ -250,6 +250,8 @@ static int begin(struct kei_modbus_dev *dev, struct ke_error *err)
 
 static void free_dev(struct kei_modbus_dev *dev)
 {
+    if (!dev)
+        return;
     const struct ke_alloc *a = dev->m->alloc;
 
     kei_modbus_call_cancel(&dev->call);
