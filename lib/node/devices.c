@@ -10,12 +10,14 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/str.h"
+#include "dmi/dmi.h"
 
 struct kei_node_devices {
     struct ke_ctx *ctx;
     struct kei_node_devices_config c;
     struct ke_twin *twin;
     struct ke_devices *devices;
+    struct kei_dmi *dmi; /* NULL: no socket configured, or it could not be opened */
 };
 
 static int register_modbus(struct ke_devices *d)
@@ -23,11 +25,17 @@ static int register_modbus(struct ke_devices *d)
     return ke_device_modbus_register(d, NULL);
 }
 
+static int register_gpio(struct ke_devices *d)
+{
+    return ke_device_gpio_register(d, NULL);
+}
+
 static const struct {
     const char *name;
     int (*fn)(struct ke_devices *d);
 } drivers[] = {
     {"modbus", register_modbus},
+    {"gpio", register_gpio},
     {"simulated", ke_device_sim_register},
 };
 #define N_DRIVERS (sizeof drivers / sizeof drivers[0])
@@ -75,6 +83,20 @@ static void register_drivers(struct kei_node_devices *d)
     }
 }
 
+/* Mappers are programs of their own: the node does not depend on them. */
+static void make_dmi(struct kei_node_devices *d)
+{
+    uint32_t dialect = d->c.dialect(d->c.user);
+    struct kei_dmi_config c = {.router = d->c.router,
+                               .store = d->c.store,
+                               .socket = d->c.node->dmi_socket,
+                               .dialect = dialect,
+                               .id_with_namespace = dialect == KE_DIALECT_1_23};
+
+    if (c.socket && kei_dmi_new(&d->dmi, d->ctx, &c) < 0)
+        kei_log(d->ctx, KE_LOG_ERROR, "node", "mappers cannot register: %s", ke_ctx_error(d->ctx));
+}
+
 static int make(struct kei_node_devices *d)
 {
     struct ke_twin_config tc;
@@ -116,6 +138,7 @@ int kei_node_devices_new(struct kei_node_devices **ret, struct ke_ctx *ctx,
         return r == KE_ENOTSUP ? 0 : r; /* built without */
     }
     register_drivers(d);
+    make_dmi(d);
     if (c->ops->devices)
         c->ops->devices(c->ops_user, d->twin, d->devices);
     *ret = d;
@@ -133,6 +156,7 @@ void kei_node_devices_free(struct kei_node_devices *d)
         return;
     if (d->devices && d->c.ops->devices)
         d->c.ops->devices(d->c.ops_user, NULL, NULL);
+    kei_dmi_free(d->dmi);
     ke_devices_free(d->devices);
     ke_twin_free(d->twin);
     kei_free(kei_ctx_alloc(d->ctx), d);
