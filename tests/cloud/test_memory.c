@@ -10,10 +10,17 @@
 
 #define MANIFEST                                                                                   \
     POD("p", "edge-1", REFERS("c"))                                                                \
-    "---\n" CONFIG("c", "1") "---\n" SECRET("s", "1") "---\napiVersion: v1\nkind: Pod\n"           \
-                                                      "metadata: {name: q}\nspec:\n"               \
-                                                      "  nodeSelector: {a: b}\n"                   \
-                                                      "  containers: [{name: c, image: i}]\n"
+    "---\n" CONFIG("c", "1") "---\n" SECRET("s",                                                   \
+                                            "1") "---\napiVersion: v1\nkind: Pod\n"                \
+                                                 "metadata: {name: q}\nspec:\n"                    \
+                                                 "  nodeSelector: {a: b}\n"                        \
+                                                 "  containers: [{name: c, image: i}]\n" DEVICE
+#define DEVICE                                                                                     \
+    "---\napiVersion: devices.kubeedge.io/v1beta1\nkind: Device\nmetadata: {name: d}\nspec:\n"     \
+    "  deviceModelRef: {name: m}\n  nodeName: edge-1\n  protocol: {protocolName: modbus}\n"        \
+    "  properties: [{name: t, desired: {value: \"1\"}}]\n"                                         \
+    "---\napiVersion: devices.kubeedge.io/v1alpha2\nkind: DeviceModel\nmetadata: {name: m}\n"      \
+    "spec: {properties: [{name: t, type: {int: {accessMode: ReadWrite}}}]}\n"
 
 /* What an edge of this test has: as a good one, it goes by name and uid. */
 struct thing {
@@ -24,6 +31,7 @@ struct thing {
 struct store {
     struct thing things[16];
     unsigned n;
+    bool member; /* the device is one of the node's */
 };
 
 static struct thing *find(struct store *s, const char *key)
@@ -39,7 +47,12 @@ static void take(struct edge *e, struct ke_msg *m)
     struct store *s = e->user;
     const char *op = ke_msg_operation(m), *key = ke_msg_resource(m);
     struct thing *t = find(s, key);
-    if (strcmp(op, "delete") == 0) {
+    if (strcmp(ke_msg_group(m), "twin") == 0) {
+        if (strcmp(key, "membership/detail") == 0)
+            s->member = strstr(msg_text(m, "devices"), "\"name\":\"d\"") != NULL;
+        else if (strcmp(key, "membership") == 0 && strstr(msg_content(m), "\"name\":\"d\""))
+            s->member = strcmp(msg_text(m, "added_devices"), "null") != 0;
+    } else if (strcmp(op, "delete") == 0) {
         if (t && strcmp(t->uid, msg_text(m, "metadata.uid")) == 0)
             *t = s->things[--s->n];
     } else if (strcmp(op, "insert") == 0 || strcmp(op, "update") == 0) {
@@ -92,6 +105,8 @@ static void be_connected(struct edge *e)
         (void)rig_until(e->rig, settled_down, e);
         if (!e->open)
             rig_ms(e->rig, 6000);
+        else
+            (void)edge_send_as(e, "twin", "resource", "get", "membership/detail", "\"{}\"");
     }
     assert_true(e->open);
 }
@@ -131,7 +146,10 @@ static bool is_reached(void *arg)
 {
     struct goal *g = arg;
     struct kei_peer *p = rig_peer(g->r, "edge-1");
-    if (!p || p->queued || p->n_flying)
+    if (!p || p->queued || p->n_flying || g->s->member == g->empty)
+        return false;
+    if (!g->empty && p->dialect != KE_DIALECT_1_4 &&
+        (!holds(g, "device", "d") || !holds(g, "devicemodel", "m")))
         return false;
     return g->empty ? g->s->n == 0 && !rig_object(g->r, "pod", "default", "p")
                     : holds(g, "pod", "p") && holds(g, "pod", "q") && holds(g, "configmap", "c");
@@ -151,6 +169,14 @@ static void reach(struct rig *r, struct edge *e, struct store *s, bool empty)
     for (unsigned i = 0; i < s->n; i++)
         fprintf(stderr, "the node has %s %s\n", s->things[i].key, s->things[i].uid);
     fail_msg("allocation %zu failed: it did not get there, %s", at, empty ? "away" : "up");
+}
+
+#define TWIN "{\"event_id\":\"e\",\"timestamp\":1,\"twin\":{\"t\":{\"actual\":{\"value\":\"5\"}}}}"
+
+static void tell_twin(struct edge *e)
+{
+    if (e->open)
+        (void)edge_send_as(e, "twin", "resource", "update", "device/d/twin/edge_updated", TWIN);
 }
 
 static void live(size_t fail_at, bool *ret_failed)
@@ -179,6 +205,7 @@ static void live(size_t fail_at, bool *ret_failed)
     (void)edge_send(&e, "query", "kube-node-lease/lease/edge-1", NULL);
     (void)edge_send(&e, "patch", "default/podpatch/p",
                     "\"{\\\"status\\\":{\\\"phase\\\":\\\"Running\\\"}}\"");
+    tell_twin(&e);
     rig_ms(&r, 1000);
     rig_manifest(&r, "a.yaml", "# none\n");
     rig_ms(&r, 1000);
@@ -242,6 +269,10 @@ static const struct request requests_new[] = {
     {"insert", "default/pod/m", MIRROR, "Err.ErrStatus.reason", "AlreadyExists"},
     {"query", "k8s/ca.crt", NULL, "", "-----BEGIN"},
     {"delete", "default/pod/none", "{}", "", "OK"},
+    {"update", "device/d/twin/edge_updated", TWIN, "", "OK"},
+    {"update", "device/d/state/update", "\"{\\\"device\\\":{\\\"state\\\":\\\"ok\\\"}}\"", "",
+     "OK"},
+    {"update", "device/other/twin/edge_updated", TWIN, "", "OK"},
 };
 
 static const struct request requests_old[] = {
@@ -252,7 +283,15 @@ static const struct request requests_old[] = {
     {"update", "default/podstatus/p", "{\"UID\":\"u-3\",\"Name\":\"p\",\"Status\":{}}", NULL, NULL},
     {"update", "default/podstatus", "[{\"UID\":\"u-4\",\"Name\":\"x\",\"Status\":{}}]", NULL, NULL},
     {"delete", "default/pod/none", "\"u-5\"", NULL, NULL},
+    {"update", "device/d/twin/edge_updated", TWIN, "", "OK"},
 };
+
+static const char *send_request(struct edge *e, const struct request *q)
+{
+    bool twin = strncmp(q->resource, "device/", 7) == 0;
+    return edge_send_as(e, twin ? "twin" : "edged", twin ? "resource" : "meta", q->op, q->resource,
+                        q->content);
+}
 
 static void on_info(void *user, const struct ke_cloud_node_info *n)
 {
@@ -261,6 +300,12 @@ static void on_info(void *user, const struct ke_cloud_node_info *n)
 }
 
 static void on_pod_info(void *user, const struct ke_cloud_pod_info *n)
+{
+    (void)n;
+    ++*(unsigned *)user;
+}
+
+static void on_device_info(void *user, const struct ke_cloud_device_info *n)
 {
     (void)n;
     ++*(unsigned *)user;
@@ -275,13 +320,15 @@ static void ask_host_questions(struct rig *r)
     ke_buf_free(&token);
     assert_int_equal(ke_cloud_nodes(r->c, on_info, &n), 0);
     assert_int_equal(ke_cloud_pods(r->c, on_pod_info, &n), 0);
+    int e = ke_cloud_devices(r->c, on_device_info, &n);
+    assert_true(e == 0 || e == KE_ENOMEM);
 }
 
 /* The answer, asked for again when the session was lost meanwhile. */
 static void must_be_answered(struct rig *r, struct edge *e, const struct request *q)
 {
     be_connected(e);
-    struct ke_msg *m = edge_ask(e, q->op, q->resource, q->content);
+    struct ke_msg *m = edge_reply_to(e, send_request(e, q));
     const char *have = q->path[0] ? msg_text(m, q->path) : msg_content(m);
     if (q->path[0] ? strcmp(have, q->value) != 0 : !strstr(have, q->value))
         fail_msg("allocation %zu failed: %s %s is answered with %s", at, q->op, q->resource,
@@ -318,7 +365,7 @@ static void ask(size_t fail_at, const struct request *q, size_t n, bool old, boo
             edge_dial(&e);
         rig_ms(&r, 50);
         if (e.open)
-            (void)edge_send(&e, q[i].op, q[i].resource, q[i].content);
+            (void)send_request(&e, &q[i]);
         rig_ms(&r, 50);
     }
     ask_host_questions(&r);
