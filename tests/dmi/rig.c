@@ -56,10 +56,10 @@ void dmi_start(struct dmi_rig *r)
     assert_int_equal(access(r->socket, F_OK), 0);
 }
 
-void dmi_init(struct dmi_rig *r)
+void dmi_init(struct dmi_rig *r, uint32_t flags)
 {
     memset(r, 0, sizeof *r);
-    test_env_init(&r->env, 0);
+    test_env_init(&r->env, flags);
     test_tmp_make(r->dir, sizeof r->dir);
     snprintf(r->socket, sizeof r->socket, "%s/dmi.sock", r->dir);
     snprintf(r->mapper_socket, sizeof r->mapper_socket, "%s/m.sock", r->dir);

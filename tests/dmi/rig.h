@@ -34,7 +34,7 @@ struct dmi_rig {
     bool mute;          /* it does not answer */
 };
 
-void dmi_init(struct dmi_rig *r);
+void dmi_init(struct dmi_rig *r, uint32_t flags); /* TEST_* */
 void dmi_start(struct dmi_rig *r); /* r->c may have been changed before */
 void dmi_stop(struct dmi_rig *r);
 void dmi_restart(struct dmi_rig *r); /* of the node: all but the store's content is forgotten */

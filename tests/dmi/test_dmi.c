@@ -202,7 +202,7 @@ static void put_device(struct dmi_rig *r, const char *operation, const char *nam
 
 static void setup(struct dmi_rig *r, struct mapper *m)
 {
-    dmi_init(r);
+    dmi_init(r, 0);
     dmi_start(r);
     dmi_object(r, "default/devicemodel/thermo-model", "insert", MODEL_OBJECT);
     put_device(r, "insert", "thermo-1", "modbus", "20");
@@ -311,7 +311,7 @@ static void device_before_model(void **state)
     struct mapper m;
 
     (void)state;
-    dmi_init(&r);
+    dmi_init(&r, 0);
     dmi_start(&r);
     mapper_init(&m, &r, true);
     enroll(&m, "v1beta1", "modbus", true);
@@ -541,7 +541,7 @@ static void reports_by_dialect(void **state)
     struct mapper m;
 
     (void)state;
-    dmi_init(&r);
+    dmi_init(&r, 0);
     r.c.id_with_namespace = true;
     r.c.dialect = KE_DIALECT_1_4;
     dmi_start(&r);
@@ -625,7 +625,7 @@ static void bad_registrations(void **state)
     Kei__B1__MapperRegisterRequest q;
 
     (void)state;
-    dmi_init(&r);
+    dmi_init(&r, 0);
     r.c.max_mappers = 2;
     dmi_start(&r);
     mapper_init(&m, &r, true);
@@ -659,7 +659,7 @@ static void rate(void **state)
     int n = 0;
 
     (void)state;
-    dmi_init(&r);
+    dmi_init(&r, 0);
     r.c.rate = 1;
     r.c.burst = 100;
     dmi_start(&r);
@@ -743,7 +743,7 @@ static void freed_while_busy(void **state)
     dmi_start(&r);
     teardown(&r, &m);
     /* while the store is read */
-    dmi_init(&r);
+    dmi_init(&r, 0);
     dmi_start(&r);
     kei_dmi_free(r.dmi);
     assert_int_equal(kei_dmi_new(&r.dmi, r.env.ctx, &r.c), 0);

@@ -34,7 +34,8 @@ static void init(struct dmi_rig *r, struct ke_mapper **m)
 {
     struct ke_mapper_config c;
 
-    dmi_init(r);
+    dmi_init(r, 0);
+    r->env.idle_ms = 3; /* all is in this process */
     dmi_start(r);
     dmi_object(r, "default/devicemodel/sim-model", "insert", SIM_MODEL);
     ke_mapper_config_init(&c, sizeof c);
