@@ -57,6 +57,7 @@ wait_for() {
 if [ -z "${BIN:-}" ]; then
     say "1. packages and build"
     sh tests/deps.sh build
+    sh tests/deps.sh python3-pymodbus python3-serial python3-serial-asyncio # what the device is played by
     build=${BUILD:-$root/build/quickstart}
     [ -f "$build/build.ninja" ] || meson setup "$build" -Dtests=false --buildtype=release >"$work/setup.log" 2>&1 ||
         { cat "$work/setup.log" >&2; fail "meson setup failed"; }
@@ -73,6 +74,8 @@ node() { "$BIN/ke-node" "$@" --data "$work/node"; }
 is_ready() { cloud nodes | grep -q '^edge-1 *Ready *connected'; }
 is_running() { cloud pods | grep "^default *$1 " | grep -q ' Running '; }
 runs_here() { node pods | grep "^default *$1 " | grep -q ' Running '; }
+# shown PROGRAM DEVICE TEXT: TEXT is in what it prints of the device
+shown() { "$1" devices | sed -n "\|$2|,/^[^ ]/p" | grep -q "$3"; }
 says() { node logs "$1" | tail -n 3 | grep -q "$2"; }
 
 say "2. a cloud"
@@ -120,7 +123,29 @@ cloud pods
 wait_for 10 "the greeting of pod clock" says clock 'hello from the cloud, operator'
 echo "pod clock says: $(node logs clock | tail -n 1)"
 
-say "5. the cable is pulled, the node killed, one workload killed too"
+say "5. two thermostats at a Modbus server, one in each version of the device API"
+/usr/bin/python3 "$here/modbus_server.py" >"$work/modbus" 2>"$work/modbus.log" &
+pids="$pids $!"
+wait_for 20 "the Modbus server" test -s "$work/modbus"
+read -r modbus <"$work/modbus"
+# device NAME WANTED: its manifest, with that set point
+device() {
+    sed -e "s/@PORT@/$modbus/" -e "s/@WANTED@/$2/" "$here/devices/$1.yaml" >"$work/manifests/.new"
+    mv "$work/manifests/.new" "$work/manifests/$1.yaml"
+}
+set_to() { grep -q "register $1 is set to $2" "$work/modbus"; }
+t=$(now_ms)
+cp "$here/devices/thermo-model.yaml" "$work/manifests/"
+device thermo 21
+device old-thermo 19
+wait_for 20 "set point 21" set_to 2 21
+wait_for 20 "set point 19" set_to 5 19
+wait_for 20 "the set point in the cloud" shown cloud 'default  *thermo ' 'setpoint.*reported 21'
+wait_for 20 "the other in the cloud" shown cloud 'default  *old-thermo ' 'setpoint.*reported 19'
+echo "what the cloud wants stands in the registers, and what was read stands in the cloud, after $(($(now_ms) - t)) ms:"
+cloud devices
+
+say "6. the cable is pulled, the node killed, one workload killed too"
 kill -9 "$relay"
 kept=$(node logs reader | wc -l)
 kill -9 "$node_pid"
@@ -131,8 +156,11 @@ done
 echo "meanwhile, in the cloud, the greeting changes"
 sed 's/hello from the cloud/hello again/' "$here/manifests/settings.yaml" >"$work/manifests/.new"
 mv "$work/manifests/.new" "$work/manifests/settings.yaml"
+echo "and so does what it wants of the thermostats"
+device thermo 25
+device old-thermo 18
 
-say "6. the node starts without a network"
+say "7. the node starts without a network"
 t=$(now_ms)
 start_node
 wait_for 20 "the node's answer" node status
@@ -142,16 +170,24 @@ echo "reader was taken back (it had printed $kept lines and goes on), clock was 
 node status | sed -n '1,3p'
 wait_for 10 "an unbroken reader" sh -c "[ \$('$BIN/ke-node' logs --data '$work/node' reader | wc -l) -gt $kept ]"
 says reader 'hello from the cloud' || fail "pod reader lost its ConfigMap"
+wait_for 20 "the device after the restart" shown node "default/thermo " 'setpoint.*reported 21'
+echo "the thermostats are read and kept at what was last wanted:"
+node devices
 
-say "7. the cable is back"
+say "8. the cable is back"
 t=$(now_ms)
 start_relay "$near_tunnel" "$near_cert"
 wait_for 30 "the connection" is_ready
 echo "connected again after $(($(now_ms) - t)) ms"
 wait_for 20 "the changed greeting" says reader 'hello again'
 echo "the change made while it was away arrived: pod reader says: $(node logs reader | tail -n 1)"
+wait_for 20 "set point 25" set_to 2 25
+wait_for 20 "set point 18" set_to 5 18
+wait_for 20 "it in the cloud" shown cloud 'default  *thermo ' 'setpoint.*reported 25'
+wait_for 20 "the other in the cloud" shown cloud 'default  *old-thermo ' 'setpoint.*reported 18'
+echo "the registers are $(tail -n 2 "$work/modbus" | sed 's/register \([0-9]*\) is set to /\1: /' | tr '\n' ' ')and the cloud knows"
 
-say "8. the end"
+say "9. the end"
 rm "$work/manifests/clock.yaml" "$work/manifests/reader.yaml"
 gone() { ! cloud pods | grep -q '^default'; }
 wait_for 30 "the end of the pods" gone
@@ -163,5 +199,7 @@ What this showed, in $((($(now_ms) - demo_start) / 1000)) s:
  - real manifests became running workloads, with values from a ConfigMap and a Secret;
  - with the cable out and the node killed, a workload ran on untouched and was taken back, and a dead one was
    started again from the node's own store;
- - a change made in the cloud meanwhile arrived after the reconnect.
+ - two devices, one in each version of the device API, were set through Modbus registers and read back, with
+   the cable out as well;
+ - what was changed in the cloud meanwhile arrived after the reconnect.
 END
