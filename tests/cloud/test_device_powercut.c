@@ -146,9 +146,8 @@ static void begin(struct world *w, struct powercut *disk, bool slow)
     w->r.conf.manifests = "/m";
     rig_start(&w->r);
     edge_init(&w->e, &w->r, "edge-1");
-    w->e.on_message = on_message;
+    w->e.on_message = on_message; /* one of ours: its answers are not held back */
     w->e.no_ack = true;
-    w->e.agent = "Go-http-client/1.1";
 }
 
 static void end(struct world *w)
