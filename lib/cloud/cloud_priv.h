@@ -179,6 +179,8 @@ void kei_deliver_reported(struct kei_peer *p, const struct kei_object *o, int64_
                           int64_t version);
 /* The node has all of o that it shall have. */
 bool kei_deliver_done(const struct kei_peer *p, const struct kei_object *o);
+/* The node may still have another object of o's name: a former life of it. */
+bool kei_deliver_holds_former(const struct kei_peer *p, const struct kei_object *o);
 /* The node may have this object. */
 bool kei_deliver_holds(const struct kei_peer *p, const struct kei_object *o);
 void kei_deliver_acked(struct kei_peer *p, const char *msg_id);

@@ -626,6 +626,12 @@ bool kei_deliver_done(const struct kei_peer *p, const struct kei_object *o)
     return d && is_uid(&d->held, o->uid) && d->held.version >= o->version;
 }
 
+bool kei_deliver_holds_former(const struct kei_peer *p, const struct kei_object *o)
+{
+    const struct kei_delivery *d = delivery_get(p, o->type, o->ns, o->name);
+    return d && d->held.uid[0] && !is_uid(&d->held, o->uid);
+}
+
 /* ---- acknowledgements ---- */
 
 static void acked(struct kei_delivery *d)

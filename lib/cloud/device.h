@@ -124,7 +124,7 @@ void kei_devices_on_due(struct kei_timer *t);
 /* Its id in messages. */
 void kei_device_id(const struct kei_peer *p, const struct kei_object *o, char *out, size_t cap);
 struct kei_object *kei_device_of_id(const struct kei_peer *p, struct ke_str id);
-/* The node has a device that is not its own. */
+/* The node has a device, or a life of it, that is not its own. */
 void kei_device_expel(struct kei_peer *p, struct ke_str id);
 
 /* ---- device_profile.c ---- */

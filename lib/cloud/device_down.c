@@ -237,12 +237,28 @@ void kei_device_expel(struct kei_peer *p, struct ke_str id)
     ke_buf_free(&out);
 }
 
+/* Devices that were deleted and made again while the node was away: it forgets their former lives,
+ * which the list of all devices, by names, would not tell. */
+static void tell_former(struct kei_peer *p)
+{
+    char id[2 * KEI_NODE_NAME_MAX + 2];
+    KEI_LIST_EACH(l, &p->devices)
+    {
+        const struct kei_object *o = KEI_OF(l, struct kei_device_note, link)->device;
+        if (o->removed || !kei_deliver_holds_former(p, o))
+            continue;
+        kei_device_id(p, o, id, sizeof id);
+        kei_device_expel(p, kei_str(id));
+    }
+}
+
 /* All devices of the node; what else it has goes. */
 static void tell_all(struct kei_peer *p)
 {
     struct ke_buf out;
     struct kei_jw w;
     int r = 0;
+    tell_former(p);
     begin_event(&w, &out, p);
     kei_jw_key(&w, "devices");
     kei_jw_arr(&w);

@@ -153,6 +153,12 @@ void kei_upstream_device(struct kei_peer *p, struct ke_msg *m)
         return;
     }
     const struct kei_object *device = kei_device_of_id(p, id);
+    if (device && kei_deliver_holds_former(p, device)) {
+        kei_log(ctx, KE_LOG_INFO, "cloud", "node %s told of a former life of device %s/%s", p->name,
+                device->ns, device->name);
+        kei_answer_confirm(p, m);
+        return;
+    }
     if (device) {
         report(p, m, device, twin);
         return;

@@ -331,6 +331,43 @@ static void what_happened_while_it_was_away(void **state)
     finish(&r, &e);
 }
 
+/* Deleted and made again under the same name: no value of the one is one of the other. */
+static void a_former_life(void **state)
+{
+    struct rig r;
+    struct edge e;
+    (void)state;
+    start(&r, &e, MODEL DEVICE("d", "edge-1", T("20")));
+    join(&e, "1.15");
+    (void)edge_wait(&e, "insert", "default/device/d");
+    rig_settle(&r);
+    edge_drop(&e);
+    rig_ms(&r, 1000);
+    rig_manifest(&r, "a.yaml", MODEL);
+    assert_true(rig_wait_gone(&r, "device", "default", "d"));
+    rig_manifest(&r, "a.yaml", MODEL DEVICE("d", "edge-1", T("20")));
+    rig_wait_object(&r, "device", "default", "d");
+    rig_restart(&r);
+    edge_forget(&e);
+    e.no_ack = true;
+    join(&e, "1.15");
+    struct ke_msg *m = edge_find(&e, "update", "membership", 0);
+    assert_non_null(m);
+    assert_string_equal(msg_text(m, "removed_devices"), "[{\"id\":\"d\",\"name\":\"d\"}]");
+    assert_string_equal(msg_text(m, "added_devices"), "null");
+    m = edge_find(&e, "update", "membership/detail", 0);
+    assert_true(strstr(msg_content(m), "\"id\":\"d\"") != NULL);
+    /* what the node had not told yet is of the former one */
+    struct ke_msg *gone = edge_wait(&e, "delete", "default/device/d");
+    tell(&e, EDGE_UPDATED("d"), ACTUAL("26", "1", "1"));
+    assert_null(rig_object(&r, "devicestatus", "default", "d"));
+    edge_ack(&e, gone);
+    (void)edge_wait(&e, "insert", "default/device/d");
+    tell(&e, EDGE_UPDATED("d"), ACTUAL("27", "2", "1"));
+    (void)rig_wait_line(&r, "device default/d edge-1 - t=20/27/-");
+    finish(&r, &e);
+}
+
 static void a_node_that_does_not_ask(void **state)
 {
     struct rig r;
@@ -658,6 +695,7 @@ int main(void)
         cmocka_unit_test(a_device_that_is_not_its_own),
         cmocka_unit_test(a_device_moves_and_goes),
         cmocka_unit_test(what_happened_while_it_was_away),
+        cmocka_unit_test(a_former_life),
         cmocka_unit_test(a_node_that_does_not_ask),
         cmocka_unit_test(a_model_is_missing),
         cmocka_unit_test(two_of_one_name),
