@@ -27,6 +27,31 @@ static bool member(struct ke_str obj, const char *name, struct ke_str *ret)
     return kei_json_iget(obj, name, ret) && kei_json_type(*ret) != 'n';
 }
 
+/* As Go reads it: bytes that are no UTF-8 become U+FFFD. */
+static int mended(struct reading *r, struct ke_str *s)
+{
+    char *out, *p;
+
+    if (kei_utf8_valid(*s))
+        return 0;
+    out = p = kei_arena_alloc(r->a, s->n * 3 + 1);
+    if (!out)
+        return kei_error(r->err, KE_ENOMEM, "out of memory for a text");
+    for (size_t i = 0; i < s->n;) {
+        size_t n = kei_utf8_next(s->p + i, s->n - i);
+
+        if (n) {
+            memcpy(p, s->p + i, n);
+        } else {
+            memcpy(p, "\xef\xbf\xbd", 3);
+        }
+        p += n ? n : 3;
+        i += n ? n : 1;
+    }
+    *s = kei_strn(out, (size_t)(p - out));
+    return 0;
+}
+
 static int text_of(struct reading *r, struct ke_str v, const char *name, struct ke_str *ret)
 {
     char *s;
@@ -35,12 +60,13 @@ static int text_of(struct reading *r, struct ke_str v, const char *name, struct 
     if (kei_json_type(v) != '"')
         return wrong(r, name, "string");
     *ret = kei_strn(v.p + 1, v.n - 2);
-    if (!ret->n || !memchr(ret->p, '\\', ret->n))
-        return 0;
-    e = kei_json_text(&s, v, r->a, r->err);
-    if (e == 0)
+    if (ret->n && memchr(ret->p, '\\', ret->n)) {
+        e = kei_json_text(&s, v, r->a, r->err);
+        if (e < 0)
+            return e;
         *ret = kei_str(s);
-    return e;
+    }
+    return mended(r, ret);
 }
 
 static int get_text(struct reading *r, struct ke_str obj, const char *name, struct ke_str *ret)

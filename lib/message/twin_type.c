@@ -34,7 +34,7 @@ static bool printable(struct ke_str s)
         if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
             return false;
     }
-    return kei_utf8_valid(s);
+    return true;
 }
 
 static const char *check_value(struct ke_str v, const struct kei_twin_rules *rules,
@@ -49,7 +49,7 @@ static const char *check_value(struct ke_str v, const struct kei_twin_rules *rul
                                 v.n, rules->max_value);
         return text ? text : "The value of twin is too long";
     }
-    return kei_utf8_valid(v) ? NULL : "The value of twin is not UTF-8";
+    return NULL;
 }
 
 const char *kei_twin_check(const struct kei_twin_payload *p, const struct kei_twin_rules *rules,

@@ -146,7 +146,7 @@ static void run(struct life *l, struct powercut *disk)
     l->rng = seed_of() * 77 + 5;
     twin_init_io(&l->r, KE_DIALECT_1_15, powercut_io(disk));
     for (int i = 0; i < DEVICES; i++) {
-        char id[8];
+        char id[16];
 
         snprintf(id, sizeof id, "d%d", i);
         membership_of(l, id, true);
@@ -168,7 +168,7 @@ static void run(struct life *l, struct powercut *disk)
 
 static long value_of(struct life *l, int key)
 {
-    char device[8], name[8];
+    char device[16], name[16];
     struct ke_twin_value v;
 
     snprintf(device, sizeof device, "d%d", key / NAMES);
