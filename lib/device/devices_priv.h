@@ -45,19 +45,21 @@ struct driver {
     void *user;
 };
 
-#define PROP_READ 1u        /* may be read */
-#define PROP_WRITE 2u       /* may be written */
-#define PROP_REPORT 4u      /* its value goes to the twin */
-#define PROP_BAD 8u         /* not in the model: neither */
-#define PROP_DATA 16u       /* in the data section */
-#define PROP_IN_OP 32u      /* part of the operation under way */
-#define PROP_WRITE_DUE 64u  /* desired is not yet in the device */
-#define PROP_READ_DUE 128u  /* asked for, outside of its cycle */
-#define PROP_DIRTY 256u     /* the twin does not have it */
-#define PROP_IN_REPORT 512u /* under way to the twin */
-#define PROP_LOCAL 1024u    /* desired was set here, not by the cloud */
-#define PROP_FRESH 2048u    /* no cycle since the device was opened */
-#define PROP_WROTE 4096u    /* the next value read is the one that follows a write */
+#define PROP_READ 1u           /* may be read */
+#define PROP_WRITE 2u          /* may be written */
+#define PROP_REPORT 4u         /* its value goes to the twin */
+#define PROP_BAD 8u            /* not in the model: neither */
+#define PROP_DATA 16u          /* in the data section */
+#define PROP_IN_OP 32u         /* part of the operation under way */
+#define PROP_WRITE_DUE 64u     /* desired is not yet in the device */
+#define PROP_READ_DUE 128u     /* asked for, outside of its cycle */
+#define PROP_DIRTY 256u        /* the twin does not have it */
+#define PROP_IN_REPORT 512u    /* under way to the twin */
+#define PROP_LOCAL 1024u       /* desired was set here, not by the cloud */
+#define PROP_FRESH 2048u       /* no cycle since the device was opened */
+#define PROP_WRITE_ERROR 8192u /* error is of a write: reading does not clear it */
+#define PROP_TWIN_ERROR 16384u /* error is the twin's */
+#define PROP_WROTE 4096u       /* the next value read is the one that follows a write */
 
 struct prop {
     const struct kei_model_prop *def; /* NULL: none */

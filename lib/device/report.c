@@ -125,7 +125,10 @@ static void settle(struct dev *dev, int status, const char *text)
         p->flags &= (uint16_t)~PROP_IN_REPORT;
         if (status < 0)
             p->flags |= PROP_DIRTY;
+        else
+            p->flags &= (uint16_t)~PROP_TWIN_ERROR;
         if (status < 0 && dev->reported_one) {
+            p->flags |= PROP_TWIN_ERROR;
             kei_dv_prop_error(d, p, "the twin refused it: %s", text);
             p->report_at = now + RETRY_MAX_MS; /* the others go first */
         }

@@ -54,7 +54,7 @@ void kei_dv_prop_error(struct ke_devices *d, struct prop *p, const char *fmt, ..
 
 static void prop_well(struct ke_devices *d, struct prop *p)
 {
-    if (!p->error)
+    if (!p->error || (p->flags & (PROP_WRITE_ERROR | PROP_TWIN_ERROR)))
         return;
     kei_free(d->alloc, p->error);
     p->error = NULL;
@@ -144,7 +144,7 @@ static void check_written(struct dev *dev, uint32_t i)
     double band = p->tune ? p->tune->dead_band : 0;
 
     p->flags &= (uint16_t)~PROP_WROTE;
-    if (p->error) {
+    if (p->error && !(p->flags & PROP_TWIN_ERROR)) {
         kei_dv_sets_done(dev, i, KE_EIO, p->error);
         return;
     }
@@ -154,6 +154,7 @@ static void check_written(struct dev *dev, uint32_t i)
         kei_val_changed(&want, &p->cur, band)) {
         kei_buf_clear(&d->buf);
         kei_val_text(&d->buf, type, &p->cur);
+        p->flags |= PROP_WRITE_ERROR;
         kei_dv_prop_error(d, p, "%.64s was written, %.*s was read back", p->desired,
                           d->buf.n > 64 ? 64 : (int)d->buf.n, d->buf.p ? d->buf.p : "");
         kei_dv_sets_done(dev, i, KE_ECONFLICT, p->error);
@@ -223,6 +224,7 @@ static void write_failed(struct dev *dev, uint32_t k, int status, const char *te
     struct prop *p = &dev->img->props[k];
 
     p->flags &= (uint16_t)~PROP_IN_OP;
+    p->flags |= PROP_WRITE_ERROR;
     kei_dv_prop_error(dev->d, p, "%.64s could not be written: %s",
                       p->desired ? p->desired : "the desired value",
                       text ? text : ke_strerror(status));
@@ -252,12 +254,12 @@ static void end_write(struct dev *dev, int status, const char *text,
             write_failed(dev, k, status, text);
             continue;
         }
-        p->flags &= (uint16_t)~PROP_IN_OP;
+        p->flags &= (uint16_t) ~(PROP_IN_OP | PROP_WRITE_ERROR);
+        prop_well(d, p);
         p->desired_ms = ke_ctx_real_ms(d->ctx);
         if (p->flags & PROP_READ) {
             p->flags |= PROP_READ_DUE | PROP_WROTE;
         } else {
-            prop_well(d, p);
             kei_dv_sets_done(dev, k, 0, NULL);
         }
     }

@@ -108,6 +108,14 @@ static bool scaled(const struct kei_tune *t)
 
 /* ---- from the device ---- */
 
+/* The nearest whole number; beyond 2^52 every double is one. No libm. */
+static double whole(double d)
+{
+    if (!(fabs(d) < 4503599627370496.0))
+        return d;
+    return (double)(int64_t)(d < 0 ? d - 0.5 : d + 0.5);
+}
+
 void kei_val_free(struct kei_val *v, const struct ke_alloc *a)
 {
     if (v->kind == KE_DEVICE_KIND_TEXT)
@@ -160,8 +168,8 @@ static int int_from(struct kei_val *ret, const struct kei_tune *t, const struct 
     if (scaled(t))
         d = d * t->scale + t->offset;
     /* 3 * 0.1 / 0.1 is not quite 3: what is a whole number but for that is one */
-    if (fabs(d - nearbyint(d)) < 1e-9 * fmax(1, fabs(d)))
-        d = nearbyint(d);
+    if (fabs(d - whole(d)) < 1e-9 * (fabs(d) > 1 ? fabs(d) : 1))
+        d = whole(d);
     if (!(d >= -9223372036854775808.0 && d < 9223372036854775808.0))
         return kei_error(err, KE_ELIMIT, "the device's value does not fit 64 bits");
     ret->i = (int64_t)d;
@@ -336,7 +344,7 @@ int kei_val_to_raw(struct ke_device_value *ret, enum kei_prop_type type, const s
     }
     ret->i = v->i;
     if (v->kind == KE_DEVICE_KIND_INT && scaled(t)) {
-        double d = nearbyint(((double)v->i - t->offset) / t->scale);
+        double d = whole(((double)v->i - t->offset) / t->scale);
         if (!(d >= -9223372036854775808.0 && d < 9223372036854775808.0))
             return kei_error(err, KE_ELIMIT, "the unscaled value does not fit 64 bits");
         ret->i = (int64_t)d;
