@@ -287,6 +287,12 @@ static void send_detail(struct ke_twin *t)
     ke_buf_free(&content);
 }
 
+static void watch(struct ke_twin *t)
+{
+    if (!kei_timer_armed(&t->resend))
+        (void)kei_timer_in(&t->resend, SCAN_MS);
+}
+
 void kei_upward_pump(struct ke_twin *t)
 {
     int64_t now = ke_ctx_mono_ms(t->ctx);
@@ -306,19 +312,40 @@ void kei_upward_pump(struct ke_twin *t)
             if (is_ready(t, dev, i, now))
                 r = send_lane(t, dev, i);
         }
+        watch(t);
         if (r < 0)
             break; /* the timer finds it */
     }
-    if (!kei_timer_armed(&t->resend))
-        (void)kei_timer_in(&t->resend, SCAN_MS);
 }
 
+/* What is not sent, or not confirmed by a cloud that would. */
+static bool is_open(const struct ke_twin *t, const struct kei_tdev *dev)
+{
+    uint32_t dialect = kei_twin_dialect(t);
+
+    for (unsigned i = 0; i < LANES; i++) {
+        uint64_t up = newest(dev, i);
+
+        if (up && (is_confirmed(dialect, i) || up > dev->lane[i].seq))
+            return true;
+    }
+    return false;
+}
+
+/* The devices with something open are in line to be sent, or watched until they may be. */
 static void note_all(struct ke_twin *t)
 {
+    bool open = t->detail_due;
+
     KEI_LIST_EACH(l, &t->all)
     {
-        kei_upward_note(t, KEI_OF(l, struct kei_tdev, all));
+        struct kei_tdev *dev = KEI_OF(l, struct kei_tdev, all);
+
+        kei_upward_note(t, dev);
+        open = open || is_open(t, dev);
     }
+    if (open && t->connected)
+        watch(t);
 }
 
 static void on_resend(struct kei_timer *timer)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The device twin on a router: topics, the cloud, the host's calls, limits, failures. */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "twin_rig.h"
 
 #include "base/json.h"
@@ -558,6 +561,70 @@ static void bad_configurations(void **state)
     twin_fini(&r);
 }
 
+#define THREADS 4
+#define REPORTS 50
+
+struct caller {
+    struct ke_twin *t;
+    int no;
+    atomic_uint *done;
+};
+
+static void on_counted(void *user, int status, const char *text)
+{
+    (void)text;
+    if (status == 0)
+        atomic_fetch_add((atomic_uint *)user, 1);
+}
+
+static void *call(void *user)
+{
+    struct caller *c = user;
+    struct ke_error err = KE_ERROR_INIT;
+    char name[16], value[16];
+
+    snprintf(name, sizeof name, "n%d", c->no);
+    for (int i = 1; i <= REPORTS; i++) {
+        snprintf(value, sizeof value, "%d", i);
+        if (ke_twin_report(c->t, "lamp", name, value, "int", on_counted, c->done, &err) < 0)
+            break;
+    }
+    return NULL;
+}
+
+static bool all_done(void *user)
+{
+    return atomic_load((atomic_uint *)user) == THREADS * REPORTS;
+}
+
+static void calls_from_threads(void **state)
+{
+    pthread_t threads[THREADS];
+    struct caller c[THREADS];
+    struct ke_twin_value v;
+    struct twin_rig r;
+    atomic_uint done = 0;
+
+    (void)state;
+    twin_init(&r, KE_DIALECT_1_15);
+    assert_int_equal(ke_twin_add(r.twin, "lamp", NULL, NULL, NULL, NULL), 0);
+    for (int i = 0; i < THREADS; i++) {
+        c[i] = (struct caller){r.twin, i, &done};
+        assert_int_equal(pthread_create(&threads[i], NULL, call, &c[i]), 0);
+    }
+    assert_true(test_drive(&r.env, all_done, &done));
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (int i = 0; i < THREADS; i++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "n%d", i);
+        assert_int_equal(ke_twin_get(r.twin, "lamp", name, &v, sizeof v), 0);
+        assert_string_equal(v.reported, "50"); /* in the order of the calls */
+    }
+    twin_fini(&r);
+}
+
 /* ---- limits and failures ---- */
 
 static void limits(void **state)
@@ -684,6 +751,7 @@ int main(void)
         cmocka_unit_test(freed_from_a_callback),
         cmocka_unit_test(stopped_and_started),
         cmocka_unit_test(bad_configurations),
+        cmocka_unit_test(calls_from_threads),
         cmocka_unit_test(limits),
         cmocka_unit_test(a_full_disk),
         cmocka_unit_test(memory_out_anywhere),
