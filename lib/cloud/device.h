@@ -128,6 +128,10 @@ struct kei_object *kei_device_of_id(const struct kei_peer *p, struct ke_str id);
 void kei_device_expel(struct kei_peer *p, struct ke_str id);
 
 /* ---- device_profile.c ---- */
+/* Made here for this node, which may read it whether a pod mounts it or not. */
+bool kei_device_profile_is_of(const struct kei_peer *p, const struct kei_object *configmap);
+/* One that its node has already, and which changed: it gets the new one. */
+void kei_device_profile_changed(struct ke_cloud *c, const struct kei_object *configmap);
 /* The ConfigMaps of a 1.4 node are brought up to date. */
 void kei_device_profiles(struct kei_peer *p);
 

@@ -403,7 +403,7 @@ static int write_removed(struct kei_jw *w, const struct kei_device *now,
  */
 static void write_edges(struct kei_jw *w, const struct kei_device *now,
                         const struct kei_device *before, struct ke_str old,
-                        const struct kei_device_state *state)
+                        const struct kei_device_state *state, struct kei_arena *a)
 {
     kei_jw_key(w, "edge");
     kei_jw_obj(w);
@@ -424,6 +424,15 @@ static void write_edges(struct kei_jw *w, const struct kei_device *now,
             t->expected_edge > 0)
             kei_jw_ki64(w, name, t->expected_edge);
     }
+    /* and those that went before go on */
+    struct ke_str map, key, v;
+    if (kei_json_path(old, KEI_DEVICE_OWN ".removed", &map))
+        for (size_t it = 0; kei_json_next(map, &it, &key, &v);) {
+            const char *name = kei_json_strdup(kei_strn(key.p - 1, key.n + 2), a);
+            int64_t edge = name ? own_edge(old, name) : 0;
+            if (edge > 0 && !desired_by_name(now, name) && !desired_by_name(before, name))
+                kei_jw_ki64(w, name, edge);
+        }
     kei_jw_obj_end(w);
 }
 
@@ -447,7 +456,7 @@ int kei_device_next(struct ke_buf *out, struct ke_str wanted, struct ke_str old,
         kei_jw_obj(&w);
         if (write_removed(&w, &now, &before, old, &a) < 0)
             r = no_memory(err);
-        write_edges(&w, &now, &before, old, &state);
+        write_edges(&w, &now, &before, old, &state, &a);
         kei_jw_obj_end(&w);
     }
     if (r == 0 && !kei_buf_ok(&own))

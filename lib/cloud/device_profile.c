@@ -354,6 +354,22 @@ static bool is_ours(struct ke_cloud *c, const char *ns, const char *name)
     return !o || o->source.n == 0;
 }
 
+bool kei_device_profile_is_of(const struct kei_peer *p, const struct kei_object *o)
+{
+    struct ke_str name = kei_str(o->name), prefix = KEI_STR(PREFIX);
+    return o->source.n == 0 && strcmp(o->type, "configmap") == 0 && kei_str_starts(name, prefix) &&
+           kei_str_is(kei_strn(name.p + prefix.n, name.n - prefix.n), p->name);
+}
+
+void kei_device_profile_changed(struct ke_cloud *c, const struct kei_object *o)
+{
+    if (!kei_str_starts(kei_str(o->name), KEI_STR(PREFIX)))
+        return;
+    struct kei_peer *p = kei_peer_get(c, o->name + strlen(PREFIX), false);
+    if (p && kei_device_profile_is_of(p, o) && kei_deliver_holds(p, o))
+        (void)kei_deliver(p, o);
+}
+
 static bool has_devices(const struct kei_peer *p, const char *ns)
 {
     KEI_LIST_EACH(l, &p->devices)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cloud/manifest.h"
+#include "message/devmodel.h"
 
 #define ALPHA "devices.kubeedge.io/v1alpha2"
 #define BETA "devices.kubeedge.io/v1beta1"
@@ -602,6 +603,26 @@ static void write_metadata(struct kei_jw *w, struct ke_str doc)
     kei_jw_obj_end(w);
 }
 
+/* What the reader of devices, which nodes use too, has to say. */
+static int check_readable(const struct place *doc, bool model, const struct ke_alloc *al)
+{
+    struct kei_arena a;
+    struct kei_device d;
+    struct kei_device_model m;
+    struct ke_error why = KE_ERROR_INIT;
+    struct ke_str spec = doc->object;
+    kei_arena_init(&a, al, 0);
+    int r = model ? kei_device_model_read(&m, doc->object, &a, &why)
+                  : kei_device_read(&d, doc->object, &a, &why);
+    kei_arena_free(&a);
+    if (r == 0)
+        return 0;
+    if (r == KE_ENOMEM)
+        return kei_error(doc->err, KE_ENOMEM, "out of memory");
+    (void)kei_json_get(doc->object, "spec", &spec);
+    return kei_field_bad(doc->f, doc->err, spec, "spec", why.text);
+}
+
 static int whole(struct kei_jw *w, struct ke_str o, struct kei_field *f, struct ke_error *err,
                  bool model)
 {
@@ -623,6 +644,8 @@ static int whole(struct kei_jw *w, struct ke_str o, struct kei_field *f, struct 
         r = alpha ? check_spec_alpha(&doc) : check_spec_beta(&doc);
     if (r == 0 && !model)
         r = check_status(&doc);
+    if (r == 0)
+        r = check_readable(&doc, model, w->out->alloc);
     if (r < 0)
         return r;
     kei_jw_kstr(w, "kind", model ? "DeviceModel" : "Device");

@@ -208,6 +208,7 @@ static void config_changed(struct ke_cloud *c, const struct kei_object *o, bool 
     void *value;
     if (!removed) {
         kei_index_users(c, o->type, o->ns, o->name, deliver_to_user, &to);
+        kei_device_profile_changed(c, o);
         return;
     }
     for (size_t it = 0; kei_map_next(&c->peers, &it, &key, &value);)

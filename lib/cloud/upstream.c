@@ -334,7 +334,8 @@ static void query_config(struct kei_peer *p, struct ke_msg *m, const struct quer
     struct kei_object *o = kei_objects_get(c->objects, at->type, at->ns, at->name);
     if (!o) {
         not_found(p, m, at->type, at->name);
-    } else if (!kei_index_refers(p, at->type, at->ns, at->name)) {
+    } else if (!kei_index_refers(p, at->type, at->ns, at->name) &&
+               !kei_device_profile_is_of(p, o)) {
         if (p->dialect == KE_DIALECT_1_4)
             return;
         snprintf(text, sizeof text,

@@ -82,6 +82,8 @@ static void refuses_with_field_and_line(void **state)
         {BETA_MODEL "    accessMode: RW\n", "spec.properties[0].accessMode", 7},
         {BETA_MODEL "    maximum: 100\n", "spec.properties[0].maximum", 7},
         {BETA_MODEL "  - name: t\n", "spec.properties[1].name", 7},
+        {BETA_MODEL "    type: INT\n    minimum: \"5\"\n    maximum: \"4\"\n", "spec", 5},
+        {BETA_MODEL "    type: INT\n    maximum: much\n", "spec", 5},
         {ALPHA "  nodeName: n\n", "spec.nodeName", 6},
         {SELECTOR("[]"), "spec.nodeSelector", 6},
         {SELECTOR("[{matchExpressions: [{values: []}]}]"), "spec.nodeSelector", 6},

@@ -580,6 +580,20 @@ static void profiles_for_mappers(void **state)
     rig_ms(&r, 5000);
     assert_int_equal(
         rig_object(&r, "configmap", "default", "device-profile-config-edge-1")->version, version);
+    /* its node may read it without a pod, and gets it again when it changes; others may not */
+    struct ke_msg *m =
+        edge_ask(&e, "query", "default/configmap/device-profile-config-edge-1", NULL);
+    assert_true(strstr(msg_content(m), "deviceProfile.json") != NULL);
+    rig_settle(&r);
+    rig_manifest(&r, "a.yaml", ALPHA_MODEL ALPHA(TWIN("t", "24", "int")));
+    m = edge_wait(&e, "update", "default/configmap/device-profile-config-edge-1");
+    assert_true(strstr(msg_content(m), "24") != NULL);
+    struct edge other;
+    edge_init(&other, &r, "edge-2");
+    join(&other, "1.15");
+    m = edge_ask(&other, "query", "default/configmap/device-profile-config-edge-1", NULL);
+    assert_string_equal(msg_text(m, "ErrStatus.reason"), "Forbidden");
+    edge_fini(&other);
     rig_manifest(&r, "a.yaml", NULL);
     assert_true(rig_wait_gone(&r, "configmap", "default", "device-profile-config-edge-1"));
     finish(&r, &e);
