@@ -22,12 +22,13 @@
  * can connect. For all of them max_nodes + 2252 are needed.
  *
  * Devices (manifests Device and DeviceModel of devices.kubeedge.io, v1alpha2 and v1beta1, in any
- * mixture): each node gets its own in the form of its version: up to 1.14 membership, desired values
- * and the ConfigMap device-profile-config-NODE (in the namespace of its devices, for a mapper's pod
- * to mount, or the node to ask for), from 1.15 on membership and objects of v1beta1. A change of desired values is a change
- * of the manifest. What nodes report (1 MiB and 4096 twins of a device at most) is on disk before it
- * is confirmed, and belongs to one life of the device: a device that is deleted and made again
- * begins without. A device whose model is missing is held back from nodes since 1.15.
+ * mixture): each node gets its own in the form of its version: up to 1.14 membership, desired
+ * values and the ConfigMap device-profile-config-NODE (in the namespace of its devices, for a
+ * mapper's pod to mount, or the node to ask for), from 1.15 on membership and objects of v1beta1. A
+ * change of desired values is a change of the manifest. What nodes report (1 MiB and 4096 twins of
+ * a device at most) is on disk before it is confirmed, and belongs to one life of the device: a
+ * device that is deleted and made again begins without. A device whose model is missing is held
+ * back from nodes since 1.15.
  *
  * Service accounts, volume claims and logs are not served: nodes get NotFound, at once.
  */
@@ -84,12 +85,14 @@ struct ke_cloud_pod_info {
     uint32_t ready, containers, restarts, deleting;
 };
 
-/* One value of a device: desired by a manifest, reported by the device, or both. Strings never NULL,
+/* One value of a device: desired by a manifest, reported by the device, or both. Strings never
+ * NULL,
  * "" for none; has_ tells "" from a value that is empty. */
 struct ke_cloud_twin_info {
     size_t size;
     const char *name;
-    const char *type; /* "int", "string", ... as the model, the manifest or the node says; "" unknown */
+    const char
+        *type; /* "int", "string", ... as the model, the manifest or the node says; "" unknown */
     const char *desired;
     const char *reported;
     const char *observed; /* the desired value as the node saw it last */
@@ -152,10 +155,11 @@ KE_API KE_NODISCARD int ke_cloud_nodes(struct ke_cloud *c,
 KE_API KE_NODISCARD int ke_cloud_pods(struct ke_cloud *c,
                                       void (*fn)(void *user, const struct ke_cloud_pod_info *p),
                                       void *user);
-/* All devices, in no order; d is borrowed during the call. Loop. KE_EINVAL, KE_ESTATE: the cloud does
- * not run; KE_ENOMEM: not all were told. */
-KE_API KE_NODISCARD int ke_cloud_devices(
-    struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_device_info *d), void *user);
+/* All devices, in no order; d is borrowed during the call. Loop. KE_EINVAL, KE_ESTATE: the cloud
+ * does not run; KE_ENOMEM: not all were told. */
+KE_API KE_NODISCARD int
+ke_cloud_devices(struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_device_info *d),
+                 void *user);
 
 #ifdef __cplusplus
 }
