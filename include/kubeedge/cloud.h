@@ -85,14 +85,15 @@ struct ke_cloud_pod_info {
     uint32_t ready, containers, restarts, deleting;
 };
 
-/* One value of a device: desired by a manifest, reported by the device, or both. Strings never
- * NULL,
- * "" for none; has_ tells "" from a value that is empty. */
+/*
+ * One value of a device: desired by a manifest, reported by the device, or both. Strings are never
+ * NULL, "" for none; has_ tells a value that is empty from none. type is the model's, the
+ * manifest's or the node's ("int", "string", ...), the first that is known.
+ */
 struct ke_cloud_twin_info {
     size_t size;
     const char *name;
-    const char
-        *type; /* "int", "string", ... as the model, the manifest or the node says; "" unknown */
+    const char *type;
     const char *desired;
     const char *reported;
     const char *observed; /* the desired value as the node saw it last */
