@@ -51,6 +51,7 @@ struct ke_eventbus {
     uint32_t n_uploads;
     uint64_t upload_bytes;
     struct kei_timer pump;
+    struct kei_bus_modules modules;
     struct ke_eventbus_status st;
     bool running, ext_up, loading, freed;
     int64_t refusal_told_ms;
@@ -259,31 +260,6 @@ static void on_pump(struct kei_timer *t)
         kei_timer_in(&b->pump, 0);
 }
 
-static int make_message(struct ke_msg **ret, struct ke_eventbus *b, struct ke_str topic,
-                        struct ke_str payload, bool twin, struct ke_error *err)
-{
-    struct ke_msg_config c;
-    struct ke_buf text, resource;
-    struct kei_jw w;
-    kei_buf_init(&text, b->alloc);
-    kei_buf_init(&resource, b->alloc);
-    kei_buf_addv(&resource, topic);
-    kei_jw_init(&w, &text);
-    kei_jw_strv(&w, payload);
-    ke_msg_config_init(&c, sizeof c);
-    c.source = "bus";
-    c.group = twin ? "twin" : "user";
-    c.operation = twin ? "publish" : "upload";
-    c.resource = resource.p;
-    c.content = text.p;
-    c.content_len = text.n;
-    int r = kei_buf_ok(&text) && kei_buf_ok(&resource) ? ke_msg_new(ret, b->ctx, &c, err)
-                                                       : kei_error(err, KE_ENOMEM, "out of memory");
-    ke_buf_free(&text);
-    ke_buf_free(&resource);
-    return r;
-}
-
 static void route(struct ke_eventbus *b, struct ke_str topic, struct ke_str payload)
 {
     struct ke_error err = KE_ERROR_INIT;
@@ -299,7 +275,8 @@ static void route(struct ke_eventbus *b, struct ke_str topic, struct ke_str payl
         return;
     }
     struct upload *u = kei_zalloc(b->alloc, sizeof *u);
-    if (!u || make_message(&m, b, topic, payload, twin, &err) < 0) {
+    if (!u || kei_bus_message(&m, b->ctx, twin ? "twin" : "user", twin ? "publish" : "upload",
+                              topic, payload, &err) < 0) {
         kei_free(b->alloc, u);
         refused(b, topic, u ? err.text : "out of memory");
         return;
@@ -401,7 +378,12 @@ static void on_order(void *user, struct ke_msg *m)
     struct kei_arena a;
     kei_arena_init(&a, b->alloc, 0);
     int r = kei_eventbus_order_read(&o, m, b->c.node_name, &a, &err);
-    if (r == 0 && o.what == KEI_ORDER_PUBLISH) {
+    bool device = strcmp(ke_msg_group(m), "device") == 0; /* a module of ours, not the cloud */
+    if (r == 0 && device && o.what == KEI_ORDER_SUBSCRIBE) {
+        r = kei_bus_modules_subscribe(&b->modules, ke_msg_source(m), o.topic, &err);
+    } else if (r == 0 && device && o.what == KEI_ORDER_UNSUBSCRIBE) {
+        kei_bus_modules_unsubscribe(&b->modules, ke_msg_source(m), o.topic);
+    } else if (r == 0 && o.what == KEI_ORDER_PUBLISH) {
         r = publish(b, kei_str(o.topic), o.payload, b->c.qos, b->c.retain, 1, 0);
         if (r < 0)
             kei_error(&err, r, "%s", ke_ctx_error(b->ctx));
@@ -590,6 +572,7 @@ int kei_eventbus_new_with(struct ke_eventbus **ret, struct ke_ctx *ctx,
         ke_eventbus_free(b);
         return r;
     }
+    kei_bus_modules_init(&b->modules, ctx, b, b->c.router);
     *ret = b;
     return 0;
 }
@@ -631,6 +614,7 @@ void ke_eventbus_free(struct ke_eventbus *b)
         return;
     b->freed = true;
     ke_module_remove(b->module);
+    kei_bus_modules_fini(&b->modules);
     kei_external_free(b->ext);
     b->ext = NULL;
     KEI_LIST_EACH_SAFE(l, tmp, &b->subs)

@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/list.h"
 #include "base/loop.h"
 #include "base/str.h"
 #include "mqtt/paho.h"
@@ -54,6 +55,32 @@ uint64_t kei_external_waiting(const struct kei_external *x);
 
 /* Loads the shared object; path NULL: the installed one. KE_ENOTSUP says what was tried. */
 int kei_paho_load(const struct kei_paho_module **ret, struct ke_ctx *ctx, const char *path);
+
+/* ---- eventbus_module.c: what modules of this node subscribe ---- */
+/*
+ * A module of group "device" sends operation subscribe, resource the filter, source its own name;
+ * each message is then sent to it: source bus, group device, operation publish, resource the topic,
+ * content the payload as a JSON string. unsubscribe ends it. Neither is kept over a restart, and
+ * nothing of it goes to the cloud.
+ */
+struct kei_bus_modules {
+    struct ke_ctx *ctx;
+    struct ke_eventbus *bus;
+    struct ke_router *router;
+    struct kei_link subs;
+    uint32_t n;
+};
+void kei_bus_modules_init(struct kei_bus_modules *g, struct ke_ctx *ctx, struct ke_eventbus *bus,
+                          struct ke_router *router);
+void kei_bus_modules_fini(struct kei_bus_modules *g);
+/* KE_EEXIST is none: a second subscription to the same is the first one. KE_ELIMIT, KE_ENOMEM */
+int kei_bus_modules_subscribe(struct kei_bus_modules *g, const char *module, const char *filter,
+                              struct ke_error *err);
+void kei_bus_modules_unsubscribe(struct kei_bus_modules *g, const char *module, const char *filter);
+/* The message of the router for a message of MQTT; operation is "upload" or "publish". */
+int kei_bus_message(struct ke_msg **ret, struct ke_ctx *ctx, const char *group,
+                    const char *operation, struct ke_str topic, struct ke_str payload,
+                    struct ke_error *err);
 
 /* ---- for the node ---- */
 /* The link to the cloud came or went; told on MQTT if publish is set, as KubeEdge 1.4 does. */
