@@ -61,6 +61,8 @@ struct driver {
 #define PROP_TWIN_ERROR 16384u /* error is the twin's */
 #define PROP_WROTE 4096u       /* the next value read is the one that follows a write */
 
+#define PROP_TOUCHED 32768u /* read, and not yet published (data section) */
+
 struct prop {
     const struct kei_model_prop *def; /* NULL: none */
     const struct kei_tune *tune;      /* NULL: plain */
