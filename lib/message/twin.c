@@ -3,24 +3,9 @@
  * Twins and devices as they are kept: one block for each twin, counted; a device with its twins by
  * name. Memory of the table given; one thread at a time.
  */
-#include "message/twin.h"
+#include "message/twin_priv.h"
 
 #include <stdlib.h>
-
-#define HAS 1u /* flags of a side, shifted by 4 for the second */
-#define HAS_TS 2u
-#define HAS_VERSION 4u
-#define OPTIONAL 0x100u
-
-struct kei_twin {
-    uint32_t refs;
-    uint16_t flags;
-    uint16_t dirty;
-    uint64_t up;
-    int64_t ts[2], cloud[2], edge[2];
-    uint32_t n[4]; /* lengths of name, type and the values, each followed by a NUL in text */
-    char text[];
-};
 
 void kei_twin_rules_default(struct kei_twin_rules *r)
 {
@@ -77,16 +62,16 @@ void kei_twin_view(struct kei_twin_view *ret, const struct kei_twin *t)
     ret->name = kei_strn(t->text, t->n[0]);
     ret->type = kei_strn(text_at(t, 1), t->n[1]);
     ret->has_meta = ret->has_optional = true;
-    ret->optional = t->flags & OPTIONAL;
+    ret->optional = t->flags & KEI_TWIN_F_OPTIONAL;
     ret->dirty = t->dirty;
     ret->up = t->up;
     for (unsigned s = 0; s < 2; s++) {
-        unsigned f = (unsigned)t->flags >> (4 * s);
+        unsigned f = (unsigned)t->flags >> (KEI_TWIN_F_SHIFT * s);
         struct kei_twin_side *side = &ret->side[s];
 
-        side->has = f & HAS;
-        side->has_ts = f & HAS_TS;
-        side->has_version = f & HAS_VERSION;
+        side->has = f & KEI_TWIN_F_HAS;
+        side->has_ts = f & KEI_TWIN_F_TS;
+        side->has_version = f & KEI_TWIN_F_VERSION;
         side->value = kei_strn(text_at(t, 2 + s), t->n[2 + s]);
         side->ts = t->ts[s];
         side->cloud = t->cloud[s];
@@ -115,7 +100,7 @@ struct kei_twin *kei_twin_make(const struct ke_alloc *al, const struct kei_twin_
     t->refs = 1;
     t->up = up;
     t->dirty = (uint16_t)dirty;
-    t->flags = v->optional ? OPTIONAL : 0;
+    t->flags = v->optional ? KEI_TWIN_F_OPTIONAL : 0;
     p = t->text;
     for (unsigned i = 0; i < 4; i++) {
         t->n[i] = (uint32_t)s[i].n;
@@ -125,10 +110,11 @@ struct kei_twin *kei_twin_make(const struct ke_alloc *al, const struct kei_twin_
     }
     for (unsigned i = 0; i < 2; i++) {
         const struct kei_twin_side *side = &v->side[i];
-        unsigned f = (side->has ? HAS : 0u) | (side->has && side->has_ts ? HAS_TS : 0u) |
-                     (side->has_version ? HAS_VERSION : 0u);
+        unsigned f = (side->has ? KEI_TWIN_F_HAS : 0u) |
+                     (side->has && side->has_ts ? KEI_TWIN_F_TS : 0u) |
+                     (side->has_version ? KEI_TWIN_F_VERSION : 0u);
 
-        t->flags = (uint16_t)(t->flags | (f << (4 * i)));
+        t->flags = (uint16_t)(t->flags | (f << (KEI_TWIN_F_SHIFT * i)));
         t->ts[i] = side->has && side->has_ts ? side->ts : 0;
         t->cloud[i] = side->has_version ? side->cloud : 0;
         t->edge[i] = side->has_version ? side->edge : 0;

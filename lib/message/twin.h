@@ -55,7 +55,7 @@ struct kei_twin_view {
     bool has_optional, optional, has_meta;
     struct ke_str type; /* of the metadata, "" if none */
     struct kei_twin_side side[2];
-    uint32_t dirty; /* as kei_twin_dirty and kei_twin_up; of kept ones and rows only */
+    uint32_t dirty; /* as kei_twin_dirty and kei_twin_up; of kept ones only */
     uint64_t up;
 };
 
@@ -85,7 +85,6 @@ struct kei_twin_payload {
 #define KEI_TWIN_READ_MEMBERSHIP 2u /* added_devices, removed_devices, devices */
 #define KEI_TWIN_READ_STATE 4u
 #define KEI_TWIN_READ_ATTRIBUTES 8u
-#define KEI_TWIN_READ_MARKS 16u /* dirty and up of twins: rows of the store */
 
 /* KE_EPARSE with a text for people: not JSON, or a member of another type than it must be;
  * KE_ELIMIT, KE_ENOMEM. */
@@ -223,7 +222,10 @@ void kei_twin_write_attributes(struct ke_buf *out, const struct kei_twin_base *b
 /* the content of the request for membership/detail (to be sent as a string) */
 void kei_twin_write_detail(struct ke_buf *out, const struct kei_twin_base *b, const char *node);
 
-/* ---- rows of the store ---- */
+/* {"ns","name",...,"twin":{...}}: all of a device, with versions */
+void kei_twin_write_json(struct ke_buf *out, const struct kei_twin_device *d);
+
+/* ---- rows of the store (twin_row.c) ---- */
 
 void kei_twin_row_write(struct ke_buf *out, const struct kei_twin_device *d);
 /* Makes d (init is done here). KE_EPARSE, KE_ENOMEM. */

@@ -11,7 +11,6 @@
 #define LIST_MAX 65536u /* devices or twins in one payload */
 
 struct reading {
-    uint32_t what;
     struct kei_arena *a;
     struct ke_error *err;
 };
@@ -125,20 +124,6 @@ static int read_side(struct reading *r, struct ke_str entry, const char *name,
     return e;
 }
 
-static int read_marks(struct reading *r, struct kei_twin_view *t, struct ke_str v)
-{
-    int64_t dirty, up;
-    int e = get_i64(r, v, "dirty", &dirty, NULL);
-
-    if (e == 0)
-        e = get_i64(r, v, "up", &up, NULL);
-    if (e == 0 && dirty > 0) {
-        t->dirty = (uint32_t)dirty & (KEI_TWIN_BOTH | KEI_TWIN_OTHER);
-        t->up = up > 0 ? (uint64_t)up : 0;
-    }
-    return e;
-}
-
 static int read_twin(struct reading *r, struct kei_twin_view *t, struct ke_str v)
 {
     struct ke_str x;
@@ -167,8 +152,6 @@ static int read_twin(struct reading *r, struct kei_twin_view *t, struct ke_str v
         t->has_meta = true;
         e = get_text(r, x, "type", &t->type);
     }
-    if (e == 0 && (r->what & KEI_TWIN_READ_MARKS))
-        e = read_marks(r, t, v);
     return e;
 }
 
@@ -333,7 +316,7 @@ static int read_devices(struct reading *r, struct ke_str obj, const char *name, 
 int kei_twin_read(struct kei_twin_payload *ret, struct ke_str text, uint32_t what,
                   struct kei_arena *a, struct ke_error *err)
 {
-    struct reading r = {what, a, err};
+    struct reading r = {a, err};
     int e;
 
     memset(ret, 0, sizeof *ret);
@@ -429,7 +412,7 @@ static void merge(struct attributes *x, const struct named *was, uint32_t n_was,
 int kei_twin_attributes(struct ke_str old, struct ke_str change, bool all, struct ke_str *ret_text,
                         struct ke_str *ret_diff, struct kei_arena *a, struct ke_error *err)
 {
-    struct reading r = {0, a, err};
+    struct reading r = {a, err};
     struct named *was = NULL, *now = NULL;
     uint32_t n_was = 0, n_now = 0;
     struct attributes x = {.kept = 0};

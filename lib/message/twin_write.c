@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing the payloads of device topics, members in upstream's order, names sorted; and the row of
- * a device in the store, which has the same members and the marks of what is unconfirmed. Appends
- * to the caller's buffer.
+ * Writing the payloads of device topics, members in upstream's order, names sorted. Appends to the
+ * caller's buffer.
  */
 #include "base/json.h"
 #include "message/twin.h"
@@ -364,9 +363,9 @@ void kei_twin_write_detail(struct ke_buf *out, const struct kei_twin_base *b, co
     kei_jw_obj_end(&w);
 }
 
-/* ---- rows ---- */
+/* ---- all of a device, for people and programs ---- */
 
-void kei_twin_row_write(struct ke_buf *out, const struct kei_twin_device *d)
+void kei_twin_write_json(struct ke_buf *out, const struct kei_twin_device *d)
 {
     struct kei_twin_view v;
     struct kei_jw w;
@@ -380,9 +379,6 @@ void kei_twin_row_write(struct ke_buf *out, const struct kei_twin_device *d)
     optional_text(&w, "last_online", d->last_online);
     if (*d->attributes)
         kei_jw_kraw(&w, "attributes", kei_str(d->attributes));
-    kei_jw_ki64(&w, "seq", (int64_t)d->seq);
-    if (d->state_up)
-        kei_jw_ki64(&w, "state_up", (int64_t)d->state_up);
     kei_jw_key(&w, "twin");
     kei_jw_obj(&w);
     for (uint32_t i = 0; i < d->n; i++) {
@@ -390,89 +386,10 @@ void kei_twin_row_write(struct ke_buf *out, const struct kei_twin_device *d)
         key(&w, v.name);
         kei_jw_obj(&w);
         entry_members(&w, &v, KEI_TWIN_BOTH, WITH_VERSIONS);
-        if (v.dirty) {
-            kei_jw_ki64(&w, "dirty", v.dirty);
-            kei_jw_ki64(&w, "up", (int64_t)v.up);
-        }
+        if (v.dirty)
+            kei_jw_kbool(&w, "unconfirmed", true);
         kei_jw_obj_end(&w);
     }
     kei_jw_obj_end(&w);
     kei_jw_obj_end(&w);
-}
-
-static int take_texts(struct kei_twin_device *d, const struct ke_alloc *al, struct ke_str row,
-                      struct kei_arena *a)
-{
-    const char *description = kei_json_path_str(row, "description", a);
-    const char *state = kei_json_path_str(row, "state", a);
-    const char *last = kei_json_path_str(row, "last_online", a);
-    struct ke_str attributes = {"", 0}, v;
-    int64_t n;
-    int r;
-
-    if (kei_json_get(row, "attributes", &v) && kei_json_type(v) == '{')
-        attributes = v;
-    r = kei_twin_device_text(&d->description, al, kei_str(description));
-    if (r == 0)
-        r = kei_twin_device_text(&d->state, al, kei_str(state));
-    if (r == 0)
-        r = kei_twin_device_text(&d->last_online, al, kei_str(last));
-    if (r == 0)
-        r = kei_twin_device_text(&d->attributes, al, attributes);
-    if (kei_json_get(row, "seq", &v) && kei_json_i64(v, &n) && n > 0)
-        d->seq = (uint64_t)n;
-    if (kei_json_get(row, "state_up", &v) && kei_json_i64(v, &n) && n > 0)
-        d->state_up = (uint64_t)n;
-    return r;
-}
-
-static int take_twins(struct kei_twin_device *d, const struct ke_alloc *al,
-                      const struct kei_twin_payload *p)
-{
-    if (p->n_twins == 0)
-        return 0;
-    d->twins = kei_array_alloc(al, p->n_twins, sizeof *d->twins);
-    if (!d->twins)
-        return KE_ENOMEM;
-    d->cap = p->n_twins;
-    for (uint32_t i = 0; i < p->n_twins; i++) {
-        const struct kei_twin_view *v = &p->twins[i];
-
-        if (v->null)
-            continue;
-        d->twins[d->n] = kei_twin_make(al, v, v->up, v->dirty);
-        if (!d->twins[d->n])
-            return KE_ENOMEM;
-        d->n++;
-    }
-    return 0;
-}
-
-int kei_twin_row_read(struct kei_twin_device *d, const struct ke_alloc *al, struct ke_str text,
-                      struct ke_error *err)
-{
-    struct kei_twin_payload p;
-    struct kei_arena a;
-    struct ke_str row;
-    int r;
-
-    memset(d, 0, sizeof *d);
-    kei_arena_init(&a, al, 0);
-    r = kei_twin_read(&p, text, KEI_TWIN_READ_TWINS | KEI_TWIN_READ_MARKS, &a, err);
-    if (r == 0)
-        r = kei_json_value(text, 0, &row, err);
-    if (r == 0)
-        r = kei_twin_device_init(d, al, kei_str(kei_json_path_str(row, "ns", &a)),
-                                 kei_str(kei_json_path_str(row, "name", &a)), err);
-    if (r == 0) {
-        r = take_texts(d, al, row, &a);
-        if (r == 0)
-            r = take_twins(d, al, &p);
-        if (r < 0) {
-            (void)kei_error(err, r, "out of memory for device %s", d->name);
-            kei_twin_device_fini(d, al);
-        }
-    }
-    kei_arena_free(&a);
-    return r;
 }

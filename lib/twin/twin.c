@@ -446,7 +446,7 @@ static void write_all(struct ke_twin *t, struct ke_buf *out)
             continue;
         if (comma)
             kei_buf_addc(out, ',');
-        kei_twin_row_write(out, &dev->d);
+        kei_twin_write_json(out, &dev->d);
         comma = true;
     }
     kei_buf_adds(out, "]}");
@@ -460,7 +460,7 @@ static void on_ask(void *user)
     if (a->device) {
         a->r = find(a->t, a->device, &dev, a->err);
         if (a->r == 0)
-            kei_twin_row_write(a->out, &dev->d);
+            kei_twin_write_json(a->out, &dev->d);
     } else if (a->t->loaded) {
         write_all(a->t, a->out);
     } else {

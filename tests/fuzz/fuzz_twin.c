@@ -3,7 +3,7 @@
  * Payloads of device topics from a peer, one in each line: every line is read as each kind there
  * is, and applied to one device by each mode, in each dialect. Whatever comes: a refused report
  * changes nothing, what is written is JSON and reads back the same, memory is bounded. Lines are
- * also read as rows of the store and as states of the merge.
+ * also read as states of the merge, all of it as a row of the store.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -131,7 +131,6 @@ static void line_of(struct fuzz *f, struct ke_str line)
 {
     static const uint32_t dialects[] = {KE_DIALECT_1_4, KE_DIALECT_1_15, KE_DIALECT_1_23};
     struct kei_twin_payload p;
-    struct kei_twin_device d;
     struct kei_arena a;
 
     kei_arena_init(&a, f->al, 0);
@@ -147,10 +146,6 @@ static void line_of(struct fuzz *f, struct ke_str line)
         devices(f, &p);
     if (kei_twin_read(&p, line, KEI_TWIN_READ_STATE | KEI_TWIN_READ_ATTRIBUTES, &a, NULL) == 0)
         attributes(f, &p, &a);
-    if (kei_twin_row_read(&d, f->al, line, NULL) == 0) {
-        row_again(f, &d);
-        kei_twin_device_fini(&d, f->al);
-    }
     merge(f, line);
     kei_arena_free(&a);
 }
@@ -159,6 +154,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct ke_str rest = kei_strn((const char *)data, size);
     struct fuzz f = {.al = kei_alloc_malloc()};
+    struct kei_twin_device d;
 
     kei_twin_rules_default(&f.rules);
     f.rules.max_twins = 8;
@@ -167,6 +163,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     kei_buf_init(&f.a, f.al);
     kei_buf_init(&f.b, f.al);
     MUST(kei_twin_device_init(&f.d, f.al, KEI_STR(""), KEI_STR("d"), NULL) == 0);
+    if (kei_twin_row_read(&d, f.al, rest, NULL) == 0) {
+        row_again(&f, &d);
+        kei_twin_device_fini(&d, f.al);
+    }
     while (rest.p && rest.n)
         line_of(&f, kei_str_cut(rest, '\n', &rest));
     kei_twin_device_fini(&f.d, f.al);
