@@ -23,8 +23,8 @@ static int32_t name_of(void *user, struct ke_str name)
 
 static int make(struct process **ret, struct dev *dev, const char *json, size_t n)
 {
-    return kei_process_new(ret, kei_strn(json, n), dev->d->c.max_rules, name_of, dev->img,
-                           dev->img->n, dev->d->alloc, kei_err(dev->d->ctx));
+    return kei_rules_new(ret, kei_strn(json, n), dev->d->c.max_rules, name_of, dev->img,
+                         dev->img->n, dev->d->alloc, kei_err(dev->d->ctx));
 }
 
 /* What was stored before this device was known. */
@@ -37,7 +37,7 @@ static void restore(struct dev *dev)
     snprintf(name, sizeof name, "process/%s", dev->key);
     char *text = kei_map_remove(&d->saved, kei_str(name));
     if (text && dev->process && kei_json_value(kei_str(text), 0, &v, NULL) == 0)
-        kei_process_restore(dev->process, ke_ctx_mono_ms(d->ctx), v);
+        kei_rules_restore(dev->process, ke_ctx_mono_ms(d->ctx), v);
     kei_free(d->alloc, text);
 }
 
@@ -51,14 +51,14 @@ void kei_dv_data_configure(struct dev *dev)
     if (json[0] && make(&dev->process, dev, json, strlen(json)) < 0)
         kei_dv_error(dev, "%s", ke_ctx_error(dev->d->ctx));
     if (dev->process && old)
-        kei_process_carry(dev->process, old);
-    kei_process_free(old);
+        kei_rules_carry(dev->process, old);
+    kei_rules_free(old);
     restore(dev);
 }
 
 void kei_dv_data_free(struct dev *dev)
 {
-    kei_process_free(dev->process);
+    kei_rules_free(dev->process);
     dev->process = NULL;
 }
 
@@ -74,7 +74,7 @@ int ke_devices_process(struct ke_devices *d, const char *ns, const char *name, c
     if (!dev)
         return kei_fail(d->ctx, KE_ENOTFOUND, "there is no device %s", name);
     int r = json ? make(&p, dev, json, n) : 0;
-    kei_process_free(p); /* it was only to see whether it is right */
+    kei_rules_free(p); /* it was only to see whether it is right */
     if (r < 0)
         return r;
     if (json && !(own = kei_strndup(d->alloc, json, n)))
@@ -174,7 +174,7 @@ void kei_dv_data_value(struct dev *dev, uint32_t prop)
     if (p->flags & PROP_DATA)
         p->flags |= PROP_TOUCHED;
     if (dev->process)
-        kei_process_touch(dev->process, prop);
+        kei_rules_touch(dev->process, prop);
 }
 
 static bool value_at(void *user, uint32_t index, double *ret)
@@ -241,20 +241,20 @@ void kei_dv_data_batch(struct dev *dev, int64_t now_real)
     if (dev->img->data_topic)
         publish_data(dev, now_real);
     if (dev->process)
-        kei_process_run(dev->process, ke_ctx_mono_ms(dev->d->ctx), value_at, dev->img, on_result,
-                        dev);
+        kei_rules_run(dev->process, ke_ctx_mono_ms(dev->d->ctx), value_at, dev->img, on_result,
+                      dev);
 }
 
 int64_t kei_dv_data_due(const struct dev *dev)
 {
-    return dev->process ? kei_process_due(dev->process) : INT64_MAX;
+    return dev->process ? kei_rules_due(dev->process) : INT64_MAX;
 }
 
 void kei_dv_data_tick(struct dev *dev, int64_t now)
 {
-    if (dev->process && kei_process_due(dev->process) <= now) {
-        kei_process_tick(dev->process, now, on_result, dev);
-        kei_process_run(dev->process, now, value_at, dev->img, on_result, dev);
+    if (dev->process && kei_rules_due(dev->process) <= now) {
+        kei_rules_tick(dev->process, now, on_result, dev);
+        kei_rules_run(dev->process, now, value_at, dev->img, on_result, dev);
     }
 }
 
@@ -270,12 +270,12 @@ void kei_dv_data_save(struct ke_devices *d)
 
     while (kei_map_next(&d->devs, &it, &key, &v)) {
         struct dev *dev = v;
-        if (!dev->process || dev->removed || !kei_process_dirty(dev->process))
+        if (!dev->process || dev->removed || !kei_rules_dirty(dev->process))
             continue;
         if (!tx && ke_store_begin(&tx, d->c.store) < 0)
             return;
         kei_buf_clear(&d->buf);
-        kei_process_save(dev->process, ke_ctx_mono_ms(d->ctx), &d->buf);
+        kei_rules_save(dev->process, ke_ctx_mono_ms(d->ctx), &d->buf);
         snprintf(name, sizeof name, "process/%s", dev->key);
         if (kei_buf_ok(&d->buf))
             (void)!ke_store_put(tx, DV_BUCKET, name, NULL, 0, d->buf.p, d->buf.n);

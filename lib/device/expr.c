@@ -327,6 +327,17 @@ int kei_expr_compile(struct kei_expr **ret, struct ke_str text, kei_expr_name_fn
     return r;
 }
 
+struct kei_expr *kei_expr_of(uint32_t index, const struct ke_alloc *a)
+{
+    struct kei_expr *e = kei_alloc(a, sizeof *e + sizeof e->steps[0]);
+
+    if (e) {
+        e->n = 1;
+        e->steps[0] = (struct step){.op = STEP_NAME, .index = index};
+    }
+    return e;
+}
+
 void kei_expr_free(struct kei_expr *e, const struct ke_alloc *a)
 {
     kei_free(a, e);

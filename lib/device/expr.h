@@ -22,6 +22,8 @@ typedef int32_t (*kei_expr_name_fn)(void *user, struct ke_str name);
 /* KE_EPARSE with the place, KE_ELIMIT, KE_ENOMEM. */
 int kei_expr_compile(struct kei_expr **ret, struct ke_str text, kei_expr_name_fn name, void *user,
                      const struct ke_alloc *a, struct ke_error *err);
+/* One that is the value of that name. NULL: out of memory. */
+struct kei_expr *kei_expr_of(uint32_t index, const struct ke_alloc *a);
 void kei_expr_free(struct kei_expr *e, const struct ke_alloc *a);
 /* Value of a name by its index; false: there is none yet. */
 typedef bool (*kei_expr_value_fn)(void *user, uint32_t index, double *ret);

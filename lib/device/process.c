@@ -131,28 +131,20 @@ static int read_expr(struct reading *g, struct ke_str o, const char *key, struct
 
 static int read_input(struct reading *g, struct ke_str o)
 {
-    char *property = NULL, *quoted;
-    struct ke_error why = KE_ERROR_INIT;
+    char *property = NULL;
     int r = read_expr(g, o, "expr", &g->r->expr);
 
     if (r == 0)
         r = read_text(g, o, "property", &property);
     if (r == 0 && !property == !g->r->expr)
         r = wrong(g, KE_EPARSE, "one of property and expr is needed");
-    if (r < 0 || !property) {
-        kei_free(g->p->alloc, property);
-        return r;
+    if (r == 0 && property) {
+        int32_t i = find_name(g, kei_str(property));
+        if (i < 0)
+            r = wrong(g, KE_EPARSE, "the device has no such property");
+        else if (!(g->r->expr = kei_expr_of((uint32_t)i, g->p->alloc)))
+            r = wrong(g, KE_ENOMEM, "out of memory");
     }
-    size_t n = strlen(property);
-    quoted = kei_alloc(g->p->alloc, n + 3);
-    if (quoted) {
-        snprintf(quoted, n + 3, "'%s'", property);
-        r = kei_expr_compile(&g->r->expr, kei_str(quoted), find_name, g, g->p->alloc, &why);
-    }
-    r = !quoted ? wrong(g, KE_ENOMEM, "out of memory")
-        : r < 0 ? wrong(g, r, "the device has no such property")
-                : 0;
-    kei_free(g->p->alloc, quoted);
     kei_free(g->p->alloc, property);
     return r;
 }
@@ -296,9 +288,9 @@ static int read_rules(struct process *p, struct ke_str list, uint32_t max_rules,
     return 0;
 }
 
-int kei_process_new(struct process **ret, struct ke_str json, uint32_t max_rules,
-                    process_name_fn name, void *user, uint32_t n_properties,
-                    const struct ke_alloc *a, struct ke_error *err)
+int kei_rules_new(struct process **ret, struct ke_str json, uint32_t max_rules,
+                  process_name_fn name, void *user, uint32_t n_properties, const struct ke_alloc *a,
+                  struct ke_error *err)
 {
     struct ke_str v, list;
     int r = kei_json_check(json, 0, err);
@@ -321,14 +313,14 @@ int kei_process_new(struct process **ret, struct ke_str json, uint32_t max_rules
     r = read_rules(p, v, max_rules, err);
     p->user = NULL; /* only while names are looked up */
     if (r < 0) {
-        kei_process_free(p);
+        kei_rules_free(p);
         return r;
     }
     *ret = p;
     return 0;
 }
 
-void kei_process_free(struct process *p)
+void kei_rules_free(struct process *p)
 {
     if (!p)
         return;
@@ -350,7 +342,7 @@ static void touch(struct process *p, uint32_t index, uint32_t from)
         p->rules[i].due = p->rules[i].due || kei_expr_uses(p->rules[i].expr, index);
 }
 
-void kei_process_touch(struct process *p, uint32_t property)
+void kei_rules_touch(struct process *p, uint32_t property)
 {
     touch(p, property, 0);
 }
@@ -488,13 +480,13 @@ static bool passes(const struct rule *r, double x, struct lookup *l)
     return !r->filter || (kei_expr_eval(r->filter, value_of, l, &pass) && pass != 0);
 }
 
-void kei_process_run(struct process *p, int64_t now_ms, process_value_fn value, void *user,
-                     process_result_fn fn, void *fn_user)
+void kei_rules_run(struct process *p, int64_t now_ms, process_value_fn value, void *user,
+                   process_result_fn fn, void *fn_user)
 {
     struct output o = {p, fn, fn_user};
     struct lookup l = {p, value, user};
 
-    kei_process_tick(p, now_ms, fn, fn_user);
+    kei_rules_tick(p, now_ms, fn, fn_user);
     for (uint32_t i = 0; i < p->n; i++) {
         struct rule *r = &p->rules[i];
         double x;
@@ -514,7 +506,7 @@ void kei_process_run(struct process *p, int64_t now_ms, process_value_fn value, 
     }
 }
 
-void kei_process_tick(struct process *p, int64_t now_ms, process_result_fn fn, void *fn_user)
+void kei_rules_tick(struct process *p, int64_t now_ms, process_result_fn fn, void *fn_user)
 {
     struct output o = {p, fn, fn_user};
 
@@ -525,7 +517,7 @@ void kei_process_tick(struct process *p, int64_t now_ms, process_result_fn fn, v
     }
 }
 
-int64_t kei_process_due(const struct process *p)
+int64_t kei_rules_due(const struct process *p)
 {
     int64_t due = INT64_MAX;
 
@@ -539,7 +531,7 @@ int64_t kei_process_due(const struct process *p)
 
 /* ---- state ---- */
 
-bool kei_process_dirty(const struct process *p)
+bool kei_rules_dirty(const struct process *p)
 {
     return p->dirty;
 }
@@ -552,7 +544,7 @@ static void put_double(struct kei_jw *w, const char *key, double v)
     kei_jw_raw(w, kei_strn(text, kei_number_text(text, v, false)));
 }
 
-void kei_process_save(struct process *p, int64_t now_ms, struct ke_buf *out)
+void kei_rules_save(struct process *p, int64_t now_ms, struct ke_buf *out)
 {
     struct kei_jw w;
     char hash[24];
@@ -602,7 +594,7 @@ static bool get_double(struct ke_str o, const char *key, double *ret)
     return kei_json_get(o, key, &v) && kei_number_parse(v, ret);
 }
 
-void kei_process_restore(struct process *p, int64_t now_ms, struct ke_str json)
+void kei_rules_restore(struct process *p, int64_t now_ms, struct ke_str json)
 {
     struct ke_str o, v;
     char hash[24];
@@ -631,7 +623,7 @@ void kei_process_restore(struct process *p, int64_t now_ms, struct ke_str json)
     }
 }
 
-void kei_process_carry(struct process *to, const struct process *from)
+void kei_rules_carry(struct process *to, const struct process *from)
 {
     for (uint32_t i = 0; i < to->n; i++) {
         for (uint32_t k = 0; k < from->n; k++) {

@@ -43,24 +43,24 @@ typedef int32_t (*process_name_fn)(void *user, struct ke_str name);
 typedef bool (*process_value_fn)(void *user, uint32_t index, double *ret);
 
 /* KE_EPARSE and KE_ELIMIT name the rule. */
-int kei_process_new(struct process **ret, struct ke_str json, uint32_t max_rules,
-                    process_name_fn name, void *user, uint32_t n_properties,
-                    const struct ke_alloc *a, struct ke_error *err);
-void kei_process_free(struct process *p);
+int kei_rules_new(struct process **ret, struct ke_str json, uint32_t max_rules,
+                  process_name_fn name, void *user, uint32_t n_properties, const struct ke_alloc *a,
+                  struct ke_error *err);
+void kei_rules_free(struct process *p);
 /* A property has a new value: the rules that use it are due. */
-void kei_process_touch(struct process *p, uint32_t property);
+void kei_rules_touch(struct process *p, uint32_t property);
 /* Runs what is due, in order; now_ms is monotonic. */
-void kei_process_run(struct process *p, int64_t now_ms, process_value_fn value, void *user,
-                     process_result_fn fn, void *fn_user);
+void kei_rules_run(struct process *p, int64_t now_ms, process_value_fn value, void *user,
+                   process_result_fn fn, void *fn_user);
 /* Ends the windows that are over. */
-void kei_process_tick(struct process *p, int64_t now_ms, process_result_fn fn, void *fn_user);
-int64_t kei_process_due(const struct process *p); /* INT64_MAX: no window is open */
+void kei_rules_tick(struct process *p, int64_t now_ms, process_result_fn fn, void *fn_user);
+int64_t kei_rules_due(const struct process *p); /* INT64_MAX: no window is open */
 
 /* State as JSON, and back: of rules that are the same as then. Dirty: there is new state to save.
  */
-bool kei_process_dirty(const struct process *p);
-void kei_process_save(struct process *p, int64_t now_ms, struct ke_buf *out); /* clears dirty */
-void kei_process_restore(struct process *p, int64_t now_ms, struct ke_str json);
-void kei_process_carry(struct process *to, const struct process *from);
+bool kei_rules_dirty(const struct process *p);
+void kei_rules_save(struct process *p, int64_t now_ms, struct ke_buf *out); /* clears dirty */
+void kei_rules_restore(struct process *p, int64_t now_ms, struct ke_str json);
+void kei_rules_carry(struct process *to, const struct process *from);
 
 #endif
