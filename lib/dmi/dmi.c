@@ -283,21 +283,15 @@ static void take(struct kei_dmi *d, struct ke_msg *m)
 
 static void hold(struct kei_dmi *d, struct ke_msg *m)
 {
-    struct held *h = kei_zalloc(d->alloc, sizeof *h);
-    uint32_t n = 0;
+    struct held *h = d->n_held < HELD_MAX ? kei_zalloc(d->alloc, sizeof *h) : NULL;
 
-    KEI_LIST_EACH(l, &d->held)
-    {
-        n++;
-        (void)l;
-    }
-    if (!h || n >= HELD_MAX) {
+    if (!h) {
         kei_log(d->ctx, KE_LOG_WARN, "dmi",
                 "%s was left out until the next start: %u messages wait for the store",
-                ke_msg_resource(m), (unsigned)n);
-        kei_free(d->alloc, h);
+                ke_msg_resource(m), (unsigned)d->n_held);
         return;
     }
+    d->n_held++;
     h->msg = ke_msg_ref(m);
     kei_list_add_tail(&d->held, &h->link);
 }

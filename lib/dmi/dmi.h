@@ -22,9 +22,14 @@ struct kei_dmi;
 struct kei_dmi_config {
     struct ke_router *router; /* outlives it, as does store */
     struct ke_store *store;
-    const char *socket;     /* default /etc/kubeedge/dmi.sock; its folder must exist */
-    uint32_t dialect;       /* KE_DIALECT_*: up to 1.14 desired values are not reported back */
-    bool id_with_namespace; /* twin topics have NAMESPACE/NAME */
+    const char *socket; /* default /etc/kubeedge/dmi.sock; its folder must exist */
+    /* KE_DIALECT_* of the cloud: up to 1.14 desired values are not reported back; with 1.23 topics
+     * of the twin have NAMESPACE/NAME. dialect_now is asked, if there is one, whenever it matters.
+     */
+    uint32_t dialect;
+    uint32_t (*dialect_now)(void *user);
+    void *user;
+    bool id_with_namespace; /* also in other dialects */
     uint32_t rate, burst;   /* calls of all mappers: per second, at once; default 1000, 2000 */
     uint32_t push_ms;       /* of a call to a mapper; default 10000 */
     uint32_t twin_ms;       /* of a report to the twin; default 10000 */

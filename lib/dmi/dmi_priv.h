@@ -67,6 +67,7 @@ struct kei_dmi {
     struct kei_link calls; /* of mappers that wait for the store or the twin */
     struct kei_map told;   /* digests from before a restart, of objects not seen yet */
     struct kei_link held;  /* messages that came while the store was read */
+    uint32_t n_held;
     double tokens;
     int64_t tokens_ms;
     uint32_t busy; /* calls of the store that will come back */

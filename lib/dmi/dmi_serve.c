@@ -327,6 +327,11 @@ static void register_mapper(struct kei_dmi *d, struct kei_grpc_call *call, enum 
 
 /* ---- reports ---- */
 
+static uint32_t dialect_of(const struct kei_dmi *d)
+{
+    return d->c.dialect_now ? d->c.dialect_now(d->c.user) : d->c.dialect;
+}
+
 /* The device as the twin knows it. Mappers up to KubeEdge 1.15 know no namespaces. */
 static bool topic_of(struct kei_dmi *d, char *out, size_t n, const char *ns, const char *name,
                      const char *rest)
@@ -345,7 +350,7 @@ static bool topic_of(struct kei_dmi *d, char *out, size_t n, const char *ns, con
     }
     if (where.n == 0)
         where = KEI_STR("default");
-    if (d->c.id_with_namespace)
+    if (d->c.id_with_namespace || dialect_of(d) == KE_DIALECT_1_23)
         snprintf(out, n, "$hw/events/device/%.*s/%s/%s", KEI_FMT(where), name, rest);
     else
         snprintf(out, n, "$hw/events/device/%s/%s", name, rest);
@@ -455,7 +460,8 @@ static void put_side(struct kei_jw *w, const char *side, const char *value)
 static bool put_twin(struct kei_dmi *d, struct kei_jw *w, const char *name, const char *desired,
                      const char *reported)
 {
-    bool expected = desired && desired[0] && (d->c.dialect == 0 || d->c.dialect >= KE_DIALECT_1_15);
+    uint32_t dialect = dialect_of(d);
+    bool expected = desired && desired[0] && (dialect == 0 || dialect >= KE_DIALECT_1_15);
 
     if (!name[0] || (!expected && !reported))
         return false;

@@ -46,7 +46,17 @@ void dmi_start(struct dmi_rig *r)
     sc.folder = folder;
     assert_int_equal(ke_store_open(&r->store, r->env.ctx, &sc), 0);
     assert_int_equal(ke_router_new(&r->router, r->env.ctx, NULL), 0);
-    assert_int_equal(ke_router_add(&r->twin, r->router, "devicetwin", "twin", &ops, r), 0);
+    if (r->real_twin) {
+        struct ke_twin_config tc;
+        ke_twin_config_init(&tc, sizeof tc);
+        tc.router = r->router;
+        tc.store = r->store;
+        tc.node_name = "edge-1";
+        assert_int_equal(ke_twin_new(&r->t, r->env.ctx, &tc), 0);
+        assert_int_equal(ke_twin_start(r->t), 0);
+    } else {
+        assert_int_equal(ke_router_add(&r->twin, r->router, "devicetwin", "twin", &ops, r), 0);
+    }
     r->c.router = r->router;
     r->c.store = r->store;
     r->c.socket = r->socket;
@@ -68,6 +78,8 @@ void dmi_init(struct dmi_rig *r, uint32_t flags)
 void dmi_stop(struct dmi_rig *r)
 {
     kei_dmi_free(r->dmi);
+    ke_twin_free(r->t);
+    r->t = NULL;
     ke_router_free(r->router);
     ke_store_close(r->store);
     r->dmi = NULL;

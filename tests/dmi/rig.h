@@ -8,6 +8,7 @@
 
 #include <kubeedge/router.h>
 #include <kubeedge/store.h>
+#include <kubeedge/twin.h>
 
 #include "dmi/dmi.h"
 #include "support/support.h"
@@ -24,6 +25,8 @@ struct dmi_rig {
     struct ke_router *router;
     struct ke_store *store;
     struct ke_module *twin;
+    bool real_twin; /* ke_twin in its place */
+    struct ke_twin *t;
     struct kei_dmi *dmi;
     struct kei_dmi_config c;
     char dir[80], socket[100], mapper_socket[100];
@@ -35,7 +38,7 @@ struct dmi_rig {
 };
 
 void dmi_init(struct dmi_rig *r, uint32_t flags); /* TEST_* */
-void dmi_start(struct dmi_rig *r); /* r->c may have been changed before */
+void dmi_start(struct dmi_rig *r);                /* r->c may have been changed before */
 void dmi_stop(struct dmi_rig *r);
 void dmi_restart(struct dmi_rig *r); /* of the node: all but the store's content is forgotten */
 void dmi_fini(struct dmi_rig *r);
