@@ -8,7 +8,7 @@
 struct end {
     struct kei_h2 *h;
     struct test_alloc *alloc;
-    int requests, gones, responses;
+    int requests, gones, responses, overs;
     struct kei_h2_stream *last;
     int status;
     char text[200], path[200], trailer[100];
@@ -34,6 +34,7 @@ static void on_request(void *user, struct kei_h2_stream *s, const struct kei_h2_
     e->requests++;
     e->last = s;
     e->over = m->over;
+    e->overs += m->over;
     e->n_headers = m->n_headers;
     snprintf(e->path, sizeof e->path, "%.*s", KEI_FMT(path));
     kei_buf_clear(&e->body);
@@ -223,6 +224,34 @@ static void limits(void **state)
     pair_fini(&p);
 }
 
+/* None of them is too long, together they are. */
+static void many_headers(void **state)
+{
+    struct kei_h2_header head[40] = {{KEI_STR(":method"), KEI_STR("POST")},
+                                     {KEI_STR(":scheme"), KEI_STR("http")},
+                                     {KEI_STR(":path"), KEI_STR("/x")}};
+    struct pair p;
+    struct kei_h2_stream *s;
+
+    (void)state;
+    for (size_t i = 3; i < 40; i++)
+        head[i] = (struct kei_h2_header){KEI_STR("x-name"), KEI_STR("value")};
+    assert_int_equal(pair_init(&p, (struct kei_h2_config){.max_headers = 1000},
+                               (struct kei_h2_config){.max_headers = 100000}),
+                     0);
+    for (size_t n = 3; n <= 40; n++) { /* 3 cost 123, each further one 43 */
+        bool fits = 123 + (n - 3) * 43 <= 1000;
+        p.server.requests = p.client.responses = 0;
+        assert_int_equal(kei_h2_request(&s, p.client.h, head, n, KEI_STR("b"), NULL, NULL), 0);
+        run(&p, 0);
+        assert_int_equal(p.server.requests, fits);
+        assert_int_equal(p.client.responses, 1);
+        assert_int_equal(p.client.status, fits ? 0 : KE_EPROTO);
+    }
+    assert_int_equal(kei_h2_streams(p.server.h), 0);
+    pair_fini(&p);
+}
+
 static void all_bodies_together(void **state)
 {
     struct pair p;
@@ -239,7 +268,13 @@ static void all_bodies_together(void **state)
     run(&p, 0);
     assert_int_equal(p.client.responses, 3);
     assert_int_equal(p.server.requests, 3);
+    assert_true(p.server.overs > 0);
     assert_int_equal(kei_h2_streams(p.server.h), 0);
+    /* what was taken is free again */
+    p.server.overs = 0;
+    assert_int_equal(ask(&p, &s, "/x", kei_strn(body, 60000)), 0);
+    run(&p, 0);
+    assert_int_equal(p.server.overs, 0);
     free(body);
     pair_fini(&p);
 }
@@ -381,9 +416,10 @@ static void no_memory(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        KE_TEST(asks_and_answers),    KE_TEST(many_at_once), KE_TEST(limits),
-        KE_TEST(all_bodies_together), KE_TEST(giving_up),    KE_TEST(ends_in_order),
-        KE_TEST(freed_in_a_callback), KE_TEST(garbage),      KE_TEST(no_memory),
+        KE_TEST(asks_and_answers), KE_TEST(many_at_once),        KE_TEST(limits),
+        KE_TEST(many_headers),     KE_TEST(all_bodies_together), KE_TEST(giving_up),
+        KE_TEST(ends_in_order),    KE_TEST(freed_in_a_callback), KE_TEST(garbage),
+        KE_TEST(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
