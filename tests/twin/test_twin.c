@@ -652,6 +652,104 @@ static void limits(void **state)
     twin_fini(&r);
 }
 
+/* What is said waits for room, in its order. */
+static void a_module_without_room(void **state)
+{
+    struct ke_router_config rc;
+    struct twin_rig r;
+    char want[32];
+
+    (void)state;
+    twin_init(&r, KE_DIALECT_1_15);
+    twin_stop(&r);
+    ke_router_free(r.router);
+    ke_router_config_init(&rc, sizeof rc);
+    rc.queue_messages = 3;
+    assert_int_equal(ke_router_new(&r.router, r.env.ctx, &rc), 0);
+    twin_modules(&r);
+    twin_start(&r);
+    assert_int_equal(ke_twin_add(r.twin, "lamp", NULL, NULL, NULL, NULL), 0);
+    for (int i = 1; i <= 40; i++) {
+        char value[16];
+
+        snprintf(value, sizeof value, "%d", i);
+        assert_int_equal(ke_twin_set(r.twin, "lamp", "a", value, "int", NULL, NULL, NULL), 0);
+    }
+    ms(&r, 1000);
+    assert_int_equal(twin_count(&r.mqtt, "$hw/events/device/lamp/twin/update/document"), 40);
+    assert_int_equal(twin_count(&r.device, "device/lamp/twin/delta"), 40);
+    for (uint32_t i = 0; i < 40; i++) {
+        snprintf(want, sizeof want, "\"delta\":{\"a\":\"%u\"}", i + 1);
+        assert_non_null(strstr(
+            twin_text(twin_find(&r.mqtt, "$hw/events/device/lamp/twin/update/delta", i)), want));
+        assert_non_null(strstr(twin_text(twin_find(&r.device, "device/lamp/twin/delta", i)), want));
+    }
+    twin_fini(&r);
+}
+
+/* A start whose n-th allocation is refused: what comes at once still finds what was kept. */
+static bool start_again(size_t n)
+{
+    struct ke_twin_value v;
+    struct ke_msg_config c;
+    struct ke_msg *m = NULL;
+    struct twin_rig r;
+    bool failed;
+    int e;
+
+    begin(&r, KE_DIALECT_1_15);
+    twin_mqtt(&r, TOPIC("/twin/update"), REPORT("a", "1"));
+    twin_stop(&r);
+    twin_forget(&r);
+    ke_msg_config_init(&c, sizeof c);
+    c.source = "bus";
+    c.group = "twin";
+    c.operation = "publish";
+    c.resource = TOPIC("/twin/get");
+    c.content = "\"{}\"";
+    c.content_len = 4;
+    assert_int_equal(ke_msg_new(&m, r.env.ctx, &c, NULL), 0);
+    test_alloc_fail_at(&r.env.alloc, n);
+    e = ke_twin_new(&r.twin, r.env.ctx, &r.c);
+    if (e == 0) {
+        e = ke_twin_start(r.twin);
+        if (e == 0) {
+            assert_int_equal(ke_twin_get(r.twin, "thermo-1", "a", &v, sizeof v), KE_ESTATE);
+            (void)!ke_router_send_group(r.router, "twin", m, NULL);
+        }
+        ms(&r, 5000);
+    }
+    failed = atomic_load(&r.env.alloc.failed) > 0;
+    test_alloc_fail_at(&r.env.alloc, 0);
+    if (e < 0) {
+        ke_twin_free(r.twin);
+        r.twin = NULL;
+        twin_start(&r);
+    }
+    ms(&r, 5000);
+    if (!failed)
+        assert_non_null(strstr(twin_last(&r.mqtt, TOPIC("/twin/get/result")), "\"value\":\"1\""));
+    else if (twin_count(&r.mqtt, TOPIC("/twin/get/result")))
+        assert_null(strstr(twin_last(&r.mqtt, TOPIC("/twin/get/result")), "404"));
+    assert_int_equal(ke_twin_get(r.twin, "thermo-1", "a", &v, sizeof v), 0);
+    assert_string_equal(v.reported, "1");
+    ke_msg_unref(m);
+    atomic_store(&r.env.log_errors, 0);
+    twin_fini(&r);
+    return failed;
+}
+
+static void restored_before_anything(void **state)
+{
+    size_t n = 1;
+
+    (void)state;
+    while (start_again(n))
+        n++;
+    print_message("count: %zu allocations of a start refused\n", n - 1);
+    assert_true(n > 10);
+}
+
 static int failing_writes(void *user, const struct powercut_op *op)
 {
     return *(bool *)user && op->kind == POWERCUT_WRITE ? KE_ENOSPC : 0;
@@ -753,6 +851,8 @@ int main(void)
         cmocka_unit_test(bad_configurations),
         cmocka_unit_test(calls_from_threads),
         cmocka_unit_test(limits),
+        cmocka_unit_test(a_module_without_room),
+        cmocka_unit_test(restored_before_anything),
         cmocka_unit_test(a_full_disk),
         cmocka_unit_test(memory_out_anywhere),
     };

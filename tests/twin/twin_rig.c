@@ -84,12 +84,17 @@ static void add(struct twin_rig *r, struct twin_recorder *rec, const char *name,
     assert_int_equal(ke_router_add(&rec->module, r->router, name, group, &ops, rec), 0);
 }
 
-static void begin(struct twin_rig *r, uint32_t dialect)
+void twin_modules(struct twin_rig *r)
 {
-    assert_int_equal(ke_router_new(&r->router, r->env.ctx, NULL), 0);
     add(r, &r->cloud, "websocket", "hub", on_cloud);
     add(r, &r->mqtt, "eventbus", "user", on_record);
     add(r, &r->device, "drivers", "device", on_record);
+}
+
+static void begin(struct twin_rig *r, uint32_t dialect)
+{
+    assert_int_equal(ke_router_new(&r->router, r->env.ctx, NULL), 0);
+    twin_modules(r);
     ke_twin_config_init(&r->c, sizeof r->c);
     r->c.dialect = dialect;
     r->node = NODE;

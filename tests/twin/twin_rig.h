@@ -41,6 +41,7 @@ struct twin_rig {
 void twin_init(struct twin_rig *r, uint32_t dialect);
 /* The same with the store in "/store" of a disk. */
 void twin_init_io(struct twin_rig *r, uint32_t dialect, const struct ke_io *io);
+void twin_modules(struct twin_rig *r);  /* the recorders, on another router */
 int twin_try_start(struct twin_rig *r); /* where memory may be refused */
 void twin_start(struct twin_rig *r);
 void twin_stop(struct twin_rig *r); /* frees the twin only */
