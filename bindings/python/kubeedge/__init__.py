@@ -9,15 +9,18 @@
             node.start()
             ctx.run()
 
-Start with Context, which says who drives the loop and where callbacks run; then Node and Runtime. Router, Store
-and Tunnel are usable without a node, and Cloud is the other end. Parameters that are times or sizes have the name
-and unit they have in C (timeout_ms); only waits of Python's own kind, as Pending.result, take seconds.
+Start with Context, which says who drives the loop and where callbacks run; then Node and Runtime, Twin and Driver.
+Router, Store, Tunnel, Twin and Devices are usable without a node, and Cloud is the other end. Parameters that are
+times or sizes have the name and unit they have in C (timeout_ms); only waits of Python's own kind, as
+Pending.result, take seconds.
 """
 from . import aio
 from ._core import Pending
 from ._ffi import VERSION as library_version
-from .cloud import PORT_ANY, Cloud, CloudNode, CloudPod
+from .cloud import PORT_ANY, Cloud, CloudDevice, CloudNode, CloudPod, CloudTwin
 from .context import Context
+from .device import CycleUnit, DevicePropertyStatus, Devices, DeviceState, DeviceStatus, ReportedValue
+from .driver import Device, DeviceOperation, DeviceProperty, DeviceSettings, DeviceType, Driver, Reading
 from .errors import (
     AccessDenied,
     AddressInUse,
@@ -55,7 +58,7 @@ from .mqtt import (
     MqttSubscription,
 )
 from .msg import Dialect, Message
-from .node import Node, NodeSettings, NodeState, NodeStatus, PodInfo, Taint
+from .node import Node, NodeFlag, NodeSettings, NodeState, NodeStatus, PodInfo, Taint
 from .router import Module, ModuleStats, Router
 from .runtime import (
     ContainerConfig,
@@ -69,27 +72,40 @@ from .runtime import (
 )
 from .store import Item, Store, Transaction
 from .tunnel import Send, Tunnel, TunnelState, TunnelStatus
+from .twin import Twin, TwinDevice, TwinEvent, TwinEventKind, TwinObserver, TwinStatus, TwinValue
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "PORT_ANY",
     "AccessDenied",
     "AddressInUse",
     "AlreadyExists",
     "Busy",
     "Canceled",
     "Cloud",
+    "CloudDevice",
     "CloudNode",
     "CloudPod",
+    "CloudTwin",
     "ConflictError",
     "ContainerConfig",
     "ContainerFlag",
     "ContainerInfo",
     "ContainerState",
     "Context",
+    "CycleUnit",
+    "Device",
     "DeviceError",
+    "DeviceOperation",
+    "DeviceProperty",
+    "DevicePropertyStatus",
+    "DeviceSettings",
+    "DeviceState",
+    "DeviceStatus",
+    "DeviceType",
+    "Devices",
     "Dialect",
+    "Driver",
     "IdentityError",
     "InvalidArgument",
     "Item",
@@ -112,6 +128,7 @@ __all__ = [
     "MqttSubscription",
     "NetworkError",
     "Node",
+    "NodeFlag",
     "NodeSettings",
     "NodeState",
     "NodeStatus",
@@ -119,9 +136,12 @@ __all__ = [
     "NotSupported",
     "Operation",
     "OutOfMemory",
+    "PORT_ANY",
     "ParseError",
     "Pending",
     "PodInfo",
+    "Reading",
+    "ReportedValue",
     "Router",
     "Runtime",
     "SandboxConfig",
@@ -136,6 +156,13 @@ __all__ = [
     "Tunnel",
     "TunnelState",
     "TunnelStatus",
+    "Twin",
+    "TwinDevice",
+    "TwinEvent",
+    "TwinEventKind",
+    "TwinObserver",
+    "TwinStatus",
+    "TwinValue",
     "WrongThread",
     "aio",
     "library_version",

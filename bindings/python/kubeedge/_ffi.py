@@ -5,7 +5,7 @@ One entry per function, in the order of the headers; argument and result types a
 against the headers and the library by tests/test_agreement.py. Results are raw here: 0 or KE_E*, turned into
 exceptions by Core.check.
 """
-from ctypes import POINTER, c_char, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_char, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any, Dict, List, Tuple
 
 from . import _lib
@@ -214,6 +214,137 @@ ke_runtime_complete = f("ke_runtime_complete", [s.Runtime, c_uint64, c_int, POIN
 # int ke_runtime_event(struct ke_runtime *rt, const struct ke_container_info *c);
 ke_runtime_event = f("ke_runtime_event", [s.Runtime, POINTER(s.ContainerInfo)], c_int)
 
+# ---- twin.h ----
+
+# void ke_twin_config_init(struct ke_twin_config *c, size_t size);
+ke_twin_config_init = f("ke_twin_config_init", [POINTER(s.TwinConfig), c_size_t], None)
+# int ke_twin_new(struct ke_twin **ret, struct ke_ctx *ctx, const struct ke_twin_config *c);
+ke_twin_new = f("ke_twin_new", [POINTER(s.Twin), s.Ctx, POINTER(s.TwinConfig)], c_int)
+# int ke_twin_start(struct ke_twin *t);
+ke_twin_start = f("ke_twin_start", [s.Twin], c_int)
+# void ke_twin_stop(struct ke_twin *t);
+ke_twin_stop = f("ke_twin_stop", [s.Twin], None)
+# void ke_twin_free(struct ke_twin *t);
+ke_twin_free = f("ke_twin_free", [s.Twin], None)
+# int ke_twin_status(struct ke_twin *t, struct ke_twin_status *ret, size_t size);
+ke_twin_status = f("ke_twin_status", [s.Twin, POINTER(s.TwinStatus), c_size_t], c_int)
+# int ke_twin_add(struct ke_twin *t, const char *device, const char *description, ke_twin_done_fn done, void
+#                 *user, struct ke_error *reterr);
+ke_twin_add = f("ke_twin_add", [s.Twin, c_char_p, c_char_p, s.TwinDoneFn, c_void_p, POINTER(s.Error)], c_int)
+# int ke_twin_remove(struct ke_twin *t, const char *device, ke_twin_done_fn done, void *user, struct ke_error
+#                    *reterr);
+ke_twin_remove = f("ke_twin_remove", [s.Twin, c_char_p, s.TwinDoneFn, c_void_p, POINTER(s.Error)], c_int)
+# int ke_twin_set(struct ke_twin *t, const char *device, const char *name, const char *value, const char
+#                 *type, ke_twin_done_fn done, void *user, struct ke_error *reterr);
+ke_twin_set = f(
+    "ke_twin_set", [s.Twin, c_char_p, c_char_p, c_char_p, c_char_p, s.TwinDoneFn, c_void_p, POINTER(s.Error)], c_int
+)
+# int ke_twin_report(struct ke_twin *t, const char *device, const char *name, const char *value, const char
+#                    *type, ke_twin_done_fn done, void *user, struct ke_error *reterr);
+ke_twin_report = f(
+    "ke_twin_report",
+    [s.Twin, c_char_p, c_char_p, c_char_p, c_char_p, s.TwinDoneFn, c_void_p, POINTER(s.Error)],
+    c_int,
+)
+# int ke_twin_set_state(struct ke_twin *t, const char *device, const char *state, ke_twin_done_fn done, void
+#                       *user, struct ke_error *reterr);
+ke_twin_set_state = f(
+    "ke_twin_set_state", [s.Twin, c_char_p, c_char_p, s.TwinDoneFn, c_void_p, POINTER(s.Error)], c_int
+)
+# int ke_twin_get(struct ke_twin *t, const char *device, const char *name, struct ke_twin_value *ret, size_t
+#                 size);
+ke_twin_get = f("ke_twin_get", [s.Twin, c_char_p, c_char_p, POINTER(s.TwinValue), c_size_t], c_int)
+# int ke_twin_devices(struct ke_twin *t, void (*fn)(void *user, const struct ke_twin_device *d), void *user);
+ke_twin_devices = f("ke_twin_devices", [s.Twin, s.TwinDevicesFn, c_void_p], c_int)
+# int ke_twin_each(struct ke_twin *t, const char *device, void (*fn)(void *user, const struct ke_twin_value
+#                  *v), void *user);
+ke_twin_each = f("ke_twin_each", [s.Twin, c_char_p, s.TwinValuesFn, c_void_p], c_int)
+# int ke_twin_json(struct ke_twin *t, const char *device, struct ke_buf *out, struct ke_error *reterr);
+ke_twin_json = f("ke_twin_json", [s.Twin, c_char_p, POINTER(s.Buf), POINTER(s.Error)], c_int)
+# int ke_twin_observe(struct ke_twin_sub **ret, struct ke_twin *t, const char *device, ke_twin_fn fn, void
+#                     *user);
+ke_twin_observe = f("ke_twin_observe", [POINTER(s.TwinSub), s.Twin, c_char_p, s.TwinFn, c_void_p], c_int)
+# void ke_twin_unobserve(struct ke_twin_sub *s);
+ke_twin_unobserve = f("ke_twin_unobserve", [s.TwinSub], None)
+
+# ---- device.h ----
+
+# int ke_device_complete(struct ke_devices *d, uint64_t op, int status, const struct ke_device_result *r);
+ke_device_complete = f("ke_device_complete", [s.Devices, c_uint64, c_int, POINTER(s.DeviceResult)], c_int)
+# int ke_device_report(struct ke_devices *d, uint64_t device, const struct ke_device_value *v, uint32_t n);
+ke_device_report = f("ke_device_report", [s.Devices, c_uint64, POINTER(s.DeviceValue), c_uint32], c_int)
+# int ke_device_lost(struct ke_devices *d, uint64_t device, int status, const char *text);
+ke_device_lost = f("ke_device_lost", [s.Devices, c_uint64, c_int, c_char_p], c_int)
+# int ke_device_config_i64(const char *json, size_t n, const char *path, int64_t *ret);
+ke_device_config_i64 = f("ke_device_config_i64", [c_char_p, c_size_t, c_char_p, POINTER(c_int64)], c_int)
+# int ke_device_config_f64(const char *json, size_t n, const char *path, double *ret);
+ke_device_config_f64 = f("ke_device_config_f64", [c_char_p, c_size_t, c_char_p, POINTER(c_double)], c_int)
+# int ke_device_config_bool(const char *json, size_t n, const char *path, uint32_t *ret);
+ke_device_config_bool = f("ke_device_config_bool", [c_char_p, c_size_t, c_char_p, POINTER(c_uint32)], c_int)
+# int ke_device_config_str(const char *json, size_t n, const char *path, char *out, size_t cap);
+ke_device_config_str = f("ke_device_config_str", [c_char_p, c_size_t, c_char_p, c_char_p, c_size_t], c_int)
+# void ke_devices_config_init(struct ke_devices_config *c, size_t size);
+ke_devices_config_init = f("ke_devices_config_init", [POINTER(s.DevicesConfig), c_size_t], None)
+# int ke_devices_new(struct ke_devices **ret, struct ke_ctx *ctx, const struct ke_devices_config *c);
+ke_devices_new = f("ke_devices_new", [POINTER(s.Devices), s.Ctx, POINTER(s.DevicesConfig)], c_int)
+# void ke_devices_free(struct ke_devices *d);
+ke_devices_free = f("ke_devices_free", [s.Devices], None)
+# int ke_device_driver_register(struct ke_devices *d, const char *protocol, const struct ke_device_ops *ops,
+#                               void *user);
+ke_device_driver_register = f(
+    "ke_device_driver_register", [s.Devices, c_char_p, POINTER(s.DeviceOps), c_void_p], c_int
+)
+# int ke_device_driver_unregister(struct ke_devices *d, const char *protocol);
+ke_device_driver_unregister = f("ke_device_driver_unregister", [s.Devices, c_char_p], c_int)
+# int ke_device_sim_register(struct ke_devices *d);
+ke_device_sim_register = f("ke_device_sim_register", [s.Devices], c_int)
+# int ke_devices_put(struct ke_devices *d, const char *json, size_t n);
+ke_devices_put = f("ke_devices_put", [s.Devices, c_char_p, c_size_t], c_int)
+# int ke_devices_remove(struct ke_devices *d, const char *kind, const char *ns, const char *name);
+ke_devices_remove = f("ke_devices_remove", [s.Devices, c_char_p, c_char_p, c_char_p], c_int)
+# int ke_devices_reported(struct ke_devices *d, uint64_t report, int status);
+ke_devices_reported = f("ke_devices_reported", [s.Devices, c_uint64, c_int], c_int)
+# int ke_devices_set(struct ke_devices *d, const char *ns, const char *name, const char *property, const char
+#                    *value, ke_device_done_fn fn, void *user);
+ke_devices_set = f(
+    "ke_devices_set", [s.Devices, c_char_p, c_char_p, c_char_p, c_char_p, s.DeviceDoneFn, c_void_p], c_int
+)
+# int ke_devices_call(struct ke_devices *d, const char *ns, const char *name, const char *method, const char
+#                     *args, size_t args_len, ke_device_done_fn fn, void *user);
+ke_devices_call = f(
+    "ke_devices_call", [s.Devices, c_char_p, c_char_p, c_char_p, c_char_p, c_size_t, s.DeviceDoneFn, c_void_p], c_int
+)
+# int ke_devices_list(struct ke_devices *d, ke_devices_list_fn fn, void *user);
+ke_devices_list = f("ke_devices_list", [s.Devices, s.DevicesListFn, c_void_p], c_int)
+# int ke_devices_get_stats(struct ke_devices *d, struct ke_devices_stats *ret, size_t size);
+ke_devices_get_stats = f("ke_devices_get_stats", [s.Devices, POINTER(s.DevicesStats), c_size_t], c_int)
+
+# ---- drivers.h ----
+
+# void ke_modbus_config_init(struct ke_modbus_config *c, size_t size);
+ke_modbus_config_init = f("ke_modbus_config_init", [POINTER(s.ModbusConfig), c_size_t], None)
+# int ke_device_modbus_register(struct ke_devices *d, const struct ke_modbus_config *c);
+ke_device_modbus_register = f("ke_device_modbus_register", [s.Devices, POINTER(s.ModbusConfig)], c_int)
+# void ke_gpio_config_init(struct ke_gpio_config *c, size_t size);
+ke_gpio_config_init = f("ke_gpio_config_init", [POINTER(s.GpioConfig), c_size_t], None)
+# int ke_device_gpio_register(struct ke_devices *d, const struct ke_gpio_config *c);
+ke_device_gpio_register = f("ke_device_gpio_register", [s.Devices, POINTER(s.GpioConfig)], c_int)
+
+# ---- mapper.h ----
+
+# void ke_mapper_config_init(struct ke_mapper_config *c, size_t size);
+ke_mapper_config_init = f("ke_mapper_config_init", [POINTER(s.MapperConfig), c_size_t], None)
+# int ke_mapper_new(struct ke_mapper **ret, struct ke_ctx *ctx, const struct ke_mapper_config *c);
+ke_mapper_new = f("ke_mapper_new", [POINTER(s.Mapper), s.Ctx, POINTER(s.MapperConfig)], c_int)
+# struct ke_devices *ke_mapper_devices(struct ke_mapper *m);
+ke_mapper_devices = f("ke_mapper_devices", [s.Mapper], s.Devices)
+# int ke_mapper_start(struct ke_mapper *m);
+ke_mapper_start = f("ke_mapper_start", [s.Mapper], c_int)
+# void ke_mapper_free(struct ke_mapper *m);
+ke_mapper_free = f("ke_mapper_free", [s.Mapper], None)
+# int ke_mapper_status(struct ke_mapper *m, struct ke_mapper_status *ret, size_t size);
+ke_mapper_status = f("ke_mapper_status", [s.Mapper, POINTER(s.MapperStatus), c_size_t], c_int)
+
 # ---- node.h ----
 
 # void ke_node_config_init(struct ke_node_config *c, size_t size);
@@ -268,6 +399,9 @@ ke_cloud_nodes = f("ke_cloud_nodes", [s.Cloud, s.CloudNodesFn, c_void_p], c_int)
 # int ke_cloud_pods(struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_pod_info *p),
 #                   void *user);
 ke_cloud_pods = f("ke_cloud_pods", [s.Cloud, s.CloudPodsFn, c_void_p], c_int)
+# int ke_cloud_devices( struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_device_info *d),
+#                       void *user);
+ke_cloud_devices = f("ke_cloud_devices", [s.Cloud, s.CloudDevicesFn, c_void_p], c_int)
 
 # ---- mqtt.h ----
 

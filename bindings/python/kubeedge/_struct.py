@@ -11,6 +11,7 @@ from ctypes import (
     Structure,
     c_char,
     c_char_p,
+    c_double,
     c_int,
     c_int32,
     c_int64,
@@ -86,6 +87,22 @@ class Runtime(c_void_p):
 
 class NodeSettings(c_void_p):
     """struct ke_node_settings *"""
+
+
+class Twin(c_void_p):
+    """struct ke_twin *"""
+
+
+class TwinSub(c_void_p):
+    """struct ke_twin_sub *"""
+
+
+class Devices(c_void_p):
+    """struct ke_devices *"""
+
+
+class Mapper(c_void_p):
+    """struct ke_mapper *"""
 
 
 class Node(c_void_p):
@@ -601,6 +618,387 @@ class RuntimeOps(Struct):
     ]
 
 
+# ---- twin.h ----
+
+# uint32_t (*dialect_now)(void *user)
+TwinDialectNowFn = CFUNCTYPE(c_uint32, c_void_p)
+
+
+class TwinConfig(Struct):
+    c_name = "ke_twin_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("router", Router),
+        ("store", Store),
+        ("node_name", c_char_p),
+        ("dialect", c_uint32),
+        ("flags", c_uint32),
+        ("dialect_now", TwinDialectNowFn),
+        ("user", c_void_p),
+        ("max_devices", c_uint32),
+        ("max_twins", c_uint32),
+        ("max_value", c_uint32),
+        ("max_message", c_uint32),
+        ("queue_messages", c_uint32),
+        ("reserved", c_uint32),
+        ("queue_bytes", c_uint64),
+    ]
+
+
+class TwinStatus(Struct):
+    c_name = "ke_twin_status"
+    _fields_ = [
+        ("size", c_size_t),
+        ("devices", c_uint32),
+        ("unconfirmed", c_uint32),
+        ("waiting", c_uint32),
+        ("connected", c_uint32),
+        ("taken", c_uint64),
+        ("refused", c_uint64),
+        ("commits", c_uint64),
+        ("sent", c_uint64),
+        ("confirmed", c_uint64),
+    ]
+
+
+class TwinValue(Struct):
+    c_name = "ke_twin_value"
+    _fields_ = [
+        ("size", c_size_t),
+        ("ns", c_char_p),
+        ("device", c_char_p),
+        ("name", c_char_p),
+        ("type", c_char_p),
+        ("desired", c_char_p),
+        ("reported", c_char_p),
+        ("desired_ms", c_int64),
+        ("reported_ms", c_int64),
+        ("optional", c_uint32),
+        ("unconfirmed", c_uint32),
+    ]
+
+
+class TwinDevice(Struct):
+    c_name = "ke_twin_device"
+    _fields_ = [
+        ("size", c_size_t),
+        ("ns", c_char_p),
+        ("name", c_char_p),
+        ("description", c_char_p),
+        ("state", c_char_p),
+        ("last_online", c_char_p),
+        ("twins", c_uint32),
+        ("unconfirmed", c_uint32),
+    ]
+
+
+class TwinEvent(Struct):
+    c_name = "ke_twin_event"
+    _fields_ = [
+        ("size", c_size_t),
+        ("what", c_uint32),
+        ("reserved", c_uint32),
+        ("device", POINTER(TwinDevice)),
+        ("value", POINTER(TwinValue)),
+    ]
+
+
+# void (*fn)(void *user, const struct ke_twin_device *d)
+TwinDevicesFn = CFUNCTYPE(None, c_void_p, POINTER(TwinDevice))
+# void (*fn)(void *user, const struct ke_twin_value *v)
+TwinValuesFn = CFUNCTYPE(None, c_void_p, POINTER(TwinValue))
+# void (*ke_twin_done_fn)(void *user, int status, const char *text)
+TwinDoneFn = CFUNCTYPE(None, c_void_p, c_int, c_char_p)
+# void (*ke_twin_fn)(void *user, const struct ke_twin_event *e)
+TwinFn = CFUNCTYPE(None, c_void_p, POINTER(TwinEvent))
+
+
+# ---- device.h ----
+
+
+class DeviceValue(Struct):
+    c_name = "ke_device_value"
+    _fields_ = [
+        ("size", c_size_t),
+        ("property", c_uint32),
+        ("kind", c_uint32),
+        ("i", c_int64),
+        ("d", c_double),
+        ("p", c_void_p),
+        ("n", c_size_t),
+        ("when_ms", c_int64),
+        ("text", c_char_p),
+        ("status", c_int32),
+        ("reserved", c_uint32),
+    ]
+
+
+class DeviceProperty(Struct):
+    c_name = "ke_device_property"
+    _fields_ = [
+        ("size", c_size_t),
+        ("name", c_char_p),
+        ("unit", c_char_p),
+        ("visitor", c_void_p),
+        ("visitor_len", c_size_t),
+        ("index", c_uint32),
+        ("type", c_uint32),
+        ("flags", c_uint32),
+        ("collect_ms", c_uint32),
+    ]
+
+
+class DeviceConfig(Struct):
+    c_name = "ke_device_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("device", c_uint64),
+        ("ns", c_char_p),
+        ("name", c_char_p),
+        ("model", c_char_p),
+        ("protocol", c_char_p),
+        ("config", c_void_p),
+        ("config_len", c_size_t),
+        ("properties", POINTER(DeviceProperty)),
+        ("n_properties", c_uint32),
+        ("timeout_ms", c_uint32),
+    ]
+
+
+class DeviceResult(Struct):
+    c_name = "ke_device_result"
+    _fields_ = [
+        ("size", c_size_t),
+        ("text", c_char_p),
+        ("values", POINTER(DeviceValue)),
+        ("reply", c_void_p),
+        ("reply_len", c_size_t),
+        ("n_values", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+# void (*attach)(void *user, struct ke_devices *d)
+DeviceAttachFn = CFUNCTYPE(None, c_void_p, Devices)
+# void (*detach)(void *user)
+DeviceDetachFn = CFUNCTYPE(None, c_void_p)
+# int (*open)(void *user, const struct ke_device_config *c, uint64_t op, void **ret_dev)
+DeviceOpenFn = CFUNCTYPE(c_int, c_void_p, POINTER(DeviceConfig), c_uint64, POINTER(c_void_p))
+# int (*close)(void *user, void *dev, uint64_t op); also health
+DeviceOpFn = CFUNCTYPE(c_int, c_void_p, c_void_p, c_uint64)
+# int (*read)(void *user, void *dev, uint64_t op, const uint32_t *properties, uint32_t n); also subscribe
+DeviceReadFn = CFUNCTYPE(c_int, c_void_p, c_void_p, c_uint64, POINTER(c_uint32), c_uint32)
+# int (*write)(void *user, void *dev, uint64_t op, const struct ke_device_value *v, uint32_t n)
+DeviceWriteFn = CFUNCTYPE(c_int, c_void_p, c_void_p, c_uint64, POINTER(DeviceValue), c_uint32)
+# int (*call)(void *user, void *dev, uint64_t op, const char *method, const char *args, size_t args_len)
+DeviceCallFn = CFUNCTYPE(c_int, c_void_p, c_void_p, c_uint64, c_char_p, POINTER(c_char), c_size_t)
+
+
+class DeviceOps(Struct):
+    c_name = "ke_device_ops"
+    _fields_ = [
+        ("size", c_size_t),
+        ("attach", DeviceAttachFn),
+        ("detach", DeviceDetachFn),
+        ("open", DeviceOpenFn),
+        ("close", DeviceOpFn),
+        ("read", DeviceReadFn),
+        ("write", DeviceWriteFn),
+        ("call", DeviceCallFn),
+        ("subscribe", DeviceReadFn),
+        ("health", DeviceOpFn),
+    ]
+
+
+class DeviceReported(Struct):
+    c_name = "ke_device_reported"
+    _fields_ = [
+        ("size", c_size_t),
+        ("property", c_char_p),
+        ("type", c_char_p),
+        ("reported", c_char_p),
+        ("desired", c_char_p),
+        ("when_ms", c_int64),
+    ]
+
+
+# int (*report)(void *user, uint64_t report, const char *ns, const char *name,
+#               const struct ke_device_reported *v, uint32_t n)
+DevicesSinkReportFn = CFUNCTYPE(c_int, c_void_p, c_uint64, c_char_p, c_char_p, POINTER(DeviceReported), c_uint32)
+# int (*state)(void *user, uint64_t report, const char *ns, const char *name, const char *state)
+DevicesSinkStateFn = CFUNCTYPE(c_int, c_void_p, c_uint64, c_char_p, c_char_p, c_char_p)
+
+
+class DevicesSink(Struct):
+    c_name = "ke_devices_sink"
+    _fields_ = [
+        ("size", c_size_t),
+        ("report", DevicesSinkReportFn),
+        ("state", DevicesSinkStateFn),
+    ]
+
+
+class DevicesConfig(Struct):
+    c_name = "ke_devices_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("router", Router),
+        ("store", Store),
+        ("node_name", c_char_p),
+        ("sink", POINTER(DevicesSink)),
+        ("sink_user", c_void_p),
+        ("flags", c_uint32),
+        ("cycle_unit", c_uint32),
+        ("id_with_namespace", c_uint32),
+        ("collect_ms", c_uint32),
+        ("report_ms", c_uint32),
+        ("timeout_ms", c_uint32),
+        ("retry_min_ms", c_uint32),
+        ("retry_max_ms", c_uint32),
+        ("health_ms", c_uint32),
+        ("max_devices", c_uint32),
+        ("max_properties", c_uint32),
+        ("max_rules", c_uint32),
+    ]
+
+
+# void (*ke_device_done_fn)(void *user, int status, const char *reply, const char *text)
+DeviceDoneFn = CFUNCTYPE(None, c_void_p, c_int, c_char_p, c_char_p)
+
+
+class DevicePropertyStatus(Struct):
+    c_name = "ke_device_property_status"
+    _fields_ = [
+        ("size", c_size_t),
+        ("name", c_char_p),
+        ("type", c_char_p),
+        ("unit", c_char_p),
+        ("desired", c_char_p),
+        ("reported", c_char_p),
+        ("error", c_char_p),
+        ("reported_ms", c_int64),
+        ("desired_ms", c_int64),
+        ("reads", c_uint32),
+        ("failures", c_uint32),
+    ]
+
+
+class DeviceStatus(Struct):
+    c_name = "ke_device_status"
+    _fields_ = [
+        ("size", c_size_t),
+        ("ns", c_char_p),
+        ("name", c_char_p),
+        ("model", c_char_p),
+        ("protocol", c_char_p),
+        ("error", c_char_p),
+        ("properties", POINTER(DevicePropertyStatus)),
+        ("n_properties", c_uint32),
+        ("state", c_uint32),
+        ("error_ms", c_int64),
+        ("online_ms", c_int64),
+        ("reads", c_uint64),
+        ("writes", c_uint64),
+        ("failures", c_uint64),
+        ("reconnects", c_uint64),
+        ("cycles", c_uint64),
+        ("cycles_late", c_uint64),
+        ("cycles_missed", c_uint64),
+        ("late_max_ms", c_uint32),
+        ("reports_waiting", c_uint32),
+    ]
+
+
+# void (*ke_devices_list_fn)(void *user, const struct ke_device_status *s)
+DevicesListFn = CFUNCTYPE(None, c_void_p, POINTER(DeviceStatus))
+
+
+class DevicesStats(Struct):
+    c_name = "ke_devices_stats"
+    _fields_ = [
+        ("size", c_size_t),
+        ("cycles", c_uint64),
+        ("cycles_late", c_uint64),
+        ("cycles_missed", c_uint64),
+        ("reads", c_uint64),
+        ("writes", c_uint64),
+        ("failures", c_uint64),
+        ("timeouts", c_uint64),
+        ("late_completions", c_uint64),
+        ("reports", c_uint64),
+        ("report_failures", c_uint64),
+        ("refused", c_uint64),
+        ("devices", c_uint32),
+        ("online", c_uint32),
+        ("late_max_ms", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+# ---- drivers.h ----
+
+
+class ModbusConfig(Struct):
+    c_name = "ke_modbus_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("timeout_ms", c_uint32),
+        ("serial_timeout_ms", c_uint32),
+        ("connect_ms", c_uint32),
+        ("pipeline", c_uint32),
+        ("gap", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class GpioConfig(Struct):
+    c_name = "ke_gpio_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("dev_folder", c_char_p),
+        ("sys_folder", c_char_p),
+    ]
+
+
+# ---- mapper.h ----
+
+
+class MapperConfig(Struct):
+    c_name = "ke_mapper_config"
+    _fields_ = [
+        ("size", c_size_t),
+        ("protocol", c_char_p),
+        ("socket", c_char_p),
+        ("name", c_char_p),
+        ("version", c_char_p),
+        ("edge_socket", c_char_p),
+        ("flags", c_uint32),
+        ("cycle_unit", c_uint32),
+        ("call_ms", c_uint32),
+        ("retry_min_ms", c_uint32),
+        ("retry_max_ms", c_uint32),
+        ("max_devices", c_uint32),
+        ("collect_ms", c_uint32),
+        ("report_ms", c_uint32),
+    ]
+
+
+class MapperStatus(Struct):
+    c_name = "ke_mapper_status"
+    _fields_ = [
+        ("size", c_size_t),
+        ("state", c_uint32),
+        ("last_error", c_int32),
+        ("registrations", c_uint64),
+        ("pushes", c_uint64),
+        ("refused", c_uint64),
+        ("reports", c_uint64),
+        ("report_failures", c_uint64),
+        ("devices", c_uint32),
+        ("models", c_uint32),
+        ("error_text", c_char * KE_ERROR_TEXT_MAX),
+    ]
+
 # ---- node.h ----
 
 
@@ -665,6 +1063,8 @@ class NodeConfig(Struct):
         ("mqtt_cert_file", c_char_p),
         ("mqtt_key_file", c_char_p),
         ("mqtt_module", c_char_p),
+        ("drivers", c_char_p),
+        ("dmi_socket", c_char_p),
     ]
 
 
@@ -705,6 +1105,8 @@ NodeStateFn = CFUNCTYPE(None, c_void_p, POINTER(NodeStatus))
 PodFn = CFUNCTYPE(None, c_void_p, POINTER(PodInfo))
 # void (*unknown)(void *user, const char *key, uint32_t line)
 UnknownKeyFn = CFUNCTYPE(None, c_void_p, c_char_p, c_uint32)
+# void (*devices)(void *user, struct ke_twin *twin, struct ke_devices *devices)
+NodeDevicesFn = CFUNCTYPE(None, c_void_p, Twin, Devices)
 
 
 class NodeOps(Struct):
@@ -715,6 +1117,7 @@ class NodeOps(Struct):
         ("runtime_user", c_void_p),
         ("state", NodeStateFn),
         ("pod", PodFn),
+        ("devices", NodeDevicesFn),
     ]
 
 
@@ -773,16 +1176,57 @@ class CloudPodInfo(Struct):
     ]
 
 
+class CloudTwinInfo(Struct):
+    c_name = "ke_cloud_twin_info"
+    _fields_ = [
+        ("size", c_size_t),
+        ("name", c_char_p),
+        ("type", c_char_p),
+        ("desired", c_char_p),
+        ("reported", c_char_p),
+        ("observed", c_char_p),
+        ("has_desired", c_uint32),
+        ("has_reported", c_uint32),
+        ("has_observed", c_uint32),
+        ("reserved", c_uint32),
+        ("reported_ms", c_int64),
+    ]
+
+
+class CloudDeviceInfo(Struct):
+    c_name = "ke_cloud_device_info"
+    _fields_ = [
+        ("size", c_size_t),
+        ("device_namespace", c_char_p),
+        ("name", c_char_p),
+        ("uid", c_char_p),
+        ("node", c_char_p),
+        ("model", c_char_p),
+        ("protocol", c_char_p),
+        ("api", c_char_p),
+        ("state", c_char_p),
+        ("last_online", c_char_p),
+        ("reason", c_char_p),
+        ("twins", POINTER(POINTER(CloudTwinInfo))),
+        ("n_twins", c_uint32),
+        ("pending", c_uint32),
+    ]
+
+
 # void (*node)(void *user, const struct ke_cloud_node_info *n, uint32_t removed)
 CloudNodeFn = CFUNCTYPE(None, c_void_p, POINTER(CloudNodeInfo), c_uint32)
 # void (*pod)(void *user, const struct ke_cloud_pod_info *p, uint32_t removed)
 CloudPodFn = CFUNCTYPE(None, c_void_p, POINTER(CloudPodInfo), c_uint32)
 # void (*manifest_error)(void *user, const char *text)
 ManifestErrorFn = CFUNCTYPE(None, c_void_p, c_char_p)
+# void (*device)(void *user, const struct ke_cloud_device_info *d, uint32_t removed)
+CloudDeviceFn = CFUNCTYPE(None, c_void_p, POINTER(CloudDeviceInfo), c_uint32)
 # void (*fn)(void *user, const struct ke_cloud_node_info *n)
 CloudNodesFn = CFUNCTYPE(None, c_void_p, POINTER(CloudNodeInfo))
 # void (*fn)(void *user, const struct ke_cloud_pod_info *p)
 CloudPodsFn = CFUNCTYPE(None, c_void_p, POINTER(CloudPodInfo))
+# void (*fn)(void *user, const struct ke_cloud_device_info *d)
+CloudDevicesFn = CFUNCTYPE(None, c_void_p, POINTER(CloudDeviceInfo))
 
 
 class CloudOps(Struct):
@@ -792,6 +1236,7 @@ class CloudOps(Struct):
         ("node", CloudNodeFn),
         ("pod", CloudPodFn),
         ("manifest_error", ManifestErrorFn),
+        ("device", CloudDeviceFn),
     ]
 
 

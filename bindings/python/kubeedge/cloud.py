@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ctypes import byref, c_uint32, cast, sizeof
-from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from . import _const as c
 from . import _ffi as ffi
@@ -40,8 +40,39 @@ class CloudPod(NamedTuple):
     deleting: bool
 
 
+class CloudTwin(NamedTuple):
+    """One value of a device; None: there is none. observed: the desired value as the node saw it last;
+    reported_ms: Unix time by the node's clock, 0: unknown."""
+
+    name: str
+    type: str
+    desired: Optional[str]
+    reported: Optional[str]
+    observed: Optional[str]
+    reported_ms: int
+
+
+class CloudDevice(NamedTuple):
+    """api: v1alpha2 or v1beta1, of the manifest; reason: what is wrong with it here; pending: its node did not
+    acknowledge the newest version."""
+
+    namespace: str
+    name: str
+    uid: str
+    node: str
+    model: str
+    protocol: str
+    api: str
+    state: str
+    last_online: str
+    reason: str
+    twins: Dict[str, CloudTwin]
+    pending: bool
+
+
 NodeFn = Callable[[CloudNode, bool], object]
 PodFn = Callable[[CloudPod, bool], object]
+DeviceFn = Callable[[CloudDevice, bool], object]
 ErrorFn = Callable[[str], object]
 
 
@@ -75,13 +106,49 @@ def _pod(p: Any) -> CloudPod:
     )
 
 
+def _twin(i: Any) -> CloudTwin:
+    return CloudTwin(
+        pystr(i.name),
+        pystr(i.type),
+        pystr(i.desired) if i.has_desired else None,
+        pystr(i.reported) if i.has_reported else None,
+        pystr(i.observed) if i.has_observed else None,
+        i.reported_ms,
+    )
+
+
+def _device(p: Any) -> CloudDevice:
+    i = p.contents
+    twins = (_twin(i.twins[k].contents) for k in range(i.n_twins))
+    return CloudDevice(
+        pystr(i.device_namespace),
+        pystr(i.name),
+        pystr(i.uid),
+        pystr(i.node),
+        pystr(i.model),
+        pystr(i.protocol),
+        pystr(i.api),
+        pystr(i.state),
+        pystr(i.last_online),
+        pystr(i.reason),
+        {t.name: t for t in twins},
+        bool(i.pending),
+    )
+
+
 class _Callbacks:
     def __init__(
-        self, core: Core, node: Optional[NodeFn], pod: Optional[PodFn], manifest_error: Optional[ErrorFn]
+        self,
+        core: Core,
+        node: Optional[NodeFn],
+        pod: Optional[PodFn],
+        device: Optional[DeviceFn],
+        manifest_error: Optional[ErrorFn],
     ) -> None:
         self.core = core
         self.node = node
         self.pod = pod
+        self.device = device
         self.manifest_error = manifest_error
         self.handle: Optional[State] = None
 
@@ -101,6 +168,13 @@ def _on_pod(user: Optional[int], p: Any, removed: int) -> None:
     record = held(user)
     if record is not None and not record.gone():
         record.core.user(lambda: record.pod(_pod(p), bool(removed)))
+
+
+@s.callback(s.CloudDeviceFn)
+def _on_device(user: Optional[int], p: Any, removed: int) -> None:
+    record = held(user)
+    if record is not None and not record.gone():
+        record.core.user(lambda: record.device(_device(p), bool(removed)))
 
 
 @s.callback(s.ManifestErrorFn)
@@ -124,6 +198,13 @@ def _collect_pod(user: Optional[int], p: Any) -> None:
         entry.append(_pod(p))
 
 
+@s.callback(s.CloudDevicesFn)
+def _collect_device(user: Optional[int], p: Any) -> None:
+    entry = held(user)
+    if entry is not None:
+        entry.append(_device(p))
+
+
 class Cloud(Handle):
     """The cloud end of a cluster."""
 
@@ -143,13 +224,14 @@ class Cloud(Handle):
         token_hours: int = 0,
         node: Optional[NodeFn] = None,
         pod: Optional[PodFn] = None,
+        device: Optional[DeviceFn] = None,
         manifest_error: Optional[ErrorFn] = None,
     ) -> None:
         """The parameters are the members of struct ke_cloud_config; None, 0 and empty: the default. A port of
         PORT_ANY is a free one.
 
-        node(info, removed) and pod(info, removed) are called on changes, manifest_error(text) for a manifest
-        that was refused, with file, line and field.
+        node(info, removed), pod(info, removed) and device(info, removed) are called on changes, device also when
+        its node reported; manifest_error(text) for a manifest that was refused, with file, line and field.
         """
         core = context._core
         names = list(advertise)
@@ -174,12 +256,14 @@ class Cloud(Handle):
             for member, value in numbers.items():
                 if value:
                     setattr(config, member, value)
-            record = _Callbacks(core, node, pod, manifest_error)
+            record = _Callbacks(core, node, pod, device, manifest_error)
             ops = s.CloudOps.sized()
             if node is not None:
                 ops.node = _on_node
             if pod is not None:
                 ops.pod = _on_pod
+            if device is not None:
+                ops.device = _on_device
             if manifest_error is not None:
                 ops.manifest_error = _on_manifest_error
             key, ptr = hold(record), s.Cloud()
@@ -250,6 +334,20 @@ class Cloud(Handle):
             key = hold(found)
             try:
                 self._core.check(ffi.ke_cloud_pods(self._state.pointer(), _collect_pod, key))
+            finally:
+                drop(key)
+            return found
+
+        return self._core.call(read)
+
+    def devices(self) -> List[CloudDevice]:
+        """All devices, with what their nodes reported; in no order."""
+
+        def read() -> List[CloudDevice]:
+            found: List[CloudDevice] = []
+            key = hold(found)
+            try:
+                self._core.check(ffi.ke_cloud_devices(self._state.pointer(), _collect_device, key))
             finally:
                 drop(key)
             return found

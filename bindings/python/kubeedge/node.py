@@ -2,18 +2,21 @@
 """A complete KubeEdge node: tunnel, store, router and pod engine put together."""
 from __future__ import annotations
 
+import enum
 from ctypes import byref, cast, pointer, sizeof
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from . import _const as c
 from . import _ffi as ffi
 from . import _struct as s
 from ._core import Core, Handle, OpenEnum, Path, State, cpath, cstr, cstrings, drop, held, hold, pystr
 from .context import Context
+from .device import Devices
 from .errors import error
 from .msg import Dialect
 from .runtime import Link, Runtime
 from .tunnel import TunnelStatus, status_of
+from .twin import Twin
 
 
 class NodeState(OpenEnum):
@@ -22,6 +25,12 @@ class NodeState(OpenEnum):
     OFFLINE = c.KE_NODE_OFFLINE
     CONNECTED = c.KE_NODE_CONNECTED
     READY = c.KE_NODE_READY
+
+
+class NodeFlag(enum.IntFlag):
+    """NO_DEVICES: no device twin, no drivers, no mappers."""
+
+    NO_DEVICES = c.KE_NODE_NO_DEVICES
 
 
 class NodeStatus(NamedTuple):
@@ -59,6 +68,7 @@ class Taint(NamedTuple):
 
 StateFn = Callable[[NodeStatus], object]
 PodFn = Callable[[PodInfo], object]
+DevicesFn = Callable[[Twin, Devices], object]
 
 
 def _status(st: Any) -> NodeStatus:
@@ -91,10 +101,15 @@ def _pod(p: Any) -> PodInfo:
 
 
 class _Callbacks:
-    def __init__(self, core: Core, state: Optional[StateFn], pod: Optional[PodFn]) -> None:
-        self.core = core
+    def __init__(
+        self, context: Context, state: Optional[StateFn], pod: Optional[PodFn], devices: Optional[DevicesFn]
+    ) -> None:
+        self.core = context._core
+        self.context = context
         self.state = state
         self.pod = pod
+        self.devices = devices
+        self.lent: List[State] = []
         self.handle: Optional[State] = None
 
     def gone(self) -> bool:
@@ -113,6 +128,21 @@ def _on_pod(user: Optional[int], p: Any) -> None:
     record = held(user)
     if record is not None and not record.gone():
         record.core.user(lambda: record.pod(_pod(p)))
+
+
+@s.callback(s.NodeDevicesFn)
+def _on_devices(user: Optional[int], twin: s.Twin, devices: s.Devices) -> None:
+    """Lends the node's twin and harness, or takes them back before they go."""
+    record = held(user)
+    if record is None:
+        return
+    for state in record.lent:
+        state.free()
+    record.lent.clear()
+    if twin and devices:
+        lent_twin, lent_devices = Twin._borrow(record.context, twin), Devices._borrow(record.context, devices)
+        record.lent += [lent_twin._state, lent_devices._state]
+        record.core.user(record.devices, lent_twin, lent_devices)
 
 
 @s.callback(s.PodFn)
@@ -212,14 +242,22 @@ class Node(Handle):
         status_ms: int = 0,
         retry_min_ms: int = 0,
         retry_max_ms: int = 0,
+        drivers: Union[str, Iterable[str]] = (),
+        dmi_socket: Optional[Path] = None,
+        flags: int = 0,
         state: Optional[StateFn] = None,
         pod: Optional[PodFn] = None,
+        devices: Optional[DevicesFn] = None,
     ) -> None:
         """name and data are required, cloud_host for more than an offline node. The other parameters are the
         members of struct ke_node_config; None, 0 and empty: what settings says, else the default.
 
         runtime is one written in Python; builtin_runtime the name of one of the library's: "none", "process".
-        state(status) and pod(info) are called on every change.
+        drivers are names of the library's for devices of the cloud, or "all". flags: NodeFlag. state(status) and
+        pod(info) are called on every change.
+
+        devices(twin, devices) is called within start(): the node's Twin and Devices, for drivers to be registered
+        and the twin to be observed. Both are closed when the node stops; another start() gives others.
         """
         core = context._core
         members: Dict[str, Any] = {
@@ -237,6 +275,9 @@ class Node(Handle):
             "process_user": cstr(process_user),
             "shim": cpath(shim),
             "log_folder": cpath(log_folder),
+            "drivers": cstr(drivers if isinstance(drivers, str) else ",".join(drivers)),
+            "dmi_socket": cpath(dmi_socket),
+            "flags": int(flags),
             "tunnel_port": tunnel_port,
             "cert_port": cert_port,
             "dialect": int(dialect),
@@ -272,7 +313,7 @@ class Node(Handle):
                     kept.append(cstrings(names))
                     setattr(config, member, cast(kept[-1], type(getattr(config, member))))
                     setattr(config, "n_" + member, len(names))
-            return self._make(core, config, runtime, _Callbacks(core, state, pod))
+            return self._make(core, config, runtime, _Callbacks(context, state, pod, devices))
 
         super().__init__(context, core.call(make))
 
@@ -283,6 +324,8 @@ class Node(Handle):
             ops.state = _on_state
         if record.pod is not None:
             ops.pod = _on_pod
+        if record.devices is not None:
+            ops.devices = _on_devices
         link = Link(core, runtime) if runtime is not None else None
         if link is not None:
             ops.runtime = pointer(link.ops)

@@ -196,7 +196,8 @@ def test_struct_members(abi, kind):
 
 def test_layout_against_the_compiler(tmp_path):
     """The same by sizeof and offsetof, which need no debug information."""
-    lines = ["#include <kubeedge/kubeedge.h>", "#include <stdio.h>", "int main(void) {", 'puts("{");']
+    lines = [f"#include <{p.relative_to(INCLUDE)}>" for p in sorted(INCLUDE.rglob("*.h"))]
+    lines += ["#include <stdio.h>", "int main(void) {", 'puts("{");']
     for kind in STRUCTS:
         name = f"struct {kind.c_name}"
         lines.append(f'printf("\\"{kind.c_name}\\": [%zu", sizeof({name}));')
