@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 
-static const char text[] = "this library was built without devices";
+static const char off[] = "this library was built without devices";
 
 int ke_device_complete(struct ke_devices *d, uint64_t op, int status,
                        const struct ke_device_result *r)
@@ -58,7 +58,7 @@ void ke_devices_config_init(struct ke_devices_config *c, size_t size)
 int ke_devices_new(struct ke_devices **ret, struct ke_ctx *ctx, const struct ke_devices_config *c)
 {
     (void)ret, (void)c;
-    return ctx ? kei_fail(ctx, KE_ENOTSUP, "%s", text) : KE_ENOTSUP;
+    return ctx ? kei_fail(ctx, KE_ENOTSUP, "%s", off) : KE_ENOTSUP;
 }
 
 void ke_devices_free(struct ke_devices *d)
