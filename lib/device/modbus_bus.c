@@ -36,7 +36,7 @@ static void fail_queued(struct kei_modbus_bus *b)
     struct kei_modbus_call *c;
 
     for (uint32_t n = b->queued; n > 0 && (c = kei_bus_next(b)); n--)
-        kei_bus_fail(c, b->why.code, b->why.text);
+        kei_bus_fail(c, b->why_status, b->why ? b->why : ke_strerror(b->why_status));
 }
 
 static void on_pump(struct kei_defer *d)
@@ -87,8 +87,6 @@ int kei_modbus_bus_new(struct kei_modbus_bus **ret, struct ke_ctx *ctx,
     b->conf = *c;
     b->conf.host = NULL;
     b->conf.serial.path = NULL;
-    b->fd.fd = -1;
-    b->why.size = sizeof b->why;
     kei_list_init(&b->urgent);
     kei_list_init(&b->queue);
     kei_backoff_init(&b->backoff, RETRY_MIN_MS, RETRY_MAX_MS);
@@ -99,16 +97,15 @@ int kei_modbus_bus_new(struct kei_modbus_bus **ret, struct ke_ctx *ctx,
         b->conf.serial.path = path;
     else
         b->conf.host = path;
-    if (!b->name || !path) {
-        kei_modbus_bus_free(b);
-        return kei_fail(ctx, KE_ENOMEM, "out of memory for a Modbus bus");
-    }
-    if (b->conf.pipeline < 1)
+    if (b->conf.pipeline < 1 || c->serial.path)
         b->conf.pipeline = 1;
     if (b->conf.pipeline > KEI_MODBUS_PIPELINE_MAX)
         b->conf.pipeline = KEI_MODBUS_PIPELINE_MAX;
-    if (is_serial(b))
-        kei_bus_serial_init(b);
+    b->slots = kei_zalloc(a, b->conf.pipeline * sizeof *b->slots);
+    if (!b->name || !path || !b->slots || (c->serial.path && kei_bus_serial_init(b) < 0)) {
+        kei_modbus_bus_free(b);
+        return kei_fail(ctx, KE_ENOMEM, "out of memory for a Modbus bus");
+    }
     *ret = b;
     return 0;
 }
@@ -129,7 +126,7 @@ void kei_modbus_bus_free(struct kei_modbus_bus *b)
     kei_timer_fini(&b->timer);
     kei_bus_tcp_down(b);
     kei_bus_serial_down(b);
-    for (size_t i = 0; i < KEI_MODBUS_PIPELINE_MAX; i++) {
+    for (size_t i = 0; b->slots && i < b->conf.pipeline; i++) {
         if (b->slots[i].call)
             forget(b->slots[i].call);
     }
@@ -138,6 +135,9 @@ void kei_modbus_bus_free(struct kei_modbus_bus *b)
     kei_free(b->alloc, (void *)(uintptr_t)b->conf.host);
     kei_free(b->alloc, (void *)(uintptr_t)b->conf.serial.path);
     kei_free(b->alloc, (void *)(uintptr_t)b->name);
+    kei_free(b->alloc, b->slots);
+    kei_free(b->alloc, b->rtu);
+    kei_free(b->alloc, b->why);
     kei_free(b->alloc, b);
 }
 
@@ -187,7 +187,7 @@ void kei_modbus_call_cancel(struct kei_modbus_call *c)
         return;
     if (kei_list_linked(&c->link))
         b->queued--;
-    for (size_t i = 0; i < KEI_MODBUS_PIPELINE_MAX; i++) {
+    for (size_t i = 0; i < b->conf.pipeline; i++) {
         if (b->slots[i].call == c)
             b->slots[i].call = NULL; /* the answer is still to come, and must not be another's */
     }
@@ -230,7 +230,10 @@ void kei_bus_fail(struct kei_modbus_call *c, int status, const char *text)
 
 void kei_bus_refuse(struct kei_modbus_bus *b, int status, const char *text)
 {
-    kei_error(&b->why, status, "%s", text);
+    char *why = kei_strdup(b->alloc, text); /* text may be the one that is kept */
+    kei_free(b->alloc, b->why);
+    b->why = why;
+    b->why_status = status;
     b->hold_until_ms =
         ke_ctx_mono_ms(b->ctx) + kei_backoff_next(&b->backoff, kei_ctx_random64(b->ctx));
     fail_queued(b);

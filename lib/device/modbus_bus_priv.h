@@ -26,6 +26,16 @@ struct kei_bus_slot {
     bool used;
 };
 
+/* What a serial line has besides. */
+struct kei_bus_rtu {
+    struct kei_fd fd; /* fd.fd -1: closed */
+    struct kei_modbus_bus *bus;
+    uint32_t silence_ms;
+    uint32_t char_us;
+    size_t out_n, out_sent, in_n;
+    uint8_t out[KEI_RTU_MAX], in[KEI_RTU_MAX];
+};
+
 struct kei_modbus_bus {
     struct ke_ctx *ctx;
     const struct ke_alloc *alloc;
@@ -40,17 +50,12 @@ struct kei_modbus_bus {
     struct kei_timer timer; /* TCP: the next slot due; serial: answer due, silence over */
     struct kei_backoff backoff;
     int64_t hold_until_ms; /* no new attempt before; what is asked meanwhile fails with why */
-    struct ke_error why;
-    struct kei_bus_slot slots[KEI_MODBUS_PIPELINE_MAX]; /* serial: only the first */
-    /* TCP */
-    struct kei_stream *stream;
+    int why_status;
+    char *why;
+    struct kei_bus_slot *slots; /* as many as pipeline */
+    struct kei_stream *stream;  /* TCP */
     uint16_t transaction;
-    /* serial */
-    struct kei_fd fd; /* fd.fd -1: closed */
-    uint32_t silence_ms;
-    uint32_t char_us;
-    size_t out_n, out_sent, in_n;
-    uint8_t out[KEI_RTU_MAX], in[KEI_RTU_MAX];
+    struct kei_bus_rtu *rtu; /* serial line */
 };
 
 /* ---- the queue, for the lines ---- */
@@ -73,10 +78,10 @@ void kei_bus_kick(struct kei_modbus_bus *b);
 
 void kei_bus_tcp_pump(struct kei_modbus_bus *b);
 void kei_bus_tcp_timer(struct kei_modbus_bus *b);
-void kei_bus_tcp_down(struct kei_modbus_bus *b); /* closes; tells nobody */
-void kei_bus_serial_init(struct kei_modbus_bus *b);
+void kei_bus_tcp_down(struct kei_modbus_bus *b);   /* closes; tells nobody */
+int kei_bus_serial_init(struct kei_modbus_bus *b); /* KE_ENOMEM */
 void kei_bus_serial_pump(struct kei_modbus_bus *b);
 void kei_bus_serial_timer(struct kei_modbus_bus *b);
-void kei_bus_serial_down(struct kei_modbus_bus *b);
+void kei_bus_serial_down(struct kei_modbus_bus *b); /* legal on any bus */
 
 #endif

@@ -9,22 +9,28 @@
 
 #include "device/modbus_bus_priv.h"
 
-void kei_bus_serial_init(struct kei_modbus_bus *b)
+int kei_bus_serial_init(struct kei_modbus_bus *b)
 {
     uint32_t bits = kei_serial_char_bits(&b->conf.serial);
 
-    b->char_us = 1000000u / b->conf.serial.baud * bits;
+    b->rtu = kei_zalloc(b->alloc, sizeof *b->rtu);
+    if (!b->rtu)
+        return KE_ENOMEM;
+    b->rtu->bus = b;
+    b->rtu->fd.fd = -1;
+    b->rtu->char_us = 1000000u / b->conf.serial.baud * bits;
     /* timers count whole milliseconds, and the first of them may be nearly over */
-    b->silence_ms = (kei_rtu_silence_us(b->conf.serial.baud, bits) + 999) / 1000 + 1;
+    b->rtu->silence_ms = (kei_rtu_silence_us(b->conf.serial.baud, bits) + 999) / 1000 + 1;
+    return 0;
 }
 
 void kei_bus_serial_down(struct kei_modbus_bus *b)
 {
-    if (b->fd.fd < 0)
+    if (!b->rtu || b->rtu->fd.fd < 0)
         return;
-    int fd = b->fd.fd;
-    kei_fd_remove(&b->fd);
-    b->fd.fd = -1;
+    int fd = b->rtu->fd.fd;
+    kei_fd_remove(&b->rtu->fd);
+    b->rtu->fd.fd = -1;
     close(fd);
     kei_timer_stop(&b->timer);
     b->state = KEI_BUS_DOWN;
@@ -33,7 +39,7 @@ void kei_bus_serial_down(struct kei_modbus_bus *b)
 static void wait_for_silence(struct kei_modbus_bus *b)
 {
     b->state = KEI_BUS_SILENCE;
-    kei_timer_in(&b->timer, b->silence_ms);
+    kei_timer_in(&b->timer, b->rtu->silence_ms);
 }
 
 /* The call that is under way, taken out. */
@@ -83,9 +89,9 @@ static void on_bytes(struct kei_modbus_bus *b)
     struct kei_modbus_frame f;
     size_t used;
 
-    int r = kei_rtu_decode(kei_strn((const char *)b->in, b->in_n), s->slave, s->function, &f, &used,
-                           &err);
-    if (r == 0 && used == 0 && b->in_n == sizeof b->in)
+    int r = kei_rtu_decode(kei_strn((const char *)b->rtu->in, b->rtu->in_n), s->slave, s->function,
+                           &f, &used, &err);
+    if (r == 0 && used == 0 && b->rtu->in_n == sizeof b->rtu->in)
         r = kei_error(&err, KE_EPROTO, "the answer was malformed: it does not end");
     if (r < 0) {
         damaged(b, KE_EIO, err.text); /* a line that garbles, not a peer of another kind */
@@ -109,8 +115,8 @@ static bool read_line(struct kei_modbus_bus *b)
     for (;;) {
         bool want = b->state == KEI_BUS_WAITING;
         uint8_t trash[KEI_RTU_MAX];
-        uint8_t *to = want ? b->in + b->in_n : trash;
-        ssize_t n = read(b->fd.fd, to, want ? sizeof b->in - b->in_n : sizeof trash);
+        uint8_t *to = want ? b->rtu->in + b->rtu->in_n : trash;
+        ssize_t n = read(b->rtu->fd.fd, to, want ? sizeof b->rtu->in - b->rtu->in_n : sizeof trash);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -120,40 +126,41 @@ static bool read_line(struct kei_modbus_bus *b)
             return false;
         }
         if (want) {
-            b->in_n += (size_t)n;
+            b->rtu->in_n += (size_t)n;
             on_bytes(b);
-            if (b->fd.fd < 0)
+            if (b->rtu->fd.fd < 0)
                 return false;
         } else if (b->state == KEI_BUS_SILENCE) {
-            kei_timer_in(&b->timer, b->silence_ms); /* it is not silent yet */
+            kei_timer_in(&b->timer, b->rtu->silence_ms); /* it is not silent yet */
         }
     }
 }
 
 static void send_more(struct kei_modbus_bus *b)
 {
-    while (b->out_sent < b->out_n) {
-        ssize_t n = write(b->fd.fd, b->out + b->out_sent, b->out_n - b->out_sent);
+    while (b->rtu->out_sent < b->rtu->out_n) {
+        ssize_t n =
+            write(b->rtu->fd.fd, b->rtu->out + b->rtu->out_sent, b->rtu->out_n - b->rtu->out_sent);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            kei_fd_set(&b->fd, KEI_IN | KEI_OUT);
+            kei_fd_set(&b->rtu->fd, KEI_IN | KEI_OUT);
             return; /* the timer runs already */
         }
         if (n < 0) {
             lost(b, errno);
             return;
         }
-        b->out_sent += (size_t)n;
+        b->rtu->out_sent += (size_t)n;
     }
-    kei_fd_set(&b->fd, KEI_IN);
+    kei_fd_set(&b->rtu->fd, KEI_IN);
     b->state = KEI_BUS_WAITING;
-    b->in_n = 0;
+    b->rtu->in_n = 0;
 }
 
 static void on_fd(struct kei_fd *f, uint32_t events)
 {
-    struct kei_modbus_bus *b = KEI_OF(f, struct kei_modbus_bus, fd);
+    struct kei_modbus_bus *b = KEI_OF(f, struct kei_bus_rtu, fd)->bus;
 
     if (events & (KEI_IN | KEI_ERR)) {
         if (!read_line(b))
@@ -175,10 +182,10 @@ static int open_line(struct kei_modbus_bus *b)
     int r = kei_serial_open(&fd, &b->conf.serial, &rs485, kei_err(b->ctx));
     if (r < 0)
         return r;
-    r = kei_fd_add(b->ctx, &b->fd, fd, KEI_IN, on_fd);
+    r = kei_fd_add(b->ctx, &b->rtu->fd, fd, KEI_IN, on_fd);
     if (r < 0) {
         close(fd);
-        b->fd.fd = -1;
+        b->rtu->fd.fd = -1;
         return r;
     }
     b->answered = b->silent = 0;
@@ -196,11 +203,11 @@ static void send_call(struct kei_modbus_bus *b, struct kei_modbus_call *c)
     }
     b->slots[0] = (struct kei_bus_slot){
         .call = c, .slave = c->slave, .function = c->ask.function, .used = true};
-    b->out_n = kei_rtu_encode(b->out, c->slave, &pdu);
-    b->out_sent = 0;
+    b->rtu->out_n = kei_rtu_encode(b->rtu->out, c->slave, &pdu);
+    b->rtu->out_sent = 0;
     b->state = KEI_BUS_SENDING;
     /* the line needs its time for the request and for the longest answer */
-    int64_t line_ms = (int64_t)(b->out_n + KEI_RTU_MAX) * b->char_us / 1000;
+    int64_t line_ms = (int64_t)(b->rtu->out_n + KEI_RTU_MAX) * b->rtu->char_us / 1000;
     kei_timer_in(&b->timer, c->timeout_ms + line_ms);
     send_more(b);
 }
@@ -236,8 +243,8 @@ void kei_bus_serial_timer(struct kei_modbus_bus *b)
         return;
     }
     struct kei_modbus_call *c = b->slots[0].call;
-    if (b->state == KEI_BUS_WAITING && b->in_n > 0) {
-        snprintf(text, sizeof text, "the answer broke off after %zu bytes", b->in_n);
+    if (b->state == KEI_BUS_WAITING && b->rtu->in_n > 0) {
+        snprintf(text, sizeof text, "the answer broke off after %zu bytes", b->rtu->in_n);
         damaged(b, KE_EIO, text);
         return;
     }
@@ -246,7 +253,7 @@ void kei_bus_serial_timer(struct kei_modbus_bus *b)
     else
         snprintf(text, sizeof text, "the request could not be sent: the line takes nothing");
     take(b);
-    kei_fd_set(&b->fd, KEI_IN);
+    kei_fd_set(&b->rtu->fd, KEI_IN);
     wait_for_silence(b);
     if (c)
         kei_bus_fail(c, KE_ETIMEDOUT, text);

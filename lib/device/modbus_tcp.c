@@ -61,7 +61,7 @@ static void lost(struct kei_modbus_bus *b, int status, const char *text)
 
     kei_error(&why, status, "%s", text);
     kei_bus_tcp_down(b);
-    for (size_t i = 0; i < KEI_MODBUS_PIPELINE_MAX; i++) {
+    for (size_t i = 0; i < b->conf.pipeline; i++) {
         struct kei_bus_slot *s = &b->slots[i];
         struct kei_modbus_call *c = s->call;
         s->used = false;
@@ -72,7 +72,7 @@ static void lost(struct kei_modbus_bus *b, int status, const char *text)
             kei_bus_again(b, c);
         }
     }
-    for (size_t i = 0; i < KEI_MODBUS_PIPELINE_MAX; i++) { /* a done function may cancel another */
+    for (size_t i = 0; i < b->conf.pipeline; i++) { /* a done function may cancel another */
         struct kei_modbus_call *c = b->slots[i].call;
         b->slots[i].call = NULL;
         if (c)
