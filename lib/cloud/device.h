@@ -26,6 +26,8 @@ struct kei_device_note {
     struct kei_model_note *model;
     struct kei_link same_model; /* in model->devices */
     uint8_t twins[32];          /* digest of what a 1.4 node was told is desired */
+    bool former; /* the node, when it connected, had a former life of it, which goes first */
+    bool anew;   /* it is told a moment later that the device is its own */
 };
 
 /* The devices of a model, which need not exist. */
@@ -121,10 +123,12 @@ void kei_devices_dialect(struct kei_peer *p); /* it became known, or another */
 /* The node asks for its devices. */
 void kei_devices_asked(struct kei_peer *p);
 void kei_devices_on_due(struct kei_timer *t);
+/* What the node tells of it is of a former life. */
+bool kei_device_is_former(const struct kei_peer *p, const struct kei_object *o);
 /* Its id in messages. */
 void kei_device_id(const struct kei_peer *p, const struct kei_object *o, char *out, size_t cap);
 struct kei_object *kei_device_of_id(const struct kei_peer *p, struct ke_str id);
-/* The node has a device, or a life of it, that is not its own. */
+/* The node has a device that is not its own. */
 void kei_device_expel(struct kei_peer *p, struct ke_str id);
 
 /* ---- device_profile.c ---- */

@@ -14,6 +14,7 @@
 #include "crypto/crypto.h"
 
 #define UNASKED_MS 3000 /* a node that did not ask for its devices so long after it connected */
+#define ANEW_MS 1000    /* upstream's nodes may do two messages in any order; not so far apart */
 
 bool kei_is_device_type(const char *type)
 {
@@ -237,37 +238,60 @@ void kei_device_expel(struct kei_peer *p, struct ke_str id)
     ke_buf_free(&out);
 }
 
-/* Devices that were deleted and made again while the node was away: it forgets their former lives,
- * which the list of all devices, by names, would not tell. */
-static void tell_former(struct kei_peer *p)
+bool kei_device_is_former(const struct kei_peer *p, const struct kei_object *o)
 {
-    char id[2 * KEI_NODE_NAME_MAX + 2];
+    const struct kei_device_note *note = o->note;
+    return note->former || kei_deliver_holds_former(p, o);
+}
+
+/* Upstream's nodes may do what they are told in another order when it comes at one time. */
+static bool is_too_soon(const struct kei_peer *p)
+{
+    return !p->ours && p->told_at > 0 && ke_ctx_mono_ms(p->cloud->ctx) < p->told_at + ANEW_MS;
+}
+
+static void tell_later(struct kei_peer *p, struct kei_device_note *note)
+{
+    note->anew = true;
+    p->anew_at = ke_ctx_mono_ms(p->cloud->ctx) + ANEW_MS;
+    if (!kei_timer_armed(&p->devices_due))
+        (void)kei_timer_at(&p->devices_due, p->anew_at);
+}
+
+/* Of devices that had to wait: because their former lives had to go there first, for instance. */
+static void tell_anew(struct kei_peer *p)
+{
+    p->anew_at = p->told_at = 0;
     KEI_LIST_EACH(l, &p->devices)
     {
-        const struct kei_object *o = KEI_OF(l, struct kei_device_note, link)->device;
-        if (o->removed || !kei_deliver_holds_former(p, o))
+        struct kei_device_note *note = KEI_OF(l, struct kei_device_note, link);
+        if (!note->anew)
             continue;
-        kei_device_id(p, o, id, sizeof id);
-        kei_device_expel(p, kei_str(id));
+        note->anew = note->former = false;
+        if (!note->device->removed && !hidden_by(note))
+            tell_member(p, note, true);
     }
 }
 
-/* All devices of the node; what else it has goes. */
+/* All devices of the node; what else it has goes, and what it has of a former life. */
 static void tell_all(struct kei_peer *p)
 {
     struct ke_buf out;
     struct kei_jw w;
     int r = 0;
-    tell_former(p);
     begin_event(&w, &out, p);
     kei_jw_key(&w, "devices");
     kei_jw_arr(&w);
     KEI_LIST_EACH(l, &p->devices)
     {
-        const struct kei_device_note *note = KEI_OF(l, struct kei_device_note, link);
-        if (r == 0 && !note->device->removed && !hidden_by(note))
+        struct kei_device_note *note = KEI_OF(l, struct kei_device_note, link);
+        note->anew = false;
+        if (note->former)
+            tell_later(p, note);
+        else if (r == 0 && !note->device->removed && !hidden_by(note))
             r = write_device(&w, p, note, true);
     }
+    p->told_at = ke_ctx_mono_ms(p->cloud->ctx);
     kei_jw_arr_end(&w);
     kei_jw_obj_end(&w);
     p->detailed = true;
@@ -492,6 +516,7 @@ static void enter(struct kei_device_note *note, struct kei_peer *p)
     note->peer = p;
     kei_list_add_tail(&p->devices, &note->link);
     p->n_devices++;
+    note->former = note->anew = false;
     memset(note->twins, 0, sizeof note->twins);
     if (is_old(p))
         (void)digest_twins(p, note, note->twins);
@@ -515,8 +540,10 @@ static void leave(struct ke_cloud *c, struct kei_device_note *note)
     note->peer = NULL;
     model_left(p, c, note);
     kei_deliver_gone(p, o->type, o->ns, o->name, o->uid);
-    if (!hidden)
+    if (!hidden) {
         tell_member(p, note, false);
+        p->told_at = ke_ctx_mono_ms(c->ctx);
+    }
     if (!hidden && p->dialect != KE_DIALECT_1_23)
         KEI_LIST_EACH(l, &p->devices) /* one of its name comes to light */
         {
@@ -616,7 +643,9 @@ static void device_changed(struct ke_cloud *c, struct kei_object *o, bool remove
     }
     note = o->note;
     if (note->peer) {
-        if (fresh && !hidden_by(note))
+        if (fresh && listens(note->peer) && is_too_soon(note->peer))
+            tell_later(note->peer, note);
+        else if (fresh && !hidden_by(note))
             tell_member(note->peer, note, true);
         else if (is_old(note->peer))
             tell_desired(note->peer, note);
@@ -679,8 +708,15 @@ void kei_devices_on_due(struct kei_timer *t)
         p->profiles_due = false;
         kei_device_profiles(p);
     }
-    if (!p->session || p->session->failed || p->detailed || p->dialect == KE_DIALECT_AUTO)
+    if (!p->session || p->session->failed || p->dialect == KE_DIALECT_AUTO)
         return;
+    if (p->detailed) {
+        if (p->anew_at > ke_ctx_mono_ms(p->cloud->ctx))
+            (void)kei_timer_at(t, p->anew_at);
+        else if (p->anew_at > 0)
+            tell_anew(p);
+        return;
+    }
     if (!p->detail_asked && ke_ctx_mono_ms(p->cloud->ctx) < p->detail_at)
         (void)kei_timer_at(t, p->detail_at);
     else if (p->detail_asked || p->n_devices > 0)
@@ -692,6 +728,12 @@ void kei_devices_on_due(struct kei_timer *t)
 void kei_devices_connected(struct kei_peer *p)
 {
     p->detailed = p->detail_asked = false;
+    p->anew_at = 0;
+    KEI_LIST_EACH(l, &p->devices)
+    {
+        struct kei_device_note *note = KEI_OF(l, struct kei_device_note, link);
+        note->former = kei_deliver_holds_former(p, note->device);
+    }
     p->detail_at = ke_ctx_mono_ms(p->cloud->ctx) + UNASKED_MS;
     if (!kei_timer_armed(&p->devices_due))
         (void)kei_timer_at(&p->devices_due, p->detail_at);
@@ -726,6 +768,7 @@ void kei_devices_dialect(struct kei_peer *p)
     }
     kei_devices_push(p);
     p->detailed = false; /* the ids are others, perhaps */
+    p->anew_at = 0;
     if (p->session && !p->profiles_due)
         (void)kei_timer_in(&p->devices_due, p->detail_asked ? 0 : UNASKED_MS);
 }

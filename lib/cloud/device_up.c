@@ -153,7 +153,7 @@ void kei_upstream_device(struct kei_peer *p, struct ke_msg *m)
         return;
     }
     const struct kei_object *device = kei_device_of_id(p, id);
-    if (device && kei_deliver_holds_former(p, device)) {
+    if (device && kei_device_is_former(p, device)) {
         kei_log(ctx, KE_LOG_INFO, "cloud", "node %s told of a former life of device %s/%s", p->name,
                 device->ns, device->name);
         kei_answer_confirm(p, m);

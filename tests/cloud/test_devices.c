@@ -351,20 +351,45 @@ static void a_former_life(void **state)
     edge_forget(&e);
     e.no_ack = true;
     join(&e, "1.15");
-    struct ke_msg *m = edge_find(&e, "update", "membership", 0);
-    assert_non_null(m);
-    assert_string_equal(msg_text(m, "removed_devices"), "[{\"id\":\"d\",\"name\":\"d\"}]");
-    assert_string_equal(msg_text(m, "added_devices"), "null");
-    m = edge_find(&e, "update", "membership/detail", 0);
-    assert_true(strstr(msg_content(m), "\"id\":\"d\"") != NULL);
+    struct ke_msg *m = edge_find(&e, "update", "membership/detail", 0);
+    assert_string_equal(msg_text(m, "devices"), "[]"); /* so it forgets it */
     /* what the node had not told yet is of the former one */
     struct ke_msg *gone = edge_wait(&e, "delete", "default/device/d");
+    tell(&e, EDGE_UPDATED("d"), ACTUAL("26", "1", "1"));
+    assert_null(rig_object(&r, "devicestatus", "default", "d"));
+    m = edge_wait(&e, "update", "membership");
+    assert_string_equal(msg_text(m, "added_devices"), "[{\"id\":\"d\",\"name\":\"d\"}]");
     tell(&e, EDGE_UPDATED("d"), ACTUAL("26", "1", "1"));
     assert_null(rig_object(&r, "devicestatus", "default", "d"));
     edge_ack(&e, gone);
     (void)edge_wait(&e, "insert", "default/device/d");
     tell(&e, EDGE_UPDATED("d"), ACTUAL("27", "2", "1"));
     (void)rig_wait_line(&r, "device default/d edge-1 - t=20/27/-");
+    finish(&r, &e);
+}
+
+/* Upstream's nodes do what comes at one time in any order: a list of all, and one that is new. */
+static void not_at_one_time(void **state)
+{
+    struct rig r;
+    struct edge e;
+    (void)state;
+    start(&r, &e, MODEL);
+    e.agent = "Go-http-client/1.1";
+    join(&e, "1.15");
+    int64_t told = ke_ctx_mono_ms(r.edges);
+    rig_manifest(&r, "b.yaml", DEVICE("d", "edge-1", T("20")));
+    (void)edge_wait(&e, "insert", "default/device/d");
+    assert_int_equal(edge_count(&e, "update", "membership"), 0);
+    (void)edge_wait(&e, "update", "membership");
+    assert_true(ke_ctx_mono_ms(r.edges) - told >= 1000);
+    rig_manifest(&r, "b.yaml", NULL);
+    (void)edge_wait(&e, "delete", "default/device/d");
+    int64_t gone = ke_ctx_mono_ms(r.edges);
+    rig_manifest(&r, "b.yaml", DEVICE("d", "edge-1", T("20")));
+    struct ke_msg *m = edge_wait_nth(&e, "update", "membership", 2);
+    assert_string_equal(msg_text(m, "removed_devices"), "null");
+    assert_true(ke_ctx_mono_ms(r.edges) - gone >= 900);
     finish(&r, &e);
 }
 
@@ -710,6 +735,7 @@ int main(void)
         cmocka_unit_test(a_device_moves_and_goes),
         cmocka_unit_test(what_happened_while_it_was_away),
         cmocka_unit_test(a_former_life),
+        cmocka_unit_test(not_at_one_time),
         cmocka_unit_test(a_node_that_does_not_ask),
         cmocka_unit_test(a_model_is_missing),
         cmocka_unit_test(two_of_one_name),
