@@ -6,6 +6,7 @@
 #include "twin/twin_priv.h"
 
 #define RELOAD_MS 1000
+#define OBJECTS "o/device" /* the metamanager's; key NS/NAME */
 
 static bool matches(const struct kei_tdev *dev, struct ke_str ns)
 {
@@ -128,10 +129,19 @@ static void take_row(struct ke_twin *t, const struct ke_store_item *item)
                 item->key, ke_ctx_error(t->ctx));
 }
 
-static void load_ended(struct ke_twin *t, int status)
+static int list(struct ke_twin *t, const char *bucket, ke_store_list_fn fn)
 {
-    if (status < 0 && status != KE_ENOTFOUND)
-        t->load_status = status;
+    int r;
+
+    atomic_fetch_add(&t->refs, 1);
+    r = ke_store_list(t->c.store, bucket, "", 0, fn, t);
+    if (r < 0)
+        kei_twin_unref_handle(t);
+    return r;
+}
+
+static void load_ended(struct ke_twin *t)
+{
     if (t->load_status < 0) {
         kei_log(t->ctx, KE_LOG_WARN, "twin", "the devices could not be read, again in %d ms: %s",
                 RELOAD_MS, ke_ctx_error(t->ctx));
@@ -144,6 +154,39 @@ static void load_ended(struct ke_twin *t, int status)
     kei_batch_wake(t);
 }
 
+/* A Device object that no membership told of. */
+static void take_object(struct ke_twin *t, const struct ke_store_item *item)
+{
+    struct ke_error err = KE_ERROR_INIT;
+    struct ke_str ns, name;
+    int r;
+
+    if (!kei_twin_id_parse(kei_str(item->key), &ns, &name) || kei_tdev_find(t, ns, name))
+        return;
+    r = kei_input_object(t, ACT_OBJECT, kei_str(item->key), NULL, &err);
+    if (r == KE_ENOMEM)
+        t->load_status = r;
+    else if (r < 0)
+        kei_log(t->ctx, KE_LOG_ERROR, "twin", "device %s is not served: %s", item->key, err.text);
+}
+
+static void on_object(void *user, int status, const struct ke_store_item *item)
+{
+    struct ke_twin *t = user;
+
+    if (item) {
+        if (!t->freed)
+            take_object(t, item);
+        return;
+    }
+    if (!t->freed) {
+        if (status < 0 && status != KE_ENOTFOUND)
+            t->load_status = status;
+        load_ended(t);
+    }
+    kei_twin_unref_handle(t);
+}
+
 static void on_row(void *user, int status, const struct ke_store_item *item)
 {
     struct ke_twin *t = user;
@@ -153,8 +196,14 @@ static void on_row(void *user, int status, const struct ke_store_item *item)
             take_row(t, item);
         return;
     }
-    if (!t->freed)
-        load_ended(t, status);
+    if (!t->freed) {
+        if (status < 0 && status != KE_ENOTFOUND)
+            t->load_status = status;
+        if (t->load_status == 0)
+            t->load_status = list(t, OBJECTS, on_object);
+        if (t->load_status < 0)
+            load_ended(t);
+    }
     kei_twin_unref_handle(t);
 }
 
@@ -170,11 +219,7 @@ int kei_tdev_load(struct ke_twin *t)
         return 0;
     }
     t->load_status = 0;
-    atomic_fetch_add(&t->refs, 1);
-    r = ke_store_list(t->c.store, KEI_TWIN_BUCKET, "", 0, on_row, t);
-    if (r < 0)
-        kei_twin_unref_handle(t);
-    else
-        t->load_begun = true;
+    r = list(t, KEI_TWIN_BUCKET, on_row);
+    t->load_begun = r == 0;
     return r;
 }

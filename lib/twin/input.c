@@ -147,6 +147,59 @@ static void take(struct ke_twin *t, struct ke_msg *m, enum kei_action action, st
     }
 }
 
+int kei_input_object(struct ke_twin *t, enum kei_action action, struct ke_str id, struct ke_msg *m,
+                     struct ke_error *err)
+{
+    struct kei_input *in = kei_zalloc(t->alloc, sizeof *in);
+    int r;
+
+    if (in)
+        in->own = kei_strndup(t->alloc, id.p, id.n);
+    if (!in || !in->own) {
+        kei_free(t->alloc, in);
+        return kei_error(err, KE_ENOMEM, "out of memory for device %.*s", KEI_FMT(id));
+    }
+    in->action = action;
+    in->id = kei_str(in->own);
+    in->payload = KEI_STR("{}");
+    in->bytes = id.n + sizeof *in;
+    kei_buf_init(&in->text, t->alloc);
+    if (m) {
+        in->m = ke_msg_ref(m);
+        in->payload.p = ke_msg_content(m, &in->payload.n);
+        in->bytes += in->payload.n;
+    }
+    r = kei_input_queue(t, in, err);
+    if (r < 0)
+        kei_input_free(t, in);
+    return r;
+}
+
+/* Device objects that are stored. Clouds since 1.15 lose the membership of a device that was made
+ * while this node was away; its object comes. */
+static void on_object(struct ke_twin *t, struct ke_msg *m)
+{
+    bool gone = strcmp(ke_msg_operation(m), "delete") == 0;
+    struct ke_error err = KE_ERROR_INIT;
+    struct kei_resource res;
+    struct ke_buf id;
+    int r;
+
+    if (!kei_resource_parse(&res, kei_str(ke_msg_resource(m))) || !kei_str_is(res.type, "device") ||
+        !kei_twin_name_ok(res.name) || !kei_twin_name_ok(res.ns))
+        return;
+    kei_buf_init(&id, t->alloc);
+    kei_buf_addv(&id, res.ns);
+    kei_buf_addc(&id, '/');
+    kei_buf_addv(&id, res.name);
+    r = kei_buf_ok(&id)
+            ? kei_input_object(t, gone ? ACT_OBJECT_GONE : ACT_OBJECT, kei_buf_str(&id), m, &err)
+            : kei_error(&err, KE_ENOMEM, "out of memory");
+    if (r < 0)
+        refuse(t, m, err.text);
+    ke_buf_free(&id);
+}
+
 void kei_input_message(struct ke_twin *t, struct ke_msg *m)
 {
     const char *op = ke_msg_operation(m);
@@ -160,6 +213,10 @@ void kei_input_message(struct ke_twin *t, struct ke_msg *m)
     }
     if (!t->running) {
         refuse(t, m, "the device twin is stopped");
+        return;
+    }
+    if (strcmp(ke_msg_group(m), "resource") == 0) {
+        on_object(t, m);
         return;
     }
     content.p = ke_msg_content(m, &content.n);

@@ -88,14 +88,13 @@ static int take_texts(struct ke_twin *t, struct kei_tdev *dev, const struct kei_
     return r;
 }
 
-static int add(struct ke_twin *t, const struct kei_twin_device_view *v, struct kei_arena *a)
+static int add_named(struct ke_twin *t, struct ke_str ns, struct ke_str name,
+                     const struct kei_twin_device_view *v, struct kei_arena *a)
 {
     struct kei_tdev *dev;
-    struct ke_str ns, name;
     bool is_new;
     int r = 0;
 
-    ids_of(v, &ns, &name);
     if (!name.n) {
         kei_log(t->ctx, KE_LOG_WARN, "twin", "\"%.*s\" is no id of a device", KEI_FMT(v->id));
         return 0;
@@ -122,6 +121,14 @@ static int add(struct ke_twin *t, const struct kei_twin_device_view *v, struct k
     if (r == 0 && is_new)
         r = kei_say_observers(t, dev, KE_TWIN_ADDED, NULL);
     return r == 0 && is_new ? say_membership(t, v, false) : r;
+}
+
+static int add(struct ke_twin *t, const struct kei_twin_device_view *v, struct kei_arena *a)
+{
+    struct ke_str ns, name;
+
+    ids_of(v, &ns, &name);
+    return add_named(t, ns, name, v, a);
 }
 
 static int remove_dev(struct ke_twin *t, struct kei_tdev *dev, const struct kei_twin_device_view *v)
@@ -233,6 +240,28 @@ static int run_members(struct ke_twin *t, struct kei_input *in, struct kei_arena
     return kei_say_node(t, "/membership/get/result", &out);
 }
 
+/* ---- Device objects ---- */
+
+/* The same device by its membership and by its object: whichever comes first adds or removes it. */
+static int run_object(struct ke_twin *t, struct kei_input *in, struct kei_arena *a)
+{
+    struct kei_twin_device_view v = {.has_twins = false};
+    struct ke_str ns, label;
+    struct kei_tdev *dev;
+
+    if (!kei_twin_id_parse(in->id, &ns, &v.name))
+        return 0;
+    v.id = kei_twin_long_ids(kei_twin_dialect(t)) ? in->id : v.name;
+    if (in->action == ACT_OBJECT) {
+        if (kei_json_path(in->payload, "metadata.labels.description", &label) &&
+            kei_json_type(label) == '"')
+            v.description = kei_str(kei_json_strdup(label, a));
+        return add_named(t, ns, v.name, &v, a);
+    }
+    dev = kei_tdev_find(t, ns, v.name);
+    return dev ? remove_dev(t, dev, &v) : 0;
+}
+
 /* ---- the host's devices ---- */
 
 static int run_add(struct ke_twin *t, struct kei_input *in, struct kei_arena *a)
@@ -277,6 +306,8 @@ int kei_membership_run(struct ke_twin *t, struct kei_input *in, struct kei_arena
         return run_add(t, in, a);
     if (in->action == ACT_REMOVE)
         return run_remove(t, in);
+    if (in->action == ACT_OBJECT || in->action == ACT_OBJECT_GONE)
+        return run_object(t, in, a);
     r = kei_twin_read(&p, in->payload, KEI_TWIN_READ_MEMBERSHIP, a, kei_err(t->ctx));
     if (r == KE_ENOMEM)
         return r;

@@ -65,7 +65,9 @@ enum kei_action {
     ACT_MEMBERS,    /* membership/get */
     ACT_MEMBERSHIP, /* membership */
     ACT_DETAIL,     /* membership/detail */
-    ACT_ADD,        /* of the host */
+    ACT_OBJECT,     /* a Device object is there: inserted, updated */
+    ACT_OBJECT_GONE,
+    ACT_ADD, /* of the host */
     ACT_REMOVE,
     ACT_FLUSH, /* rows that are older than what was confirmed */
 };
@@ -180,6 +182,9 @@ void kei_input_message(struct ke_twin *t, struct ke_msg *m);
 void kei_input_free(struct ke_twin *t, struct kei_input *in);
 /* KE_ELIMIT with text */
 int kei_input_queue(struct ke_twin *t, struct kei_input *in, struct ke_error *err);
+/* A Device object; id is NS/NAME, m may be NULL. */
+int kei_input_object(struct ke_twin *t, enum kei_action action, struct ke_str id, struct ke_msg *m,
+                     struct ke_error *err);
 
 /* ---- batch.c ---- */
 void kei_batch_init(struct ke_twin *t);

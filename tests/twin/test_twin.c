@@ -356,6 +356,64 @@ static void the_list_as_an_answer(void **state)
     twin_fini(&r);
 }
 
+/* What the metamanager tells of objects; membership comes before, after or never. */
+static void object(struct twin_rig *r, const char *operation, const char *resource)
+{
+    struct ke_msg_config c;
+    struct ke_msg *m = NULL;
+
+    ke_msg_config_init(&c, sizeof c);
+    c.source = "edgecontroller";
+    c.group = "resource";
+    c.operation = operation;
+    c.resource = resource;
+    c.content = "{\"metadata\":{\"name\":\"x\",\"labels\":{\"description\":\"hot\"}}}";
+    c.content_len = strlen(c.content);
+    assert_int_equal(ke_msg_new(&m, r->env.ctx, &c, NULL), 0);
+    assert_int_equal(ke_router_send(r->router, "devicetwin", m, NULL), 0);
+    ke_msg_unref(m);
+    twin_settle(r);
+}
+
+static void objects_without_membership(void **state)
+{
+    static const char updated[] = "$hw/events/node/edge-1/membership/updated";
+    struct ke_store_tx *tx = NULL;
+    struct ke_twin_value v;
+    struct twin_rig r;
+
+    (void)state;
+    twin_init(&r, KE_DIALECT_1_15);
+    object(&r, "update", "default/device/thermo-1");
+    assert_masked(twin_last(&r.mqtt, updated),
+                  "{\"event_id\":\"U\",\"timestamp\":T,\"added_devices\":[{\"id\":\"thermo-1\","
+                  "\"name\":\"thermo-1\",\"description\":\"hot\"}],\"removed_devices\":null}");
+    twin_mqtt(&r, TOPIC("/twin/update"), REPORT("a", "1"));
+    twin_cloud(&r, "update", "membership", ADD, NULL);
+    object(&r, "update", "default/device/thermo-1"); /* again: nothing is forgotten */
+    object(&r, "update", "default/devicemodel/thermo-1");
+    object(&r, "update", "default/pod/x");
+    assert_int_equal(twin_count(&r.mqtt, updated), 1);
+    assert_int_equal(ke_twin_get(r.twin, "default/thermo-1", "a", &v, sizeof v), 0);
+    object(&r, "delete", "default/device/thermo-1");
+    twin_cloud(&r, "update", "membership", REMOVE, NULL);
+    assert_int_equal(twin_count(&r.mqtt, updated), 2);
+    assert_int_equal(ke_twin_get(r.twin, "thermo-1", "a", &v, sizeof v), KE_ENOTFOUND);
+    /* stored while this module was not there */
+    twin_stop(&r);
+    assert_int_equal(ke_store_begin(&tx, r.store), 0);
+    assert_int_equal(ke_store_put(tx, "o/device", "plant/pump", NULL, 1, "{}", 2), 0);
+    assert_int_equal(ke_store_commit(tx, NULL, NULL), 0);
+    twin_start(&r);
+    assert_masked(
+        twin_last(&r.mqtt, updated),
+        "{\"event_id\":\"U\",\"timestamp\":T,\"added_devices\":[{\"id\":\"pump\",\"name\":"
+        "\"pump\"}],\"removed_devices\":null}");
+    twin_restart(&r);
+    assert_int_equal(twin_count(&r.mqtt, updated), 3);
+    twin_fini(&r);
+}
+
 /* ---- the host's calls ---- */
 
 struct heard {
@@ -844,6 +902,7 @@ int main(void)
         cmocka_unit_test(states_by_cloud),
         cmocka_unit_test(a_removed_device_says_no_more),
         cmocka_unit_test(the_list_as_an_answer),
+        cmocka_unit_test(objects_without_membership),
         cmocka_unit_test(calls_of_the_host),
         cmocka_unit_test(freed_with_calls_under_way),
         cmocka_unit_test(freed_from_a_callback),
