@@ -808,6 +808,73 @@ static void restored_before_anything(void **state)
     assert_true(n > 10);
 }
 
+/* Anything on any topic, from applications and from the cloud: it goes on. */
+static void any_input(void **state)
+{
+    static const char *const topics[] = {
+        TOPIC("/twin/update"),
+        TOPIC("/twin/cloud_updated"),
+        TOPIC("/twin/get"),
+        TOPIC("/state/update"),
+        "$hw/events/device/plant/pump/twin/update",
+        "$hw/events/node/edge-1/membership/get",
+        "membership",
+        "membership/detail",
+        "device/thermo-1/twin/cloud_updated",
+        "device/thermo-1",
+        "default/device/pump",
+    };
+    static const char *const texts[] = {
+        ADD,
+        REMOVE,
+        REPORT("a", "1"),
+        "{\"devices\":[{\"id\":\"plant/"
+        "pump\",\"attributes\":{\"x\":{\"value\":\"1\"}},\"twin\":{\"a\":"
+        "{\"expected\":{\"value\":\"5\"},\"metadata\":{\"type\":\"int\"},\"expected_version\":{"
+        "\"cloud\":7,\"edge\":0}},\"b\":null}}]}",
+        "{\"event_id\":\"e\",\"timestamp\":1,\"twin\":{\"a\":null,\"b\":{\"expected\":{\"value\":"
+        "\"\"}},"
+        "\"c\":{\"metadata\":{\"type\":\"deleted\"}}}}",
+        "{\"state\":\"online\",\"attributes\":{\"a\":null,\"b\":{\"value\":\"x\"}}}",
+    };
+    uint64_t rng = 7, kept = 0;
+    struct ke_twin_status st;
+    struct twin_rig r;
+
+    (void)state;
+    begin(&r, KE_DIALECT_1_15);
+    twin_link(&r, true);
+    r.confirm = true;
+    for (int i = 0; i < 4000; i++) {
+        const char *topic = topics[powercut_below(&rng, sizeof topics / sizeof topics[0])];
+        char text[600];
+        size_t n;
+
+        snprintf(text, sizeof text, "%s",
+                 texts[powercut_below(&rng, sizeof texts / sizeof texts[0])]);
+        n = strlen(text);
+        for (uint64_t k = powercut_below(&rng, 4); k > 0; k--)
+            text[powercut_below(&rng, n)] = "{}[]\":,01ax\\ \xff\t-"[powercut_below(&rng, 18)];
+        if (powercut_below(&rng, 8) == 0)
+            text[powercut_below(&rng, n)] = '\0';
+        if (topic[0] == '$')
+            twin_mqtt(&r, topic, text);
+        else if (kei_json_check(kei_str(text), 0, NULL) == 0)
+            twin_cloud(&r, strchr(topic, '-') && !strstr(topic, "twin") ? "updated" : "update",
+                       topic, text, NULL);
+        kept += r.mqtt.n;
+        twin_forget(&r);
+    }
+    assert_int_equal(ke_twin_status(r.twin, &st, sizeof st), 0);
+    print_message("count: %llu taken, %llu refused, %llu said\n", (unsigned long long)st.taken,
+                  (unsigned long long)st.refused, (unsigned long long)kept);
+    assert_true(st.waiting == 0 && st.taken > 2000 && st.refused > 500 && kept > 2000);
+    twin_cloud(&r, "update", "membership", ADD, NULL);
+    twin_mqtt(&r, TOPIC("/twin/update"), REPORT("z", "1"));
+    assert_non_null(strstr(twin_last(&r.mqtt, TOPIC("/twin/update/result")), "\"z\""));
+    twin_fini(&r);
+}
+
 static int failing_writes(void *user, const struct powercut_op *op)
 {
     return *(bool *)user && op->kind == POWERCUT_WRITE ? KE_ENOSPC : 0;
@@ -912,6 +979,7 @@ int main(void)
         cmocka_unit_test(limits),
         cmocka_unit_test(a_module_without_room),
         cmocka_unit_test(restored_before_anything),
+        cmocka_unit_test(any_input),
         cmocka_unit_test(a_full_disk),
         cmocka_unit_test(memory_out_anywhere),
     };
