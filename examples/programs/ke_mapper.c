@@ -21,17 +21,19 @@ static const char help[] =
     "  --name NAME            default PROTOCOL-mapper\n"
     "  --cycle-unit U         of collectCycle and reportCycle: ns (EdgeCore up to 1.16), ms (from\n"
     "                         1.17 on); default: ms below 1,000,000, ns from there on\n"
-    "  --report-always        report every cycle, also values that have not changed\n"
+    "  --changes-only         report a value when it changed, not every reportCycle: with our "
+    "node;\n"
+    "                         upstream's cloud loses the first report of a property (1.23)\n"
     "  --log-level L          error, warn, info (default) or debug\n"
     "  --version, --help\n"
     "\n"
     "Logs to stderr. Ends with 0 on SIGTERM, 2 for a bad flag, 3 for a bad socket, 1 else.\n";
 
-enum { OPT_VERSION = 256, OPT_ALWAYS };
+enum { OPT_VERSION = 256, OPT_CHANGES };
 static const struct option options[] = {
     {"protocol", 1, 0, 'p'},    {"socket", 1, 0, 's'},
     {"edge-socket", 1, 0, 'e'}, {"name", 1, 0, 'n'},
-    {"cycle-unit", 1, 0, 'u'},  {"report-always", 0, 0, OPT_ALWAYS},
+    {"cycle-unit", 1, 0, 'u'},  {"changes-only", 0, 0, OPT_CHANGES},
     {"log-level", 1, 0, 'l'},   {"version", 0, 0, OPT_VERSION},
     {"help", 0, 0, 'h'},        {0}};
 
@@ -75,8 +77,8 @@ static int parse_flags(struct ke_mapper_config *c, uint32_t *level, int argc, ch
         case 'u':
             r = cycle_unit(c, optarg);
             break;
-        case OPT_ALWAYS:
-            c->flags |= KE_DEVICES_REPORT_ALWAYS;
+        case OPT_CHANGES:
+            c->flags &= ~KE_DEVICES_REPORT_ALWAYS;
             break;
         case 'l':
             *level = log_level(optarg);
@@ -138,6 +140,7 @@ int main(int argc, char **argv)
 
     block_signals();
     ke_mapper_config_init(&c, sizeof c);
+    c.flags = KE_DEVICES_REPORT_ALWAYS;
     ke_ctx_config_init(&cc, sizeof cc);
     cc.log = log_line;
     cc.log_level = KE_LOG_INFO;

@@ -32,7 +32,9 @@ struct ke_mapper_config {
     const char *name;        /* default: PROTOCOL-mapper */
     const char *version;     /* default: the library's */
     const char *edge_socket; /* default "/etc/kubeedge/dmi.sock" */
-    uint32_t flags;          /* KE_DEVICES_REPORT_ALWAYS */
+    uint32_t flags;          /* KE_DEVICES_REPORT_ALWAYS: advisable with upstream's EdgeCore, which
+                                confirms before it has stored anything; its cloud of 1.23 loses the
+                                first report of a property */
     uint32_t cycle_unit;     /* KE_DEVICES_CYCLE_* of device.h */
     uint32_t call_ms;        /* what a call to the EdgeCore may take; default 10,000 */
     uint32_t retry_min_ms;   /* between registrations; default 500 */
