@@ -146,7 +146,7 @@ struct dev {
     uint64_t request; /* report under way by the router */
     int64_t version;  /* of the object */
     int64_t error_ms, online_ms;
-    int64_t deadline, retry_at, health_at, report_retry_at, state_at;
+    int64_t deadline, retry_at, health_at, report_retry_at, state_at, state_retry_at;
     uint64_t reads, writes, failures, reconnects, cycles, late, missed;
     uint32_t late_max, slot, report_retries;
     int32_t end_status;

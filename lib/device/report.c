@@ -76,9 +76,14 @@ int kei_dv_send(struct ke_devices *d, const char *module, const char *group, con
 
 /* ---- what is due ---- */
 
-static bool state_due(const struct dev *dev)
+/* When the state is to be told, monotonic; INT64_MAX: not. */
+static int64_t state_due(const struct dev *dev)
 {
-    return dev->state_want != STATE_NONE && dev->state_want != dev->state_sent;
+    if (dev->state_want == STATE_NONE)
+        return INT64_MAX;
+    if (dev->state_want != dev->state_sent)
+        return dev->state_retry_at;
+    return dev->img->state_ms ? dev->state_at : INT64_MAX;
 }
 
 int64_t kei_dv_report_due(const struct dev *dev)
@@ -87,10 +92,7 @@ int64_t kei_dv_report_due(const struct dev *dev)
 
     if (dev->in_report || kei_list_linked(&dev->reporting))
         return due;
-    if (state_due(dev))
-        due = 0;
-    else if (dev->img->state_ms && dev->state_sent != STATE_NONE)
-        due = dev->state_at;
+    due = state_due(dev);
     for (uint32_t i = 0; i < dev->img->n; i++) {
         const struct prop *p = &dev->img->props[i];
         if ((p->flags & (PROP_DIRTY | PROP_REPORT)) == (PROP_DIRTY | PROP_REPORT) &&
@@ -117,6 +119,11 @@ static void settle(struct dev *dev, int status, const char *text)
     if (dev->report_is_state && status == 0) {
         dev->state_sent = dev->state_told;
         dev->state_at = now + dev->img->state_ms;
+        dev->state_retry_at = 0;
+    } else if (dev->report_is_state) {
+        dev->state_retry_at = now + RETRY_MAX_MS / 6; /* values go on meanwhile */
+        if (status == KE_EINVAL)
+            return;
     }
     for (uint32_t i = 0; i < dev->img->n; i++) {
         struct prop *p = &dev->img->props[i];
@@ -151,16 +158,14 @@ void kei_dv_reported(struct dev *dev, int status, const char *text)
     if (!dev->in_report)
         return;
     dev->request = 0;
-    bool single = dev->reported_one;
+    bool single = dev->reported_one, state = dev->report_is_state;
     settle(dev, status, text ? text : "");
     /* One bad value has all of them refused: find it by sending one at a time. */
-    if (status == KE_EINVAL)
+    if (status == KE_EINVAL && !state)
         dev->reported_one = true;
-    else if (status == 0 && !single)
-        dev->reported_one = false;
     if (status < 0 && !single)
         kei_dv_error(dev, "the twin was not updated: %s", text ? text : ke_strerror(status));
-    if (single && status == KE_EINVAL)
+    if (single && status == KE_EINVAL && !state)
         dev->report_retry_at = 0; /* the next property is another matter */
     kei_dv_kick(dev);
 }
@@ -175,7 +180,7 @@ void kei_dv_report_cancel(struct dev *dev)
     dev->request = 0;
     kei_dv_report_over(dev);
     settle(dev, KE_ECANCELED, "");
-    dev->report_retry_at = 0;
+    dev->report_retry_at = dev->state_retry_at = 0;
     dev->d->stats.report_failures--;
 }
 
@@ -191,7 +196,8 @@ static void on_reply(void *user, int status, struct ke_msg *reply)
         struct ke_str v;
         if (kei_json_value(kei_strn(content, n), 0, &v, NULL) == 0)
             kei_json_copy(text, sizeof text, v);
-        status = KE_EINVAL;
+        /* one that the twin does not know yet: all of it again, a little later */
+        status = kei_str_has(kei_str(text), KEI_STR("not existed")) ? KE_ENOTFOUND : KE_EINVAL;
     } else if (status < 0) {
         snprintf(text, sizeof text, "%s", ke_strerror(status));
     }
@@ -400,8 +406,7 @@ void kei_dv_report(struct dev *dev, int64_t now)
         kei_list_add_tail(&d->report_wait, &dev->reporting);
         return;
     }
-    if (state_due(dev) ||
-        (dev->img->state_ms && dev->state_sent != STATE_NONE && dev->state_at <= now)) {
+    if (state_due(dev) <= now) {
         send(dev, true, now);
         return;
     }
