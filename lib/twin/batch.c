@@ -204,14 +204,19 @@ static void done_well(struct ke_twin *t)
 static void done_badly(struct ke_twin *t, int status, const char *text)
 {
     struct kei_input *in = first(t);
+    ke_twin_done_fn done = NULL;
+    void *user = in->user;
 
     t->st.refused++;
     if (kei_action_failed(t, in, status, text) < 0) {
         drop_effects(t, &t->effects);
+        done = in->done; /* it hears of it without memory, too */
         kei_log(t->ctx, KE_LOG_ERROR, "twin", "nobody could be told that a message failed: %s",
                 text);
     }
     done_well(t);
+    if (done)
+        done(user, status, text);
 }
 
 static void finish(struct ke_twin *t, int status)

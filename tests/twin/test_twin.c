@@ -837,6 +837,7 @@ static void any_input(void **state)
         "\"c\":{\"metadata\":{\"type\":\"deleted\"}}}}",
         "{\"state\":\"online\",\"attributes\":{\"a\":null,\"b\":{\"value\":\"x\"}}}",
     };
+    static const char odd[] = "{}[]\":,01ax\\ \xff\t-";
     uint64_t rng = 7, kept = 0;
     struct ke_twin_status st;
     struct twin_rig r;
@@ -854,7 +855,7 @@ static void any_input(void **state)
                  texts[powercut_below(&rng, sizeof texts / sizeof texts[0])]);
         n = strlen(text);
         for (uint64_t k = powercut_below(&rng, 4); k > 0; k--)
-            text[powercut_below(&rng, n)] = "{}[]\":,01ax\\ \xff\t-"[powercut_below(&rng, 18)];
+            text[powercut_below(&rng, n)] = odd[powercut_below(&rng, sizeof odd - 1)];
         if (powercut_below(&rng, 8) == 0)
             text[powercut_below(&rng, n)] = '\0';
         if (topic[0] == '$')
@@ -945,6 +946,27 @@ static bool live(size_t n, size_t *refused)
     return failed;
 }
 
+/* Memory does not come back: every call ends all the same. */
+static void memory_out_for_good(void **state)
+{
+    struct heard h = {0};
+    struct twin_rig r;
+    int calls = 0;
+
+    (void)state;
+    begin(&r, KE_DIALECT_1_15);
+    for (int i = 0; i < 3; i++)
+        calls += ke_twin_report(r.twin, "thermo-1", "b", "2", NULL, on_done, &h, NULL) == 0;
+    test_alloc_fail_from(&r.env.alloc, 1);
+    ms(&r, 60000);
+    test_alloc_fail_at(&r.env.alloc, 0);
+    assert_int_equal(calls, 3);
+    assert_int_equal(h.n, 3);
+    assert_int_equal(h.status, KE_ENOMEM);
+    atomic_store(&r.env.log_errors, 0);
+    twin_fini(&r);
+}
+
 static void memory_out_anywhere(void **state)
 {
     size_t n = 1, refused = 0;
@@ -981,6 +1003,7 @@ int main(void)
         cmocka_unit_test(restored_before_anything),
         cmocka_unit_test(any_input),
         cmocka_unit_test(a_full_disk),
+        cmocka_unit_test(memory_out_for_good),
         cmocka_unit_test(memory_out_anywhere),
     };
 
