@@ -157,6 +157,7 @@ struct dev {
     bool opened;    /* the driver has a handle to close */
     bool lost;      /* close and open again */
     bool removed;
+    bool reborn; /* next is of another life: nothing of this one goes over */
     bool subscribed, subscribe_due;
     bool was_online;
     bool in_report; /* a report is under way */

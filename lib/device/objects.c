@@ -118,6 +118,8 @@ static void use_image(struct dev *dev, struct image *img)
     } else {
         kei_dv_image_free(dev->next);
         dev->next = img;
+        dev->reborn = dev->reborn || dev->removed;
+        dev->removed = false;
     }
     kei_dv_kick(dev);
 }

@@ -647,7 +647,15 @@ static void swap_image(struct dev *dev)
 {
     kei_dv_report_cancel(dev);
     kei_dv_calls_cancel(dev);
-    kei_dv_image_carry(dev->next, dev->img);
+    if (dev->reborn) {
+        kei_dv_data_free(dev);
+        kei_free(dev->d->alloc, dev->process_own);
+        dev->process_own = NULL;
+        dev->state_sent = STATE_NONE;
+    } else {
+        kei_dv_image_carry(dev->next, dev->img);
+    }
+    dev->reborn = false;
     kei_dv_image_free(dev->img);
     dev->img = dev->next;
     dev->next = NULL;
@@ -670,11 +678,10 @@ static bool step_closed(struct dev *dev, int64_t now)
 {
     struct driver *driver;
 
-    if (dev->removed && !dev->next) {
+    if (dev->removed) {
         destroy(dev);
         return false;
     }
-    dev->removed = false;
     if (dev->next)
         swap_image(dev);
     if (dev->state == KE_DEVICE_FAILED)

@@ -664,6 +664,36 @@ static void deleted_while_read(void **state)
     assert_false(fake(r, "a")->is_open);
 }
 
+static void deleted_and_back_while_it_closes(void **state)
+{
+    (void)state;
+    hrig_start(r);
+    fake(r, "a")->regs[0] = 77;
+    two_properties("");
+    test_settle(&r->env);
+    r->close = FAKE_HANG;
+    r->read = FAKE_HANG;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ke_devices_remove(r->d, "Device", NULL, "a"), 0);
+        test_settle(&r->env);
+        two_properties("");
+        test_settle(&r->env);
+    }
+    assert_int_equal(fake(r, "a")->opens, 1);
+    test_drive_ms(&r->env, 5500); /* the close is given up */
+    assert_int_equal(fake(r, "a")->opens, 2);
+    /* nothing of its former life */
+    assert_string_equal(see("a", 0)->reported, "-");
+    assert_int_equal(seen.p[0].reads, 0);
+    assert_int_equal(ke_devices_remove(r->d, "Device", NULL, "a"), 0);
+    two_properties("");
+    assert_int_equal(ke_devices_remove(r->d, "Device", NULL, "a"), 0);
+    test_drive_ms(&r->env, 20000);
+    hrig_see(r, "a", &seen);
+    assert_false(seen.found);
+    assert_int_equal(fake(r, "a")->opens, 2);
+}
+
 static void from_the_store_at_start(void **state)
 {
     (void)state;
@@ -1062,6 +1092,7 @@ int main(void)
         T(limits_of_the_harness),
         T(messages_of_the_cloud),
         T(deleted_while_read),
+        T(deleted_and_back_while_it_closes),
         T(from_the_store_at_start),
         T(delta_of_the_twin),
         T(device_profile),
