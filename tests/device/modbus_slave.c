@@ -176,6 +176,13 @@ uint16_t slave_listen(struct modbus_slave *s)
     return kei_listener_port(s->listener);
 }
 
+void slave_listen_at(struct modbus_slave *s, uint16_t port)
+{
+    struct kei_listener_config c = {.host = "127.0.0.1", .port = port};
+
+    assert_int_equal(kei_listen(&s->listener, s->ctx, &c, on_accept, s), 0);
+}
+
 /* ---- pty ---- */
 
 static size_t request_size(const uint8_t *p, size_t n)

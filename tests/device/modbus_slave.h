@@ -53,7 +53,8 @@ struct modbus_slave {
 
 void slave_init(struct modbus_slave *s, struct ke_ctx *ctx);
 uint16_t slave_listen(struct modbus_slave *s);
-void slave_pty(struct modbus_slave *s); /* path is what the master opens */
+void slave_listen_at(struct modbus_slave *s, uint16_t port); /* again, after slave_close */
+void slave_pty(struct modbus_slave *s);                      /* path is what the master opens */
 void slave_close(struct modbus_slave *s);
 
 #endif
