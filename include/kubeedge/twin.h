@@ -12,9 +12,9 @@
  *   ke_twin_set(t, "lamp", "power", "on", "string", NULL, NULL, NULL);
  *
  * Together with an event bus (eventbus.h) it serves KubeEdge's topics $hw/events/device/... and
- * $hw/events/node/...; together with a tunnel it follows a KubeEdge cloud. What is told, to whoever,
- * is durable before. What the cloud has not confirmed is kept, merged per device, and sent again
- * after a reconnect or a restart.
+ * $hw/events/node/...; together with a tunnel it follows a KubeEdge cloud. What is told, to
+ * whoever, is durable before. What the cloud has not confirmed is kept, merged per device, and sent
+ * again after a reconnect or a restart.
  *
  * A device is "NAME" or "NAMESPACE/NAME"; both find it while the name is unique. Values are text;
  * the type of a twin is given once and says what text is a value: "string", "int", "float",
@@ -42,7 +42,8 @@ struct ke_twin_sub; /* an observer */
 /* Upstream's limits for values: characters A-Z a-z 0-9 - _ . , : / @ #, 512 bytes, and no types
  * "double" and "bytes". */
 #define KE_TWIN_STRICT 1u
-/* With a cloud since 1.16, whose device ids are NAMESPACE/NAME: publish on topics with NAME, too. */
+/* With a cloud since 1.16, whose device ids are NAMESPACE/NAME: publish on topics with NAME, too.
+ */
 #define KE_TWIN_OLD_TOPICS 2u
 
 /* Zero or NULL in a member means the default. */
