@@ -125,9 +125,10 @@ struct kei_peer {
     bool detailed;                /* told of all its devices in this session */
     bool detail_asked;
     bool profiles_due;
-    int64_t detail_at; /* monotonic: then it is told without having asked */
-    int64_t anew_at;   /* ... and then of devices that are told later; 0: none */
-    int64_t told_at;   /* ... it was told of all, or that one goes */
+    int64_t detail_at;   /* monotonic: then it is told without having asked */
+    int64_t anew_at;     /* ... and then of devices that are told later; 0: none */
+    int64_t told_at;     /* ... it was told of all, or that one goes */
+    struct kei_map left; /* "ns/name" of devices that a 1.4 node lost while it was away */
 
     /* health (info.c) */
     int64_t heard_ms;     /* monotonic time of the last status or lease; 0: not since the start */

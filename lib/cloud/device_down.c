@@ -238,6 +238,32 @@ void kei_device_expel(struct kei_peer *p, struct ke_str id)
     ke_buf_free(&out);
 }
 
+/* The node has, or may have, a former life of the device: by what is noted of deliveries, or, where
+ * nothing is delivered, by what left it since this cloud started. */
+static bool had_former(const struct kei_peer *p, const struct kei_object *o)
+{
+    char key[KEI_KEY_MAX];
+    snprintf(key, sizeof key, "%s/%s", o->ns, o->name);
+    return kei_deliver_holds_former(p, o) || kei_map_get(&p->left, kei_str(key)) != NULL;
+}
+
+/* Nobody told the node yet. Best effort: without memory it keeps old values of a name. */
+static void note_left(struct kei_peer *p, const struct kei_object *o)
+{
+    char key[KEI_KEY_MAX];
+    snprintf(key, sizeof key, "%s/%s", o->ns, o->name);
+    if (is_old(p) && !listens(p))
+        (void)kei_map_put(&p->left, kei_str(key), p, NULL);
+}
+
+static void forget_left(struct kei_peer *p)
+{
+    struct ke_str key;
+    void *value;
+    for (size_t it = 0; kei_map_next(&p->left, &it, &key, &value);)
+        (void)kei_map_remove(&p->left, key);
+}
+
 bool kei_device_is_former(const struct kei_peer *p, const struct kei_object *o)
 {
     const struct kei_device_note *note = o->note;
@@ -273,6 +299,17 @@ static void tell_anew(struct kei_peer *p)
     }
 }
 
+static int digest_twins(struct kei_peer *p, const struct kei_device_note *note, uint8_t digest[32])
+{
+    struct ke_buf twins = {0};
+    uint32_t n;
+    int r = twins_of(p, note, 0, 0, true, &twins, &n);
+    if (r == 0)
+        kei_sha256(twins.p, twins.n, digest);
+    ke_buf_free(&twins);
+    return r;
+}
+
 /* All devices of the node; what else it has goes, and what it has of a former life. */
 static void tell_all(struct kei_peer *p)
 {
@@ -286,6 +323,8 @@ static void tell_all(struct kei_peer *p)
     {
         struct kei_device_note *note = KEI_OF(l, struct kei_device_note, link);
         note->anew = false;
+        if (is_old(p))
+            (void)digest_twins(p, note, note->twins);
         if (note->former)
             tell_later(p, note);
         else if (r == 0 && !note->device->removed && !hidden_by(note))
@@ -297,20 +336,11 @@ static void tell_all(struct kei_peer *p)
     p->detailed = true;
     if (r == 0)
         r = send_twin(p, "membership/detail", &out);
+    if (r == 0)
+        forget_left(p);
     if (r < 0)
         lost(p);
     ke_buf_free(&out);
-}
-
-static int digest_twins(struct kei_peer *p, const struct kei_device_note *note, uint8_t digest[32])
-{
-    struct ke_buf twins = {0};
-    uint32_t n;
-    int r = twins_of(p, note, 0, 0, true, &twins, &n);
-    if (r == 0)
-        kei_sha256(twins.p, twins.n, digest);
-    ke_buf_free(&twins);
-    return r;
 }
 
 /* A 1.4 node gets all desired values of a device when one of them changed. */
@@ -539,6 +569,7 @@ static void leave(struct ke_cloud *c, struct kei_device_note *note)
     p->n_devices--;
     note->peer = NULL;
     model_left(p, c, note);
+    note_left(p, o);
     kei_deliver_gone(p, o->type, o->ns, o->name, o->uid);
     if (!hidden) {
         tell_member(p, note, false);
@@ -732,7 +763,7 @@ void kei_devices_connected(struct kei_peer *p)
     KEI_LIST_EACH(l, &p->devices)
     {
         struct kei_device_note *note = KEI_OF(l, struct kei_device_note, link);
-        note->former = kei_deliver_holds_former(p, note->device);
+        note->former = had_former(p, note->device);
     }
     p->detail_at = ke_ctx_mono_ms(p->cloud->ctx) + UNASKED_MS;
     if (!kei_timer_armed(&p->devices_due))

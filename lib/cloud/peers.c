@@ -18,6 +18,7 @@ static void peer_free(struct kei_peer *p)
     kei_peer_replies_drop(p);
     kei_timer_fini(&p->held_due);
     kei_timer_fini(&p->devices_due);
+    kei_map_free(&p->left);
     kei_free(a, p);
 }
 
@@ -39,6 +40,7 @@ struct kei_peer *kei_peer_get(struct ke_cloud *c, const char *name, bool make)
     kei_list_init(&p->held);
     kei_list_init(&p->devices);
     kei_timer_init(c->ctx, &p->devices_due, kei_devices_on_due);
+    kei_map_init(&p->left, a, kei_ctx_random64(c->ctx));
     kei_timer_init(c->ctx, &p->held_due, kei_peer_on_held);
     if (kei_map_put(&c->peers, kei_str(name), p, NULL) < 0) {
         peer_free(p);

@@ -529,6 +529,43 @@ static void desired_values_of_1_4(void **state)
     finish(&r, &e);
 }
 
+/* Deleted and made again while the node was away, which has no objects that would tell. */
+static void a_former_life_of_1_4(void **state)
+{
+    struct rig r;
+    struct edge e;
+    (void)state;
+    start(&r, &e, ALPHA_MODEL ALPHA(TWIN("t", "22", "int")));
+    join(&e, "1.4");
+    edge_drop(&e);
+    rig_ms(&r, 1000);
+    rig_manifest(&r, "a.yaml", ALPHA_MODEL);
+    assert_true(rig_wait_gone(&r, "device", "default", "d"));
+    rig_manifest(&r, "a.yaml", ALPHA_MODEL ALPHA(TWIN("t", "23", "int")));
+    rig_wait_object(&r, "device", "default", "d");
+    edge_forget(&e);
+    join(&e, "1.4");
+    struct ke_msg *m = edge_find(&e, "update", "membership/detail", 0);
+    assert_string_equal(msg_text(m, "devices"), "[]");
+    tell(&e, EDGE_UPDATED("d"), ACTUAL("26", "1", "1"));
+    assert_null(rig_object(&r, "devicestatus", "default", "d"));
+    m = edge_wait(&e, "update", "membership");
+    assert_true(strstr(msg_text(m, "added_devices"), "\"value\":\"23\"") != NULL);
+    tell(&e, EDGE_UPDATED("d"), ACTUAL("27", "2", "1"));
+    (void)rig_wait_line(&r, "device default/d edge-1 - t=23/27/-");
+    /* the next time it is one as any other; a restart of the cloud changes no desired value */
+    rig_restart(&r);
+    edge_forget(&e);
+    join(&e, "1.4");
+    m = edge_find(&e, "update", "membership/detail", 0);
+    assert_true(strstr(msg_content(m), "\"value\":\"23\"") != NULL);
+    rig_manifest(&r, "b.yaml", CONFIG("c", "1"));
+    rig_manifest(&r, "a.yaml", "# the same\n" ALPHA_MODEL ALPHA(TWIN("t", "23", "int")));
+    rig_ms(&r, 5000);
+    assert_int_equal(edge_count(&e, "update", "device/d/twin/cloud_updated"), 0);
+    finish(&r, &e);
+}
+
 /*
  * An application on the node set expected itself: from then on the node refuses what does not name
  * its version. The next change of the manifest names it; what was desired before does not.
@@ -741,6 +778,7 @@ int main(void)
         cmocka_unit_test(two_of_one_name),
         cmocka_unit_test(states_and_long_ids),
         cmocka_unit_test(desired_values_of_1_4),
+        cmocka_unit_test(a_former_life_of_1_4),
         cmocka_unit_test(a_local_wish_and_a_newer_one),
         cmocka_unit_test(profiles_for_mappers),
         cmocka_unit_test(v1alpha2_on_a_new_node),
