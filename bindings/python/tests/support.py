@@ -11,15 +11,18 @@ PATIENCE = 60.0
 
 class Collector(list):
     """A list that callbacks append to and tests wait on. It collects garbage at every call, so that what only C
-    still refers to is gone before it is used again."""
+    still refers to is gone before it is used again; often=True: only now and then, for what is called at every
+    cycle."""
 
-    def __init__(self):
+    def __init__(self, often=False):
         super().__init__()
+        self.often = often
         self.changed = threading.Condition()
         self.waker = None
 
     def __call__(self, *args):
-        gc.collect()
+        if not self.often or len(self) < 8:
+            gc.collect()
         with self.changed:
             self.append(args[0] if len(args) == 1 else args)
             self.changed.notify_all()
@@ -63,6 +66,51 @@ spec:
 {more}"""
 
 
+def device_model(name="room", protocol="py"):
+    """A float to be read, an int to be set, a text."""
+    return {
+        "apiVersion": "devices.kubeedge.io/v1beta1",
+        "kind": "DeviceModel",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "protocol": protocol,
+            "properties": [
+                {"name": "temperature", "type": "FLOAT", "accessMode": "ReadOnly", "unit": "C"},
+                {"name": "setpoint", "type": "INT", "accessMode": "ReadWrite", "minimum": "5", "maximum": "30"},
+                {"name": "label", "type": "STRING", "accessMode": "ReadWrite"},
+            ],
+        },
+    }
+
+
+def device(name, *, desired=None, properties=("temperature", "setpoint"), config=None, methods=(), protocol="py"):
+    """One of device_model, of node edge-1. desired: of the setpoint."""
+    visited = [
+        {
+            "name": p,
+            "visitors": {"protocolName": protocol, "configData": {"Register": str(40000 + i)}},
+            "collectCycle": 20,
+            "reportCycle": 20,
+            "reportToCloud": True,
+        }
+        for i, p in enumerate(properties)
+    ]
+    if desired is not None:
+        visited[properties.index("setpoint")]["desired"] = {"value": str(desired)}
+    return {
+        "apiVersion": "devices.kubeedge.io/v1beta1",
+        "kind": "Device",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "deviceModelRef": {"name": "room"},
+            "nodeName": "edge-1",
+            "protocol": {"protocolName": protocol, "configData": {"Port": "502", "deep": {"On": "true"}, **(config or {})}},
+            "properties": visited,
+            "methods": list(methods),
+        },
+    }
+
+
 class Hub:
     """A Cloud with a context and a thread of its own, and its folder of manifests."""
 
@@ -70,7 +118,7 @@ class Hub:
         self.folder = folder
         self.manifests = folder / "manifests"
         self.manifests.mkdir(exist_ok=True)
-        self.nodes, self.pods, self.errors = Collector(), Collector(), Collector()
+        self.nodes, self.pods, self.devices, self.errors = (Collector() for _ in range(4))
         self.context = kubeedge.Context(thread=True)
         try:
             self.cloud = kubeedge.Cloud(
@@ -82,6 +130,7 @@ class Hub:
                 cert_port=kubeedge.PORT_ANY,
                 node=self.nodes,
                 pod=self.pods,
+                device=self.devices,
                 manifest_error=self.errors,
                 **more,
             )
