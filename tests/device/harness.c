@@ -117,6 +117,9 @@ static int fake_read(void *user, void *dev, uint64_t op, const uint32_t *propert
         v[k].n = f->text[p][0] ? strlen(f->text[p]) : 0;
         k++;
     }
+    if (f->extra && properties[n - 1] != 1)
+        v[k++] = (struct ke_device_value){
+            .size = sizeof v[0], .property = 1, .kind = KE_DEVICE_KIND_INT, .i = 1234};
     struct ke_device_result res = {.size = sizeof res, .values = v, .n_values = k};
     return act(r, r->read, op, &res);
 }
@@ -221,7 +224,7 @@ static void on_twin(void *user, struct ke_msg *m)
         c.parent_id = ke_msg_id(m);
         c.operation = "error";
         c.resource = ke_msg_resource(m);
-        c.content = "\"the value is not int\"";
+        c.content = r->refuse_text ? r->refuse_text : "\"the value is not int\"";
         c.content_len = strlen(c.content);
         assert_int_equal(ke_msg_new(&reply, r->env.ctx, &c, NULL), 0);
     } else if (ke_msg_new_reply(&reply, r->env.ctx, m, "\"{}\"", 4, NULL) < 0) {

@@ -27,11 +27,12 @@ struct fake_dev {
     uint64_t device, op; /* the last operation's */
     uint32_t n;
     double regs[FAKE_PROPS];
-    char text[FAKE_PROPS][64];                /* of text properties, when not empty */
-    int32_t prop_status[FAKE_PROPS];          /* of reads */
-    int32_t write_status[FAKE_PROPS];         /* of writes */
-    bool leave_out[FAKE_PROPS];               /* not among the values */
-    bool stuck[FAKE_PROPS];                   /* a write changes nothing */
+    char text[FAKE_PROPS][64];        /* of text properties, when not empty */
+    int32_t prop_status[FAKE_PROPS];  /* of reads */
+    int32_t write_status[FAKE_PROPS]; /* of writes */
+    bool extra;                 /* property 1 is among the values although it is not asked for */
+    bool leave_out[FAKE_PROPS]; /* not among the values */
+    bool stuck[FAKE_PROPS];     /* a write changes nothing */
     struct ke_device_value wrote[FAKE_PROPS]; /* the last write's */
     uint32_t n_wrote;
     uint32_t last_read[FAKE_PROPS], n_last_read;
@@ -55,6 +56,7 @@ struct hrig {
     char method[64], args[128];
     /* the twin */
     bool twin_silent;
+    const char *refuse_text;
     const char *refuse; /* updates that hold this text are refused */
     int updates, states, refusals;
     char update[2048], update_topic[256]; /* the last */

@@ -522,6 +522,31 @@ static void refused_reports_are_sent_again(void **state)
     assert_int_equal((see("a", 0), seen.s.reports_waiting), 0);
 }
 
+static void unknown_to_the_twin(void **state)
+{
+    (void)state;
+    hrig_start(r);
+    r->refuse = "\"twin\"";
+    r->refuse_text = "\"update rejected due to the device is not existed\"";
+    two_properties("");
+    test_drive_ms(&r->env, 60000);
+    assert_in_range(r->refusals, 4, 7); /* ever slower, and always all of it */
+    assert_non_null(strstr(r->update, "\"t\""));
+    assert_non_null(strstr(r->update, "\"h\""));
+    assert_string_equal(see("a", 0)->error, "");
+}
+
+static void values_nobody_asked_for(void **state)
+{
+    (void)state;
+    hrig_start(r);
+    fake(r, "a")->extra = true;
+    hrig_put(r, MODEL(RW "," RO));
+    hrig_put(r, DEVICE("a", DP("t", "") ",{\"name\":\"h\",\"collectCycle\":60000}"));
+    test_drive_ms(&r->env, 3000);
+    assert_int_equal(see("a", 1)->reads, 1); /* the one that was asked for */
+}
+
 static void one_bad_value_does_not_hold_the_others(void **state)
 {
     (void)state;
@@ -1085,6 +1110,8 @@ int main(void)
         T(another_threads_end),
         T(told_by_threads),
         T(refused_reports_are_sent_again),
+        T(unknown_to_the_twin),
+        T(values_nobody_asked_for),
         T(one_bad_value_does_not_hold_the_others),
         T(silent_twin),
         T(objects_in_any_order),

@@ -44,6 +44,8 @@ static void expressions(void **state)
         {"2*-a", true, -4},
         {"-2*-3", true, 6},
         {"--a", true, 2},
+        {"-a+b", true, 1},
+        {"-a<b", true, 1},
         {"a*b+c", true, 2},
         {"a<b", true, 1},
         {"a>=b", true, 0},
