@@ -302,6 +302,8 @@ ke_device_sim_register = f("ke_device_sim_register", [s.Devices], c_int)
 ke_devices_put = f("ke_devices_put", [s.Devices, c_char_p, c_size_t], c_int)
 # int ke_devices_remove(struct ke_devices *d, const char *kind, const char *ns, const char *name);
 ke_devices_remove = f("ke_devices_remove", [s.Devices, c_char_p, c_char_p, c_char_p], c_int)
+# int ke_devices_process(struct ke_devices *d, const char *ns, const char *name, const char *json, size_t n);
+ke_devices_process = f("ke_devices_process", [s.Devices, c_char_p, c_char_p, c_char_p, c_size_t], c_int)
 # int ke_devices_reported(struct ke_devices *d, uint64_t report, int status);
 ke_devices_reported = f("ke_devices_reported", [s.Devices, c_uint64, c_int], c_int)
 # int ke_devices_set(struct ke_devices *d, const char *ns, const char *name, const char *property, const char
@@ -329,6 +331,8 @@ ke_device_modbus_register = f("ke_device_modbus_register", [s.Devices, POINTER(s
 ke_gpio_config_init = f("ke_gpio_config_init", [POINTER(s.GpioConfig), c_size_t], None)
 # int ke_device_gpio_register(struct ke_devices *d, const struct ke_gpio_config *c);
 ke_device_gpio_register = f("ke_device_gpio_register", [s.Devices, POINTER(s.GpioConfig)], c_int)
+# int ke_device_json_register(struct ke_devices *d);
+ke_device_json_register = f("ke_device_json_register", [s.Devices], c_int)
 
 # ---- mapper.h ----
 
@@ -399,7 +403,7 @@ ke_cloud_nodes = f("ke_cloud_nodes", [s.Cloud, s.CloudNodesFn, c_void_p], c_int)
 # int ke_cloud_pods(struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_pod_info *p),
 #                   void *user);
 ke_cloud_pods = f("ke_cloud_pods", [s.Cloud, s.CloudPodsFn, c_void_p], c_int)
-# int ke_cloud_devices( struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_device_info *d),
+# int ke_cloud_devices(struct ke_cloud *c, void (*fn)(void *user, const struct ke_cloud_device_info *d),
 #                       void *user);
 ke_cloud_devices = f("ke_cloud_devices", [s.Cloud, s.CloudDevicesFn, c_void_p], c_int)
 

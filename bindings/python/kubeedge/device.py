@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 from ctypes import byref, pointer, sizeof
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _const as c
 from . import _ffi as ffi
@@ -86,6 +86,8 @@ class ReportedValue(NamedTuple):
     when_ms: int
 
 
+# JSON, or what becomes that
+Json = Union[str, bytes, Mapping[str, Any], Sequence[Any]]
 # report(namespace, name, values), state(namespace, name, state): where values go without a router
 ReportFn = Callable[[str, str, Tuple[ReportedValue, ...]], object]
 StateFn = Callable[[str, str, str], object]
@@ -212,6 +214,14 @@ def _split(device: str) -> Tuple[Optional[bytes], Optional[bytes]]:
     """The namespace and the name of "NAMESPACE/NAME" or "NAME"."""
     ns, _, name = device.rpartition("/")
     return cstr(ns or None), cstr(name)
+
+
+def _json(object: Json) -> bytes:
+    if isinstance(object, bytes):
+        return object
+    if isinstance(object, Mapping):
+        object = dict(object)
+    return (object if isinstance(object, str) else json.dumps(object)).encode("utf-8")
 
 
 def _keep(ptr: s.Devices) -> None:
@@ -367,17 +377,21 @@ class Devices(Handle):
 
         self._core.call(begin)
 
+    def register_mqtt_json(self) -> None:
+        """The library's driver for protocol mqtt-json: devices that speak JSON at the event bus of the router.
+        StateError without a router."""
+        self._core.call(lambda: self._core.check(ffi.ke_device_json_register(self._state.pointer())))
+
     def register_simulated(self) -> None:
         """The library's driver for protocol simulated."""
         self._core.call(lambda: self._core.check(ffi.ke_device_sim_register(self._state.pointer())))
 
     # -- devices of the program's own, besides those of the cloud --
 
-    def put(self, object: Union[str, bytes, Mapping[str, Any]]) -> None:
+    def put(self, object: Json) -> None:
         """A Device or DeviceModel of devices.kubeedge.io, v1alpha2 or v1beta1, as JSON or what becomes that; in any
         order. Replaces the one of that name. ParseError names the field."""
-        text = json.dumps(dict(object)) if isinstance(object, Mapping) else object
-        data = text.encode("utf-8") if isinstance(text, str) else bytes(text)
+        data = _json(object)
         self._core.call(lambda: self._core.check(ffi.ke_devices_put(self._state.pointer(), data, len(data))))
 
     def remove(self, kind: str, name: str) -> None:
@@ -385,6 +399,17 @@ class Devices(Handle):
         ns, short = _split(name)
         self._core.call(
             lambda: self._core.check(ffi.ke_devices_remove(self._state.pointer(), cstr(kind), ns, short))
+        )
+
+    def process(self, device: str, rules: Optional[Json]) -> None:
+        """Data processing of a device, as in the annotation libkubeedge.io/process, before which it comes; None
+        removes it. NotFound, ParseError, LimitExceeded."""
+        ns, name = _split(device)
+        data = None if rules is None else _json(rules)
+        self._core.call(
+            lambda: self._core.check(
+                ffi.ke_devices_process(self._state.pointer(), ns, name, data, len(data) if data is not None else 0)
+            )
         )
 
     def _pending(self, begin: Callable[[s.Devices, int], Any]) -> Pending[Any]:

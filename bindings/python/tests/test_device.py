@@ -496,6 +496,13 @@ def test_errors(ctx, alone):
         alone.remove("Pod", "a")
     with pytest.raises(NotFound):
         alone.get("nobody")
+    with pytest.raises(NotFound):
+        alone.process("nobody", [])
+    alone.put(device("a"))
+    with pytest.raises(ParseError):
+        alone.process("a", '[{"name": 3}]')
+    with pytest.raises(StateError, match="router"):
+        alone.register_mqtt_json()
     with pytest.raises(TypeError):
         Driver()
     with Router(ctx) as router:
@@ -503,6 +510,10 @@ def test_errors(ctx, alone):
             Devices(ctx, router)
         with pytest.raises(InvalidArgument):
             Devices(ctx, router, node_name="edge-1", report=print)
+        with Devices(ctx, router, node_name="edge-1") as devices:
+            devices.register_mqtt_json()
+            with pytest.raises(AlreadyExists):
+                devices.register_mqtt_json()
 
 
 def test_the_librarys_drivers(ctx, alone):
@@ -599,6 +610,11 @@ def test_to_the_twin(ctx, tmp_path):
                 seen.until(ctx, lambda events: {"temperature", "setpoint"} <= told(events))
                 seen.until(ctx, lambda events: any(e.device.state == "online" for e in events))
                 assert twin.get("a", "temperature").reported == "21.5"
+                rule = {"name": "halved", "expr": "temperature / 2", "to": "twin"}
+                devices.process("a", [rule])
+                seen.until(ctx, lambda events: "halved" in told(events))
+                assert float(twin.get("a", "halved").reported) == 10.75
+                devices.process("a", None)
                 value = twin.get("a", "setpoint")
                 assert (value.type, value.desired, value.reported) == ("int", "17", "17")
 
