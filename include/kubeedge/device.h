@@ -289,8 +289,14 @@ KE_API KE_NODISCARD int ke_devices_put(struct ke_devices *d, const char *json, s
 KE_API KE_NODISCARD int ke_devices_remove(struct ke_devices *d, const char *kind, const char *ns,
                                           const char *name);
 /*
- * Sets data processing of a device (JSON, as in the annotation libkubeedge.io/process); NULL
- * removes it. Comes before the annotation. KE_ENOTFOUND, KE_EPARSE, KE_ELIMIT.
+ * Sets data processing of a device, until the harness is freed; NULL removes it. It comes before
+ * the annotation libkubeedge.io/process, which has the same form: a list of rules, each an object
+ * with "name" of the result; "property", or "expr" (numbers, + - * /, comparisons, min max abs,
+ * names of properties and of rules before it, 'quoted' when they are no plain words); optional
+ * "filter" {"min", "max", "expr"}; "window" {"ms" or "count", "aggregate": mean, min, max, last,
+ * count, rate (per second)}; "change" {"by"}; "threshold" {"above", "below", "hysteresis"}; "to":
+ * "topic" (default), "twin", "cloud"; "topic". State of windows is stored every 5 s and when the
+ * harness is freed. KE_ENOTFOUND, KE_EPARSE, KE_ELIMIT, KE_ENOMEM. Loop.
  */
 KE_API KE_NODISCARD int ke_devices_process(struct ke_devices *d, const char *ns, const char *name,
                                            const char *json, size_t n);
@@ -302,15 +308,17 @@ KE_API KE_NODISCARD int ke_devices_reported(struct ke_devices *d, uint64_t repor
 typedef void (*ke_device_done_fn)(void *user, int status, const char *reply, const char *text);
 /*
  * Makes value (text) the desired value of a property, as if the cloud had said so, until it does
- * the next time; done once it is written and read back, or refused. fn may be NULL. KE_ENOTFOUND,
- * KE_EACCES (read-only), KE_EPARSE (no value of its type), KE_ELIMIT (out of its range). Loop.
+ * the next time or the harness is freed; done once it is written and read back, or refused. fn may
+ * be NULL. KE_ENOTFOUND, KE_EACCES (read-only), KE_EPARSE (no value of its type), KE_ELIMIT (out of
+ * its range). Loop.
  */
 KE_API KE_NODISCARD int ke_devices_set(struct ke_devices *d, const char *ns, const char *name,
                                        const char *property, const char *value,
                                        ke_device_done_fn fn, void *user);
 /*
  * Calls a method. A driver without `call`, and a method that names properties: args is {"PROPERTY":
- * VALUE} and is written. KE_ENOTFOUND, KE_ENOTSUP, KE_EPARSE, KE_EBUSY (16 wait already). Loop.
+ * VALUE} and is written. KE_ENOTFOUND, KE_ENOTSUP, KE_ESTATE (not online), KE_EPARSE, KE_EBUSY (16
+ * wait already). Loop.
  */
 KE_API KE_NODISCARD int ke_devices_call(struct ke_devices *d, const char *ns, const char *name,
                                         const char *method, const char *args, size_t args_len,
