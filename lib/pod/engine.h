@@ -30,6 +30,7 @@
 
 #define KEI_PODS_MODULE "edged"
 #define KEI_PODS_META "metamanager"
+#define KEI_REMOVE_SLICE 256      /* names taken away per job of the disk worker */
 #define KEI_PODS_REFRESH_MS 60000 /* until an object that was lost is asked for again */
 
 /* ---- one pod ---- */
@@ -192,8 +193,8 @@ void kei_runtime_ask(struct kei_pods *ps);                /* asks the runtime fo
 /* hold.c */
 void kei_hold_init(struct kei_pods *ps, const struct kei_pods_config *c);
 void kei_hold_link(struct kei_pods *ps, bool up);
-void kei_hold_list(struct kei_pods *ps);  /* asks the runtime for its containers once more */
-void kei_hold_pod(struct kei_pod *p);     /* a new one: strays may be its containers */
+void kei_hold_list(struct kei_pods *ps); /* asks the runtime for its containers once more */
+void kei_hold_pod(struct kei_pod *p);    /* a new one: strays may be its containers */
 /* True if c may be a pod's that is not known yet: it must not be ended. */
 bool kei_hold_keeps(const struct kei_pods *ps, const struct ke_container_info *c);
 void kei_hold_count(struct kei_pods *ps, const struct ke_runtime_result *r);
