@@ -253,10 +253,11 @@ static int check_owner(struct ke_node *n)
         r = kei_file_replace(io, path, n->config.name, strlen(n->config.name), 0600,
                              kei_err(n->ctx));
     else if (r == 0 && !kei_str_is(kei_buf_str(&owner), n->config.name))
-        r = kei_fail(n->ctx, KE_EBUSY,
-                     "data folder %s belongs to node %.*s, not to %s: use that name, another folder, "
-                     "or reset this one",
-                     n->config.data, KEI_FMT(kei_buf_str(&owner)), n->config.name);
+        r = kei_fail(
+            n->ctx, KE_EBUSY,
+            "data folder %s belongs to node %.*s, not to %s: use that name, another folder, "
+            "or reset this one",
+            n->config.data, KEI_FMT(kei_buf_str(&owner)), n->config.name);
     ke_buf_free(&owner);
     return r;
 }
@@ -277,8 +278,8 @@ static int check_token(struct ke_node *n)
     if (kei_token_parse(&token, kei_str(c->token), &why) == 0)
         return 0;
     return kei_fail(n->ctx, KE_ETOKEN,
-                    "node %s cannot join with its token: %s (the cloud %s gives a new one)", c->name,
-                    why.text, c->cloud_host);
+                    "node %s cannot join with its token: %s (the cloud %s gives a new one)",
+                    c->name, why.text, c->cloud_host);
 }
 
 static int make_tunnel(struct ke_node *n)
@@ -348,7 +349,8 @@ static int make_parts(struct ke_node *n)
                                  .address = n->address,
                                  .dialect = dialect_of,
                                  .runtime = runtime_facts,
-                                 .ready = on_ready, .created = on_created,
+                                 .ready = on_ready,
+                                 .created = on_created,
                                  .user = n};
     int r = ke_router_new(&n->router, n->ctx, NULL);
     if (r == 0)
@@ -387,6 +389,15 @@ static void take_apart(struct ke_node *n)
     n->store = NULL;
 }
 
+/* After a failed start: as before it, and the reason stays in the context. */
+static void undo(struct ke_node *n)
+{
+    struct ke_error err = *kei_err(n->ctx);
+    take_apart(n);
+    kei_defer_cancel(&n->tell);
+    *kei_err(n->ctx) = err;
+}
+
 static void start(void *user)
 {
     struct ke_node *n = user;
@@ -405,7 +416,7 @@ static void start(void *user)
         r = ke_tunnel_start(n->tunnel);
     n->start_status = r;
     if (r < 0)
-        take_apart(n);
+        undo(n);
     else
         changed(n);
 }
@@ -448,7 +459,11 @@ int ke_node_start(struct ke_node *n)
     int r = kei_ctx_call(n->ctx, start, n);
     if (r == 0)
         r = n->start_status;
-    return r < 0 ? r : kei_ctx_thread_start(n->ctx);
+    if (r == 0)
+        r = kei_ctx_thread_start(n->ctx);
+    if (r < 0 && n->running) /* nothing runs the loop: this thread may */
+        undo(n);
+    return r;
 }
 
 static void stop(void *user)
