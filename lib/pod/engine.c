@@ -182,7 +182,7 @@ static void on_overflow(void *user, uint64_t refused)
     kei_log(ps->ctx, KE_LOG_ERROR, "pod",
             "%llu messages for the pod engine were refused: its queue was full",
             (unsigned long long)refused);
-    kei_pods_reread_later(ps);
+    kei_pods_lost_news(ps);
 }
 
 /* ---- work put off to this turn's end ---- */

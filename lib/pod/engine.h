@@ -100,6 +100,7 @@ struct kei_pod {
     char *sent; /* the PodStatus last reported */
     size_t sent_n;
     char *note;
+    bool unread;        /* a reread has not come by its row yet */
     bool told;          /* the host has heard of it */
     uint64_t told_hash; /* of what it heard */
 };
@@ -135,6 +136,9 @@ struct kei_pods {
     struct kei_defer work;   /* looks at kicked and dirty */
     struct kei_timer retry;  /* reports that found a full queue */
     struct kei_timer reread; /* the pods of the store, after one could not be taken */
+    bool rereading;          /* under way */
+    bool lost_news;          /* of objects, of deletions perhaps: the reread makes up for it */
+    bool lost_rows;          /* of the store, while it was open: what lacks one may be wanted */
     /* the runtime */
     char rt_name[80], rt_version[80], rt_text[256];
     bool rt_answered, rt_ready, rt_asking;
@@ -181,6 +185,8 @@ void kei_pod_begin(struct kei_pod *p);
 void kei_pod_settle_name(struct kei_pod *gone);
 /* Reads the pods of the store again: one could not be taken. */
 void kei_pods_reread_later(struct kei_pods *ps);
+/* Messages were lost, of which kind is not known: as above, and who has no row any more ends. */
+void kei_pods_lost_news(struct kei_pods *ps);
 void kei_pods_reread(struct kei_timer *t);
 
 /* load.c */

@@ -27,8 +27,10 @@ void kei_hold_init(struct kei_pods *ps, const struct kei_pods_config *c)
 
 bool kei_pods_hold(struct kei_pods *ps)
 {
-    if (!ps->load)
+    if (!ps->load) {
+        ps->lost_rows = true;
         return false;
+    }
     ps->hold = true;
     kei_hold_link(ps, ps->connected);
     return true;

@@ -18,6 +18,12 @@ void kei_pods_reread_later(struct kei_pods *ps)
     }
 }
 
+void kei_pods_lost_news(struct kei_pods *ps)
+{
+    ps->lost_news = true;
+    kei_pods_reread_later(ps);
+}
+
 static bool is_mine(const struct kei_pods *ps, const struct kei_podspec *s)
 {
     return !*s->node_name || !strcmp(s->node_name, ps->node_name);
@@ -264,24 +270,65 @@ void kei_pods_message(struct kei_pods *ps, struct ke_msg *m)
     }
 }
 
+/* Deletions may have been lost, and objects that pods refer to may have changed. */
+static void catch_up(struct kei_pods *ps)
+{
+    KEI_LIST_EACH_SAFE(l, next, &ps->pods)
+    {
+        struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
+        if (p->unread && !ps->lost_rows) {
+            kei_pod_kill(p);
+        } else {
+            p->refresh = p->refresh || p->prepared;
+            kei_pod_retry(p);
+        }
+    }
+}
+
+static void reread_over(struct kei_pods *ps, int status)
+{
+    ps->rereading = false;
+    if (status < 0 && status != KE_ENOTFOUND) {
+        kei_pods_reread_later(ps);
+    } else if (ps->lost_news) {
+        ps->lost_news = false;
+        catch_up(ps);
+    }
+}
+
 static void on_stored_pod(void *user, int status, const struct ke_store_item *item)
 {
     struct kei_pods *ps = user;
     if (item) {
-        if (!ps->stopped && !ps->load)
-            on_pod(ps, "update", kei_strn(item->value, item->len), item->key, item->key);
+        struct ke_str json = kei_strn(item->value, item->len);
+        char uid[KEI_POD_UID_MAX + 2];
+        if (ps->stopped || ps->load)
+            return;
+        on_pod(ps, "update", json, item->key, item->key);
+        uid_of(json, uid);
+        struct kei_pod *p = kei_pods_by_uid(ps, kei_str(uid));
+        if (p)
+            p->unread = false;
         return;
     }
-    if (status < 0 && status != KE_ENOTFOUND && !ps->stopped)
-        kei_pods_reread_later(ps);
+    if (!ps->stopped)
+        reread_over(ps, status);
     kei_pods_unref(ps);
 }
 
 void kei_pods_reread(struct kei_timer *t)
 {
     struct kei_pods *ps = KEI_OF(t, struct kei_pods, reread);
+    if (ps->rereading || ps->load) {
+        kei_pods_reread_later(ps);
+        return;
+    }
+    KEI_LIST_EACH(l, &ps->pods)
+    KEI_OF(l, struct kei_pod, link)->unread = true;
     ps->refs++;
+    ps->rereading = true;
     if (ke_store_list(ps->store, "o/pod", NULL, 0, on_stored_pod, ps) < 0) {
+        ps->rereading = false;
         kei_pods_reread_later(ps);
         kei_pods_unref(ps);
     }
