@@ -120,7 +120,7 @@ def realtime():
 
 
 def rounds(args, table, key, scale, before=()):
-    kinds = ["mosquitto", "ours"] if args.ours else ["mosquitto"]
+    kinds = ["mosquitto", "ours"]
     for name, words, messages, goal in table:
         if args.only and args.only not in name:
             continue
@@ -153,7 +153,7 @@ def memory(args):
     for name, mode, count, goal in MEMORY:
         if args.only and args.only not in name:
             continue
-        for kind in ["mosquitto", "ours"] if args.ours else ["mosquitto"]:
+        for kind in ["mosquitto", "ours"]:
             server = Server(kind, args)
             try:
                 r = load(args, server, [mode, "--count", str(count // (10 if args.quick else 1))])
@@ -167,7 +167,7 @@ def memory(args):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--build", required=True, help="build folder")
-    p.add_argument("--ours", default="", help="our server's program; it takes --config FILE")
+    p.add_argument("--ours", help="our server's program; it takes --config FILE (default: ke-mqttd of BUILD)")
     p.add_argument("--bare", action="store_true", help="--ours is mqtt_server: PORT [FOLDER]")
     p.add_argument("--persist", action="store_true", help="persistence on both sides (default: memory only)")
     p.add_argument("--rounds", type=int, default=3)
@@ -179,6 +179,7 @@ def main():
     p.add_argument("--nice", type=int, default=-15, help="of server and generator, against other work (root)")
     p.add_argument("--folder", default=None, help="where servers keep their data")
     args = p.parse_args()
+    args.ours = args.ours or os.path.join(args.build, "examples/ke-mqttd")
     favour(args.nice)
     print(("persistence on both sides" if args.persist else "memory only on both sides")
           + f"; mosquitto {mosquitto_version()}; load average {os.getloadavg()[0]:.1f}", flush=True)
