@@ -15,8 +15,7 @@
 #define HOIST_ROOM 32u
 #define HOIST_TRIES 1024u
 
-/* Longest text of an error code wants the object's name: one place for the form of it. */
-static int io_error(struct ke_error *err, int code, const char *what, const char *path)
+const char *kei_io_text(int code)
 {
     static const struct {
         int code;
@@ -30,13 +29,19 @@ static int io_error(struct ke_error *err, int code, const char *what, const char
         {KE_EBUSY, "it is in use"},
         {KE_EIO, "the disk reported an I/O error"},
         {KE_ENOMEM, "out of memory"},
+        {KE_ELIMIT, "its name is too long, or symbolic links in it lead in a circle"},
     };
-    const char *why = ke_strerror(code);
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         if (table[i].code == code)
-            why = table[i].why;
+            return table[i].why;
     }
-    return kei_error(err, code, "%s %s: %s", what, path, why);
+    return ke_strerror(code);
+}
+
+/* Longest text of an error code wants the object's name: one place for the form of it. */
+static int io_error(struct ke_error *err, int code, const char *what, const char *path)
+{
+    return kei_error(err, code, "%s %s: %s", what, path, kei_io_text(code));
 }
 
 bool kei_path_join(char *out, size_t n, const char *a, const char *b)
@@ -217,8 +222,11 @@ int kei_folder_make(const struct ke_io *io, const char *path, uint32_t mode, str
         if (is_folder(io, path))
             return 0;
         struct ke_io_stat st = {.size = sizeof st};
+        char dot[PATH_MAX];
         if (io->stat(io->user, path, &st) == 0 && st.is_dir)
             return io_error(err, KE_EACCES, "could not enter folder", path);
+        if (kei_path_join(dot, sizeof dot, path, ".") && io->stat(io->user, dot, &st) == KE_ELIMIT)
+            return io_error(err, KE_ELIMIT, "could not enter folder", path);
         return kei_error(err, KE_EEXIST, "could not make folder %s: a file of that name exists",
                          path);
     }

@@ -10,6 +10,8 @@
 #include "base/buf.h"
 #include "base/error.h"
 
+/* Why a call of the file table failed, for people: "permission denied". */
+const char *kei_io_text(int code);
 /* Joins with one '/'; false if it does not fit. */
 bool kei_path_join(char *out, size_t n, const char *a, const char *b);
 /*

@@ -647,6 +647,24 @@ static void test_remove_deep_tree(void **state)
     remove_deep_tree(3);
 }
 
+/* A code alone would say nothing. */
+static void test_link_circle(void **state)
+{
+    (void)state;
+    struct ke_error err = KE_ERROR_INIT;
+    struct ke_buf b;
+    kei_buf_init(&b, kei_alloc_malloc());
+    assert_int_equal(symlink("loop", in_dir("loop")), 0);
+    assert_int_equal(kei_file_read(IO, in_dir("loop"), 10, &b, &err), KE_ELIMIT);
+    assert_non_null(
+        strstr(err.text, "loop: its name is too long, or symbolic links in it lead in"));
+    assert_int_equal(kei_folder_make(IO, in_dir("loop"), 0700, &err), KE_ELIMIT);
+    assert_non_null(strstr(err.text, "lead in a circle"));
+    assert_int_equal(kei_folder_make(IO, in_dir("loop/x"), 0700, &err), KE_ELIMIT);
+    assert_non_null(strstr(err.text, "lead in a circle"));
+    ke_buf_free(&b);
+}
+
 static int n_files(const char *folder)
 {
     char cmd[PATH_MAX + 40], out[16] = "";
@@ -719,6 +737,7 @@ int main(void)
         T(test_remove_tree_failing),
         T(test_remove_deep_tree),
         T(test_remove_tree_in_slices),
+        T(test_link_circle),
         T(test_long_paths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
