@@ -150,11 +150,14 @@ static int labels(struct reader *r, const char *key, struct ke_str v)
         if (n == LIST_MAX)
             return wrong(r, key, v, "has more than 1000 entries");
         const char *value = "";
+        char *name = NULL;
         int e = text(r, key, item, &value);
-        list[n].name = kei_arena_strdup(&r->s->arena, k);
+        if (e == 0) /* k is without its quotes */
+            e = kei_json_text(&name, kei_strn(k.p - 1, k.n + 2), &r->s->arena, kei_err(r->s->ctx));
+        list[n].name = name;
         list[n].value = value;
-        if (e < 0 || !list[n].name)
-            return e < 0 ? e : kei_fail(r->s->ctx, KE_ENOMEM, "out of memory for %s", r->path);
+        if (e < 0)
+            return e;
     }
     c->labels = list;
     c->n_labels = n;
@@ -324,7 +327,8 @@ TAKE(take_dialect)
     return e;
 }
 
-/* ---- modules.eventBus: present and not disabled, it means upstream's default, a broker outside ---- */
+/* ---- modules.eventBus: present and not disabled, it means upstream's default, a broker outside
+ * ---- */
 
 #define MQTT_OFF 0x80000000u /* enable: false; kept until the file is read */
 
@@ -346,7 +350,8 @@ TAKE(take_mqtt_enable)
 
 TAKE(take_mqtt_mode)
 {
-    static const uint32_t modes[] = {KE_NODE_MQTT_INTERNAL, KE_NODE_MQTT_BOTH, KE_NODE_MQTT_EXTERNAL};
+    static const uint32_t modes[] = {KE_NODE_MQTT_INTERNAL, KE_NODE_MQTT_BOTH,
+                                     KE_NODE_MQTT_EXTERNAL};
     uint32_t mode = 0;
     int e = number(r, key, v, 1, &mode);
     if (e == 0 && mode > 2)
@@ -366,9 +371,8 @@ TAKE(take_mqtt_internal)
         return e;
     const char *name = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
     CONFIG->mqtt_listen = kei_arena_printf(&r->s->arena, "%s:%u", name, (unsigned)port);
-    return CONFIG->mqtt_listen
-               ? 0
-               : kei_fail(r->s->ctx, KE_ENOMEM, "out of memory for %s", r->path);
+    return CONFIG->mqtt_listen ? 0
+                               : kei_fail(r->s->ctx, KE_ENOMEM, "out of memory for %s", r->path);
 }
 
 static int mqtt_text(struct reader *r, const char *key, struct ke_str v, const char **ret)
@@ -387,7 +391,8 @@ TAKE(take_mqtt_client)
     return mqtt_text(r, key, v, &CONFIG->mqtt_client_id);
 }
 
-/* One connection does both: the subscriber's name counts, and the publisher's if there is no other. */
+/* One connection does both: the subscriber's name counts, and the publisher's if there is no other.
+ */
 TAKE(take_mqtt_pub_client)
 {
     return CONFIG->mqtt_client_id ? 0 : take_mqtt_client(r, key, v);
