@@ -35,6 +35,7 @@ struct ke_node;
 #define KE_NODE_MQTT_EXTERNAL 2u
 #define KE_NODE_MQTT_BOTH 3u
 
+/* Passed in arrays, so without a size of its own: its members stay as they are for good. */
 struct ke_taint {
     const char *key;
     const char *value;
