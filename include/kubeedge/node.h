@@ -114,7 +114,8 @@ struct ke_node_status {
     uint32_t state; /* KE_NODE_* */
     uint32_t pods;
     uint32_t pods_running;
-    int32_t last_error;
+    int32_t last_error; /* of the store while it cannot be written, as on a full disk; else of the
+                           tunnel */
     struct ke_tunnel_status tunnel; /* last_error_text points to error_text below */
     char error_text[KE_ERROR_TEXT_MAX];
     uint32_t strays; /* running containers kept though their pod is not known: see stray_ms */

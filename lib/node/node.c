@@ -17,6 +17,7 @@
 #include "node/duty.h"
 #include "node/folder.h"
 #include "pod/pod.h"
+#include "store/state.h"
 #include "tunnel/hub.h"
 
 struct ke_node {
@@ -55,6 +56,20 @@ static uint32_t state_of(const struct ke_node *n)
     return n->settled ? KE_NODE_OFFLINE : KE_NODE_STARTING;
 }
 
+/* The disk's trouble comes first: what the cloud says meanwhile may be lost. */
+static void last_error(const struct ke_node *n, struct ke_node_status *st)
+{
+    const struct ke_error *disk = n->store ? kei_store_trouble(n->store) : NULL;
+    const char *link = st->tunnel.last_error_text ? st->tunnel.last_error_text : "";
+    struct ke_error err = KE_ERROR_INIT;
+    if (disk && disk->code)
+        (void)kei_error(&err, disk->code, "%s%s%s", disk->text, *link ? "; " : "", link);
+    else
+        (void)kei_error(&err, st->tunnel.last_error, "%s", link);
+    st->last_error = err.code;
+    memcpy(st->error_text, err.text, sizeof st->error_text);
+}
+
 static void snapshot(struct ke_node *n, struct ke_node_status *st)
 {
     memset(st, 0, sizeof *st);
@@ -68,10 +83,8 @@ static void snapshot(struct ke_node *n, struct ke_node_status *st)
     if (n->pods)
         st->strays = kei_pods_held(n->pods);
     if (n->tunnel && ke_tunnel_status(n->tunnel, &st->tunnel, sizeof st->tunnel) < 0)
-        return; /* only with a wrong size */
-    st->last_error = st->tunnel.last_error;
-    if (st->tunnel.last_error_text)
-        snprintf(st->error_text, sizeof st->error_text, "%s", st->tunnel.last_error_text);
+        st->tunnel.last_error_text = ""; /* only with a wrong size */
+    last_error(n, st);
 }
 
 static void on_tell(struct kei_defer *d)
@@ -92,6 +105,11 @@ static void changed(struct ke_node *n)
 }
 
 /* ---- what the parts tell ---- */
+
+static void on_disk(void *user)
+{
+    changed(user);
+}
 
 static uint32_t dialect_of(void *user)
 {
@@ -236,7 +254,10 @@ static int open_store(struct ke_node *n)
     sc.first = first;
     sc.salvaged = on_salvaged;
     sc.user = n;
-    return ke_store_open(&n->store, n->ctx, &sc);
+    r = ke_store_open(&n->store, n->ctx, &sc);
+    if (r == 0)
+        kei_store_watch(n->store, on_disk, n);
+    return r;
 }
 
 /* A data folder belongs to one node: under another name its workloads would be ended as unknown. */
