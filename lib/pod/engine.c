@@ -354,6 +354,7 @@ int kei_pods_new(struct kei_pods **ret, struct ke_ctx *ctx, const struct kei_pod
     kei_list_init(&ps->kicked);
     kei_list_init(&ps->dirty);
     kei_list_init(&ps->strays);
+    kei_list_init(&ps->invalid);
     kei_map_init(&ps->by_uid, ps->alloc, kei_ctx_random64(ctx));
     kei_timer_init(ctx, &ps->retry, on_retry);
     kei_timer_init(ctx, &ps->rt_timer, on_rt_timer);
@@ -438,6 +439,7 @@ void kei_pods_unref(struct kei_pods *ps)
         return;
     kei_load_free(ps->load);
     kei_lost_free(ps, ps->lost);
+    kei_invalid_free(ps);
     kei_process_free(ps->process);
     kei_timer_fini(&ps->retry);
     kei_timer_fini(&ps->rt_timer);
@@ -488,11 +490,13 @@ void kei_pods_each(struct kei_pods *ps, void (*fn)(void *user, const struct ke_p
         kei_pod_info(KEI_OF(l, struct kei_pod, link), &info);
         fn(user, &info);
     }
+    kei_invalid_each(ps, fn, user);
 }
 
 void kei_pods_count(struct kei_pods *ps, uint32_t *ret_pods, uint32_t *ret_running)
 {
-    *ret_pods = *ret_running = 0;
+    *ret_pods = ps->n_invalid;
+    *ret_running = 0;
     KEI_LIST_EACH(l, &ps->pods)
     {
         const struct kei_pod *p = KEI_OF(l, struct kei_pod, link);

@@ -139,6 +139,8 @@ struct kei_pods {
     bool rereading;          /* under way */
     bool lost_news;          /* of objects, of deletions perhaps: the reread makes up for it */
     bool lost_rows;          /* of the store, while it was open: what lacks one may be wanted */
+    struct kei_link invalid; /* pods that cannot be run, struct kei_invalid; INVALID_MAX of them */
+    uint32_t n_invalid;
     /* the runtime */
     char rt_name[80], rt_version[80], rt_text[256];
     bool rt_answered, rt_ready, rt_asking;
@@ -263,7 +265,17 @@ void kei_pod_dirty(struct kei_pod *p); /* report it later in this turn if someth
 void kei_pod_report(struct kei_pod *p);
 void kei_pod_tell_delete(struct kei_pod *p);
 /* The status of a pod that cannot be read. */
-void kei_report_invalid(struct kei_pods *ps, struct ke_str json, const char *text);
+void kei_report_invalid(struct kei_pods *ps, struct ke_str json, const char *text, bool told);
+
+/* invalid.c: pods that cannot be run, for those who ask for the node's pods */
+/* text: why; forgotten when it is deleted or comes whole. */
+void kei_invalid_note(struct kei_pods *ps, const char *ns, const char *name, const char *uid,
+                      const char *text);
+/* Of that uid, or if it is "" of that key. */
+void kei_invalid_forget(struct kei_pods *ps, const char *key, const char *uid);
+void kei_invalid_each(struct kei_pods *ps, void (*fn)(void *user, const struct ke_pod_info *p),
+                      void *user);
+void kei_invalid_free(struct kei_pods *ps);
 void kei_pod_tell_gone(struct kei_pod *p);
 void kei_note_read(struct kei_pod *p, struct ke_str note);
 void kei_note_remove(struct kei_pods *ps, const char *uid);

@@ -97,9 +97,10 @@ static void add_pod(struct kei_pods *ps, struct ke_str json, const char *resourc
     }
     if (!p) {
         kei_log(ps->ctx, KE_LOG_ERROR, "pod", "%s is not run: %s", resource, ke_ctx_error(ps->ctx));
-        kei_report_invalid(ps, json, ke_ctx_error(ps->ctx));
+        kei_report_invalid(ps, json, ke_ctx_error(ps->ctx), false);
         return;
     }
+    kei_invalid_forget(ps, p->key, p->uid); /* if it was one */
     if (!is_mine(ps, p->spec)) {
         kei_pod_drop(p);
         return;
@@ -184,6 +185,7 @@ static void delete_pod(struct kei_pods *ps, struct ke_str object, const char *ke
 {
     char uid[KEI_POD_UID_MAX + 2];
     uid_of(object, uid);
+    kei_invalid_forget(ps, key, uid);
     KEI_LIST_EACH_SAFE(l, next, &ps->pods)
     {
         struct kei_pod *p = KEI_OF(l, struct kei_pod, link);

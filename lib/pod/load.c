@@ -303,6 +303,7 @@ static bool make_pods(struct kei_load *l)
         if (!p) {
             kei_log(ps->ctx, KE_LOG_ERROR, "pod", "stored pod %s is not run: %s", r->key,
                     ke_ctx_error(ps->ctx));
+            kei_report_invalid(ps, r->value, ke_ctx_error(ps->ctx), true);
             continue;
         }
         restore(p, kei_map_get(&l->note_by_uid, kei_str(p->uid)),
