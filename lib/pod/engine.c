@@ -360,6 +360,7 @@ int kei_pods_new(struct kei_pods **ret, struct ke_ctx *ctx, const struct kei_pod
     kei_timer_init(ctx, &ps->rt_timer, on_rt_timer);
     kei_timer_init(ctx, &ps->reread, kei_pods_reread);
     kei_hold_init(ps, c);
+    kei_affinity_init(ps);
     r = copy_config(ps, c);
     if (r == 0)
         r = make_runtime(ps, c);
@@ -427,6 +428,7 @@ void kei_pods_stop(struct kei_pods *ps)
     kei_timer_stop(&ps->rt_timer);
     kei_timer_stop(&ps->reread);
     kei_timer_stop(&ps->hold_timer);
+    kei_timer_stop(&ps->fit_timer);
     kei_defer_cancel(&ps->work);
     KEI_LIST_EACH(l, &ps->pods)
     kei_timer_stop(&KEI_OF(l, struct kei_pod, link)->timer);
@@ -445,6 +447,7 @@ void kei_pods_unref(struct kei_pods *ps)
     kei_timer_fini(&ps->rt_timer);
     kei_timer_fini(&ps->reread);
     kei_timer_fini(&ps->hold_timer);
+    kei_timer_fini(&ps->fit_timer);
     kei_map_free(&ps->by_uid);
     for (size_t i = 0; i < ps->vconf.n_host_path_allow; i++)
         kei_free(ps->alloc, ps->host_path_allow[i]);

@@ -62,6 +62,11 @@ struct kei_pod_object {
     struct kei_podspec spec;
 };
 
+/* Whether its nodeSelector and node affinity let a pod be on this node. */
+enum kei_fit { KEI_FIT_UNCHECKED, KEI_FIT_UNKNOWN, KEI_FIT_YES, KEI_FIT_NO };
+/* spec: of a pod; labels: of the Node, p NULL if they are not known. */
+enum kei_fit kei_affinity_fit(struct ke_str spec, struct ke_str labels, const char *node_name);
+
 struct kei_pod {
     struct kei_pods *ps;
     struct kei_link link;  /* in ps->pods while it counts */
@@ -77,6 +82,9 @@ struct kei_pod {
     struct kei_conds conds;
     int64_t start_ms;
     bool admitted; /* it was counted once; not refused for want of room again */
+    bool namesake; /* another pod of that name must be over before it begins */
+    enum kei_fit fit;
+    bool fit_asked; /* the question under way is for it, too */
     /* deletion */
     enum kei_end end;
     uint32_t end_ops;  /* operations of the end under way */
@@ -133,10 +141,12 @@ struct kei_pods {
     struct ke_module *module;
     struct kei_link pods, kicked, dirty, strays;
     struct kei_map by_uid;
-    struct kei_defer work;   /* looks at kicked and dirty */
-    struct kei_timer retry;  /* reports that found a full queue */
-    struct kei_timer reread; /* the pods of the store, after one could not be taken */
-    bool rereading;          /* under way */
+    struct kei_defer work;      /* looks at kicked and dirty */
+    struct kei_timer retry;     /* reports that found a full queue */
+    struct kei_timer reread;    /* the pods of the store, after one could not be taken */
+    bool rereading;             /* under way */
+    struct kei_timer fit_timer; /* asks for the labels of this node */
+    bool fit_asking;
     bool lost_news;          /* of objects, of deletions perhaps: the reread makes up for it */
     bool lost_rows;          /* of the store, while it was open: what lacks one may be wanted */
     struct kei_link invalid; /* pods that cannot be run, struct kei_invalid; INVALID_MAX of them */
@@ -181,6 +191,8 @@ void kei_pods_report_later(struct kei_pods *ps);
 
 /* inbox.c */
 void kei_pods_message(struct kei_pods *ps, struct ke_msg *m);
+/* What can be said of it before anything is done for it. */
+void kei_pod_admit(struct kei_pod *p);
 /* One read from the store: admits it and lets it go on. */
 void kei_pod_begin(struct kei_pod *p);
 /* Those that waited for a pod of this name to be over go on. */
@@ -266,6 +278,11 @@ void kei_pod_report(struct kei_pod *p);
 void kei_pod_tell_delete(struct kei_pod *p);
 /* The status of a pod that cannot be read. */
 void kei_report_invalid(struct kei_pods *ps, struct ke_str json, const char *text, bool told);
+
+/* affinity.c: whether a pod may be on this node */
+void kei_affinity_init(struct kei_pods *ps);
+/* Sets p->fit; UNKNOWN: the Node is asked for, kei_pod_admit follows. */
+void kei_affinity_check(struct kei_pod *p);
 
 /* invalid.c: pods that cannot be run, for those who ask for the node's pods */
 /* text: why; forgotten when it is deleted or comes whole. */

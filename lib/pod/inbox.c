@@ -37,7 +37,7 @@ static void hold_for_namesake(struct kei_pod *p)
         struct kei_pod *o = KEI_OF(l, struct kei_pod, link);
         if (o != p && !strcmp(o->key, p->key)) {
             kei_pod_kill(o);
-            p->st.held = true;
+            p->namesake = true;
         }
     }
 }
@@ -53,8 +53,17 @@ static uint32_t count_admitted(const struct kei_pods *ps)
     return n;
 }
 
-/* What can be said of a pod before anything is done for it. */
-static void admit(struct kei_pod *p)
+static bool may_be_here(struct kei_pod *p, int64_t mono)
+{
+    if (p->fit == KEI_FIT_UNCHECKED)
+        kei_affinity_check(p);
+    if (p->fit == KEI_FIT_NO)
+        kei_state_fail(&p->st, "NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed", 0,
+                       mono);
+    return p->fit == KEI_FIT_YES;
+}
+
+void kei_pod_admit(struct kei_pod *p)
 {
     struct kei_pods *ps = p->ps;
     int64_t mono = ke_ctx_mono_ms(ps->ctx);
@@ -63,7 +72,7 @@ static void admit(struct kei_pod *p)
         return;
     if (p->spec->refused_reason) {
         kei_state_fail(&p->st, p->spec->refused_reason, p->spec->refused_message, 0, mono);
-    } else if (!p->admitted && p->st.desire == KEI_WANT_RUN) {
+    } else if (!p->admitted && p->st.desire == KEI_WANT_RUN && may_be_here(p, mono)) {
         uint32_t n = count_admitted(ps);
         if (n >= ps->max_pods) {
             snprintf(text, sizeof text,
@@ -108,7 +117,7 @@ static void add_pod(struct kei_pods *ps, struct ke_str json, const char *resourc
     hold_for_namesake(p);
     kei_hold_pod(p);
     begin_deletion(p);
-    admit(p);
+    kei_pod_admit(p);
     kei_pod_kick(p);
 }
 
@@ -237,6 +246,8 @@ static void on_link(struct kei_pods *ps, bool up)
     kei_hold_link(ps, up);
     if (!up)
         return;
+    if (!ps->fit_asking)
+        (void)kei_timer_in(&ps->fit_timer, 0); /* always 0 */
     KEI_LIST_EACH(l, &ps->pods)
     {
         struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
@@ -344,12 +355,12 @@ void kei_pod_settle_name(struct kei_pod *gone)
         struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
         if (p == gone || strcmp(p->key, gone->key) != 0 || p->st.desire == KEI_WANT_KILL)
             continue;
-        p->st.held = false;
+        p->namesake = false;
         KEI_LIST_EACH(k, &ps->pods)
         { /* or yet another one of that name ends */
             const struct kei_pod *o = KEI_OF(k, struct kei_pod, link);
             if (o != p && o != gone && !strcmp(o->key, p->key))
-                p->st.held = true;
+                p->namesake = true;
         }
         kei_pod_kick(p);
     }
@@ -362,6 +373,6 @@ void kei_pod_begin(struct kei_pod *p)
         return;
     }
     begin_deletion(p);
-    admit(p);
+    kei_pod_admit(p);
     kei_pod_kick(p);
 }

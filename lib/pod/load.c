@@ -445,6 +445,10 @@ static void adopt_pod(struct kei_pod *p, const struct ke_runtime_result *r)
             adopt_one(p, i, c, before);
         runs = runs || ct->state == KEI_CT_RUNNING;
     }
+    if (runs && p->fit == KEI_FIT_UNKNOWN) { /* it was let in once */
+        p->fit = KEI_FIT_YES;
+        kei_pod_admit(p);
+    }
     if (*p->sandbox_id && runs)
         p->sandbox = KEI_SANDBOX_READY;
     p->prepared = p->prepared || runs;
