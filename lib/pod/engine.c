@@ -356,6 +356,7 @@ int kei_pods_new(struct kei_pods **ret, struct ke_ctx *ctx, const struct kei_pod
     kei_list_init(&ps->strays);
     kei_list_init(&ps->invalid);
     kei_map_init(&ps->by_uid, ps->alloc, kei_ctx_random64(ctx));
+    kei_map_init(&ps->unwanted, ps->alloc, kei_ctx_random64(ctx));
     kei_timer_init(ctx, &ps->retry, on_retry);
     kei_timer_init(ctx, &ps->rt_timer, on_rt_timer);
     kei_timer_init(ctx, &ps->reread, kei_pods_reread);
@@ -449,6 +450,7 @@ void kei_pods_unref(struct kei_pods *ps)
     kei_timer_fini(&ps->hold_timer);
     kei_timer_fini(&ps->fit_timer);
     kei_map_free(&ps->by_uid);
+    kei_map_free(&ps->unwanted);
     for (size_t i = 0; i < ps->vconf.n_host_path_allow; i++)
         kei_free(ps->alloc, ps->host_path_allow[i]);
     kei_free(ps->alloc, ps->host_path_allow);

@@ -171,6 +171,7 @@ struct kei_pods {
     bool relist;    /* the runtime is to be asked again though listed */
     int64_t hold_ms;
     uint32_t n_held;
+    struct kei_map unwanted; /* uids of those that are not kept: the cloud has deleted them */
     struct kei_timer hold_timer;
 };
 
@@ -216,6 +217,8 @@ void kei_hold_link(struct kei_pods *ps, bool up);
 void kei_hold_list(struct kei_pods *ps); /* asks the runtime for its containers once more */
 void kei_hold_pod(struct kei_pod *p);    /* a new one: strays may be its containers */
 /* True if c may be a pod's that is not known yet: it must not be ended. */
+/* The cloud has deleted the pod of that uid, which is not known here: what is kept of it ends. */
+void kei_hold_end(struct kei_pods *ps, const char *uid);
 bool kei_hold_keeps(const struct kei_pods *ps, const struct ke_container_info *c);
 void kei_hold_count(struct kei_pods *ps, const struct ke_runtime_result *r);
 

@@ -201,6 +201,8 @@ static void delete_pod(struct kei_pods *ps, struct ke_str object, const char *ke
         if (!strcmp(p->key, key) && (!*uid || !strcmp(p->uid, uid)))
             kei_pod_kill(p);
     }
+    if (*uid)
+        kei_hold_end(ps, uid);
 }
 
 static void on_pod(struct kei_pods *ps, const char *operation, struct ke_str object,

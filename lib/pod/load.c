@@ -500,7 +500,8 @@ static void list_once_more(struct kei_pods *ps, const struct ke_runtime_result *
     for (uint32_t i = 0; i < r->n_containers; i++) {
         const struct ke_container_info *c = &r->containers[i];
         const struct kei_pod *p = kei_pods_by_uid(ps, kei_str(c->pod_uid));
-        bool stray = p ? p->unsure && !is_wanted(ps, c) : *c->pod_uid && over;
+        bool deleted = !p && kei_map_get(&ps->unwanted, kei_str(c->pod_uid));
+        bool stray = p ? p->unsure && !is_wanted(ps, c) : *c->pod_uid && (over || deleted);
         ended += stray && c->state == KE_CONTAINER_RUNNING;
         if (stray)
             kei_stray_end(ps, c->id);

@@ -111,6 +111,33 @@ static void the_named_is_taken_back_the_other_ended(void **state)
     rig_fini(&r);
 }
 
+#define STUB(uid) "{\"metadata\":{\"name\":\"z\",\"namespace\":\"default\",\"uid\":\"" uid "\"}}"
+
+/* The cloud says of one that it is deleted: it ends, also when that was said before the list. */
+static void the_deleted_is_ended(void **state)
+{
+    (void)state;
+    for (int early = 0; early < 2; early++) {
+        struct rig r;
+        hold(&r);
+        put_container(&r, "stray", "u-9", 0, KE_CONTAINER_RUNNING);
+        put_container(&r, "other", "u-8", 0, KE_CONTAINER_RUNNING);
+        if (early)
+            r.fake.fail_list = KE_EIO;
+        rig_start(&r);
+        rig_send(&r, "delete", "default/pod/z", STUB("u-9"));
+        r.fake.fail_list = 0;
+        test_drive_ms(&r.env, 5000);
+        assert_int_equal(fake_live(&r.fake), 1);
+        assert_non_null(fake_find(&r.fake, "u-8", "main"));
+        assert_int_equal(kei_pods_held(r.pods), 1);
+        assert_int_equal(sure, 0);
+        rig_send(&r, "delete", "default/pod/z", STUB("u-7")); /* nobody's */
+        assert_int_equal(fake_live(&r.fake), 1);
+        rig_fini(&r);
+    }
+}
+
 /* Events of what is kept do not end it; a new pod beside it begins as ever. */
 static void life_goes_on_beside(void **state)
 {
@@ -314,6 +341,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_named_is_taken_back_the_other_ended),
+        cmocka_unit_test(the_deleted_is_ended),
         cmocka_unit_test(life_goes_on_beside),
         cmocka_unit_test(a_list_that_fails_ends_nothing),
         cmocka_unit_test(told_while_the_store_is_read),
