@@ -381,6 +381,11 @@ int kei_meta_new(struct kei_meta_manager **ret, struct ke_ctx *ctx, struct ke_ro
     return 0;
 }
 
+int64_t kei_meta_newest(const struct kei_meta_manager *mm)
+{
+    return mm->loaded ? kei_index_newest(&mm->index) : -1;
+}
+
 void kei_meta_free(struct kei_meta_manager *mm)
 {
     if (!mm)

@@ -362,6 +362,12 @@ static int make_pods(struct ke_node *n)
     return kei_pods_new(&n->pods, n->ctx, &pc);
 }
 
+static int64_t newest(void *user)
+{
+    const struct ke_node *n = user;
+    return n->meta ? kei_meta_newest(n->meta) : -1;
+}
+
 static int make_parts(struct ke_node *n)
 {
     struct kei_meta_config mc = {
@@ -378,6 +384,7 @@ static int make_parts(struct ke_node *n)
         r = make_tunnel(n);
     if (r == 0)
         r = kei_meta_new(&n->meta, n->ctx, n->router, n->store, &mc);
+    kei_tunnel_tell_newest(n->tunnel, newest, n);
     set_address(n);
     if (r == 0)
         r = make_pods(n);

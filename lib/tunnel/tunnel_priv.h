@@ -102,6 +102,8 @@ struct ke_tunnel {
 
     /* time and notes */
     struct kei_notes notes;
+    int64_t (*newest)(void *user); /* NULL, or what the header says; -1: nothing */
+    void *newest_user;
     char store_id[37];             /* told at each connect; "": not known yet, or no store */
     int64_t hint_ms, hint_mono_ms; /* what the cloud says it is, and when it said so; 0: none */
     bool true_time; /* the floor has the cloud's time, as it was told over a verified link */
