@@ -9,7 +9,7 @@
     "\"nodeSelectorTerms\":[" terms "]}}}}"
 #define EXPR(key, op, values)                                                                      \
     "{\"matchExpressions\":[{\"key\":\"" key "\",\"operator\":\"" op "\",\"values\":[" values "]}" \
-                                                                                              "]}"
+    "]}"
 #define FIELD(op, name)                                                                            \
     "{\"matchFields\":[{\"key\":\"metadata.name\",\"operator\":\"" op "\",\"values\":[\"" name     \
     "\"]}]}"
