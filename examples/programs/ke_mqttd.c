@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,6 +24,8 @@
 #include "mosquitto_conf.h"
 
 #define LISTEN_MAX 64
+#define OWN_FDS 64          /* listeners, files and the loop's own, beside those of clients */
+#define SESSIONS_MIN 100000 /* clients that are away have no descriptor */
 
 static const char help[] =
     "Usage: ke-mqttd [FLAGS]\n"
@@ -40,6 +43,7 @@ static const char help[] =
     "Without any listener: port 1883 of this machine, open to everybody on it. Else clients "
     "without a\n"
     "user name are let in where allow_anonymous says so; with --listen alone: on loopback only.\n"
+    "The limit of open files (ulimit -n) is raised as far as it goes, and limits the clients.\n"
     "Logs to stderr. Ends with 0 on SIGTERM, 2 for a bad flag, 3 for a bad file or folder, 1 "
     "else.\n";
 
@@ -303,6 +307,26 @@ static int add_listeners(struct setup *s, const struct flags *f)
     return r;
 }
 
+/* As many clients as there are descriptors: more could not be told why they are refused. */
+static uint32_t clients_max(uint32_t n_listeners)
+{
+    struct rlimit l;
+    rlim_t own = OWN_FDS + (rlim_t)n_listeners;
+    if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur == RLIM_INFINITY || l.rlim_cur > UINT32_MAX)
+        return KE_MQTT_NONE;
+    return l.rlim_cur > 2 * own ? (uint32_t)(l.rlim_cur - own) : (uint32_t)(l.rlim_cur / 2 + 1);
+}
+
+/* A server of its own takes what the machine can: the library's limits suit a gateway. */
+static void widen(struct ke_mqtt_config *c)
+{
+    uint32_t n = clients_max(c->n_listeners);
+    c->max_connections = n;
+    c->max_pending = n / 2 + 1; /* who says nothing does not keep the others out */
+    c->max_connect_rate = KE_MQTT_NONE;
+    c->max_sessions = n > SESSIONS_MIN ? n : SESSIONS_MIN;
+}
+
 /* NULL: refused, *ret_code says how to end; the reason was logged. */
 static struct setup *setup_new(const struct flags *f, int *ret_code)
 {
@@ -325,6 +349,7 @@ static struct setup *setup_new(const struct flags *f, int *ret_code)
         ke_mqtt_config_init(&s->mqtt, sizeof s->mqtt);
     s->mqtt.listeners = s->listeners;
     s->mqtt.n_listeners = s->n;
+    widen(&s->mqtt);
     s->mqtt.data = f->data ? f->data : s->file ? s->file->data : NULL;
     return s;
 }
@@ -397,6 +422,16 @@ static void tell_ports(struct app *a)
         snprintf(text, sizeof text, "listener %s has port %u", l->name, port);
         mqttd_log(NULL, KE_LOG_INFO, "mqttd", text);
     }
+}
+
+static void tell_limit(const struct app *a)
+{
+    char text[120];
+    if (a->setup->mqtt.max_connections == KE_MQTT_NONE)
+        return;
+    snprintf(text, sizeof text, "there is room for %u clients at once (ulimit -n)",
+             a->setup->mqtt.max_connections);
+    mqttd_log(NULL, KE_LOG_INFO, "mqttd", text);
 }
 
 /* Bridges stay as they are at a reload, as they do in mosquitto. */
@@ -548,6 +583,7 @@ static int serve(struct app *a, const sigset_t *set)
     if (r < 0)
         return failed(a, "start", r);
     tell_ports(a);
+    tell_limit(a);
     if (file && file->pid_file)
         code = write_pid(file->pid_file);
     if (code == 0)
@@ -601,11 +637,22 @@ static int run(struct flags *f, const sigset_t *set)
     return code;
 }
 
+/* Clients are descriptors; the hard limit stays what the machine's owner made it. */
+static void raise_fds(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur == l.rlim_max)
+        return;
+    l.rlim_cur = l.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &l);
+}
+
 int main(int argc, char **argv)
 {
     static struct flags f;
     sigset_t set;
     block_signals();
+    raise_fds();
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
