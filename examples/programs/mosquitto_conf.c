@@ -260,6 +260,15 @@ static int key_psk(struct inside *in, char *rest)
     return mc_say(in, MC_ERROR, "%s: pre-shared keys are not supported; use certificates", in->key);
 }
 
+/* 0: any, as later versions of mosquitto have it. */
+static int key_max_keepalive(struct inside *in, char *rest)
+{
+    char *v = word(&rest);
+    if (!v)
+        return empty(in);
+    return mc_number(in, v, strcmp(v, "0") == 0 ? 0 : 10, 65535, &in->g.max_keepalive);
+}
+
 static int key_expiry(struct inside *in, char *rest)
 {
     static const struct {
@@ -616,7 +625,7 @@ static const struct key keys[] = {
     {"max_connections", NUMBER, L_(max_connections), -1, MILLIARD},
     {"max_inflight_bytes", NUMBER, G_(max_inflight_bytes), 0, MILLIARD},
     {"max_inflight_messages", NUMBER, G_(max_inflight), 0, 65535},
-    {"max_keepalive", NUMBER, G_(max_keepalive), 10, 65535},
+    {"max_keepalive", CALL, G, .call = key_max_keepalive},
     {"max_packet_size", NUMBER, G_(max_packet), 20, 268435460},
     {"max_qos", NUMBER, L_(max_qos), 0, 2},
     {"max_queued_bytes", NUMBER, G_(max_queued_bytes), 0, 0x7fffffffl},

@@ -187,7 +187,7 @@ static int finish_limits(struct inside *in)
                                                      : (uint64_t)g->max_queued_bytes;
     m->max_packet = g->max_packet > 0 ? (uint32_t)g->max_packet : 0;
     m->max_payload = g->max_payload > 0 ? (uint32_t)g->max_payload : 0;
-    m->max_keepalive = g->max_keepalive > 0 ? (uint32_t)g->max_keepalive : 0;
+    m->max_keepalive = limit(g->max_keepalive);
     m->sys_interval_s = g->sys_interval > 0 ? (uint32_t)g->sys_interval : 0;
     m->max_session_expiry = g->expiry > 0 ? (uint32_t)g->expiry : 0;
     m->flags = (g->retain_available == 0 ? KE_MQTT_NO_RETAIN : 0) |

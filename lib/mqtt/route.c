@@ -176,16 +176,22 @@ void kei_mq_publish(struct ke_mqtt *m, struct mq_msg *g, const void *origin)
 
 /* ---- retained ---- */
 
+/* The server's own do not take the place of others'. */
+static uint64_t is_counted(const struct mq_msg *g)
+{
+    return g && !(g->flags & MQ_MSG_SYS);
+}
+
 static uint64_t retained_size(const struct mq_msg *g)
 {
-    return g ? mq_msg_size(g) : 0;
+    return is_counted(g) ? mq_msg_size(g) : 0;
 }
 
 void kei_mq_retain_set(struct ke_mqtt *m, struct mq_node *n, struct mq_msg *g)
 {
     struct mq_msg *old = n->value;
 
-    m->st.retained += (g != NULL) - (uint64_t)(old != NULL);
+    m->st.retained += is_counted(g) - is_counted(old);
     m->st.retained_bytes += retained_size(g) - retained_size(old);
     n->value = g ? mq_ref(g) : NULL;
     mq_unref(old);
@@ -210,8 +216,9 @@ int kei_mq_retain(struct ke_mqtt *m, struct mq_msg *g)
         }
         return 0;
     }
-    if ((!old && m->st.retained >= m->lim.retained) ||
-        m->st.retained_bytes - retained_size(old) + retained_size(g) > m->lim.retained_bytes) {
+    if (is_counted(g) &&
+        (m->st.retained - is_counted(old) >= m->lim.retained ||
+         m->st.retained_bytes - retained_size(old) + retained_size(g) > m->lim.retained_bytes)) {
         m->st.over_retained++;
         return KEI_MQTT_R_QUOTA;
     }
@@ -244,7 +251,7 @@ void kei_mq_retained_to(struct mq_sub *sub)
     struct ke_buf filter;
     bool nested = m->routing;
 
-    if (sub->share || m->st.retained == 0)
+    if (sub->share || !m->retained.root.child)
         return;
     kei_buf_init(&filter, m->alloc);
     kei_mq_tree_text(sub->node, &filter);

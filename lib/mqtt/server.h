@@ -42,7 +42,7 @@ struct mq_journal;
 struct mq_msg {
     struct ke_mqtt *m;
     uint32_t refs;   /* of the loop */
-    atomic_uint ext; /* of the host, all together one of refs */
+    atomic_uint ext; /* of the host, all together one of refs (msg.c) */
     uint32_t payload_n, props_n;
     uint16_t topic_n, client_n, user_n;
     uint8_t qos, flags;
@@ -331,13 +331,14 @@ struct ke_mqtt_auth;
 #define MQ_C_PAUSED 32u    /* not read: it takes too little */
 #define MQ_C_REAUTH 64u
 #define MQ_C_BRIDGE 128u
-#define MQ_C_ASSIGNED 256u   /* its id was made here */
-#define MQ_C_COUNTED 512u    /* in the number of pending connections */
-#define MQ_C_TOLD 1024u      /* the host knows of it */
-#define MQ_C_HELD 2048u      /* being worked on: must not be freed yet */
-#define MQ_C_LINGERS 8192u   /* all is sent; what still comes is thrown away */
-#define MQ_C_BLOCKED 16384u  /* the socket takes no more for the moment */
-#define MQ_C_KEEP_WILL 4096u /* the server stops: the session lives on, so its will does */
+#define MQ_C_ASSIGNED 256u    /* its id was made here */
+#define MQ_C_COUNTED 512u     /* in the number of pending connections */
+#define MQ_C_TOLD 1024u       /* the host knows of it */
+#define MQ_C_HELD 2048u       /* being worked on: must not be freed yet */
+#define MQ_C_LINGERS 8192u    /* all is sent; what still comes is thrown away */
+#define MQ_C_BLOCKED 16384u   /* the socket takes no more for the moment */
+#define MQ_C_ANONYMOUS 32768u /* let in because the listener takes anybody */
+#define MQ_C_KEEP_WILL 4096u  /* the server stops: the session lives on, so its will does */
 
 struct mq_conn {
     struct kei_fd io;
@@ -400,6 +401,7 @@ void kei_mq_packet(struct mq_conn *c, const struct kei_mqtt_frame *f, struct ke_
 bool kei_mq_reads(const struct mq_conn *c); /* in a state in which packets are taken */
 void kei_mq_detach(struct mq_conn *c);      /* its session goes on without it */
 /* auth.c: a CONNECT is in order; is who sent it let in? */
+bool kei_mq_anonymous_ok(const struct mq_listener *l);
 void kei_mq_auth_begin(struct mq_conn *c, const struct kei_mqtt_connect *k, struct ke_str body);
 /* connect.c */
 void kei_mq_refuse(struct mq_conn *c, const struct kei_mqtt_connect *k, unsigned reason,
@@ -458,7 +460,11 @@ struct mq_listener {
     uint32_t want_port; /* as configured */
 };
 int kei_mq_listen(struct ke_mqtt *m, const struct ke_mqtt_listener *cfg, struct mq_listener **ret);
-int kei_mq_listener_update(struct mq_listener *l, const struct ke_mqtt_listener *cfg);
+/* A new configuration: what can fail (*ret_tls may stay NULL), and what cannot; takes tls over. */
+int kei_mq_listener_prepare(struct mq_listener *l, const struct ke_mqtt_listener *cfg,
+                            struct kei_tls_config **ret_tls);
+void kei_mq_listener_update(struct mq_listener *l, const struct ke_mqtt_listener *cfg,
+                            struct kei_tls_config *tls);
 void kei_mq_listener_close(struct mq_listener *l);
 void kei_mq_listener_unref(struct mq_listener *l);
 void kei_mq_listener_resume(struct mq_listener *l);
@@ -497,7 +503,8 @@ struct ke_mqtt {
     char *strings[8];
     struct ke_mqtt_listener *planned; /* of the configuration; a copy of our own */
     uint32_t n_planned;
-    bool started, stopping, freed;
+    atomic_bool started; /* read by other threads, too */
+    bool stopping, freed;
     uint32_t depth; /* callbacks in progress */
     int64_t now;
 
@@ -567,7 +574,10 @@ void kei_mq_sys_start(struct ke_mqtt *m);
 void kei_mq_sys_stop(struct ke_mqtt *m);
 
 /* config.c */
-int kei_mq_config_read(struct ke_mqtt *m, const struct ke_mqtt_config *c);
+/* Checked and copied, then put in force. */
+int kei_mq_config_prepare(struct ke_mqtt *m, const struct ke_mqtt_config *c, char *texts[8]);
+void kei_mq_config_use(struct ke_mqtt *m, const struct ke_mqtt_config *c, char *const texts[8]);
+void kei_mq_config_drop(struct ke_mqtt *m, char *texts[8]); /* prepared and not used */
 void kei_mq_config_free(struct ke_mqtt *m);
 int kei_mq_listeners_copy(struct ke_mqtt *m, const struct ke_mqtt_config *c,
                           struct ke_mqtt_listener **ret);
