@@ -373,10 +373,11 @@ static void send_0(struct mq_session *s, struct mq_msg *g, struct mq_delivery *d
     kei_mq_send_publish(c, d, 0);
 }
 
-void kei_mq_deliver(struct mq_session *s, struct mq_msg *g, unsigned qos, bool retain,
+void kei_mq_deliver(struct mq_session *s, struct mq_msg *g, unsigned qos, unsigned flags,
                     const uint32_t *ids, uint32_t n_ids)
 {
-    struct mq_delivery d = {.qos = (uint8_t)qos, .flags = retain ? MQ_D_RETAIN : 0};
+    struct mq_delivery d = {.qos = (uint8_t)qos, .flags = (uint8_t)flags};
+    bool retain = flags & MQ_D_RETAIN;
     struct mq_conn *c = s->conn;
 
     if (s->flags & MQ_S_LOCAL) {

@@ -186,6 +186,8 @@ struct mq_subs { /* value of a node */
 /* 0 with *ret_new telling if it was not there before; a reason code; KE_ENOMEM */
 int kei_mq_sub_set(struct mq_session *s, struct ke_str filter, uint8_t options, uint32_t id,
                    struct mq_sub **ret, bool *ret_new);
+/* of s at n, in that group (NULL: not shared); NULL: none */
+struct mq_sub *kei_mq_sub_find(struct mq_session *s, struct mq_node *n, struct mq_share *share);
 bool kei_mq_sub_remove(struct mq_session *s, struct ke_str filter); /* false: there was none */
 void kei_mq_sub_free(struct mq_sub *sub);
 void kei_mq_subs_clear(struct mq_session *s);
@@ -198,6 +200,7 @@ void kei_mq_sub_filter(const struct mq_sub *sub, struct ke_buf *b); /* as it was
 #define MQ_D_REL 4u     /* PUBREC came, msg is gone, PUBREL is what is to be sent */
 #define MQ_D_DONE 8u    /* acknowledged, waits for those before it to leave the ring */
 #define MQ_D_LOGGED 16u /* in the journal */
+#define MQ_D_SHARED 32u /* by a shared subscription: others may have it instead */
 
 struct mq_delivery {
     struct mq_msg *msg;
@@ -276,9 +279,9 @@ void kei_mq_will_publish(struct mq_session *s);
 void kei_mq_will_free(struct mq_session *s);
 /*
  * Gives a message to a session: to its connection, or into its queue, as its state and the limits
- * allow. ids: of the matching subscriptions.
+ * allow. flags: MQ_D_RETAIN, MQ_D_SHARED. ids: of the matching subscriptions.
  */
-void kei_mq_deliver(struct mq_session *s, struct mq_msg *g, unsigned qos, bool retain,
+void kei_mq_deliver(struct mq_session *s, struct mq_msg *g, unsigned qos, unsigned flags,
                     const uint32_t *ids, uint32_t n_ids);
 void kei_mq_pump(struct mq_session *s);   /* sends what waits, as far as the window allows */
 void kei_mq_resume(struct mq_session *s); /* a connection came back */
@@ -298,6 +301,8 @@ const uint32_t *kei_mq_ids(const struct mq_delivery *d);
 /* Gives g to all whose subscription matches; the number of sessions that did. origin: who
  * published, for no local. Nested calls (from callbacks) are queued. */
 uint32_t kei_mq_route(struct ke_mqtt *m, struct mq_msg *g, const void *origin);
+/* s is over: what its shared subscriptions brought and it did not acknowledge others get. */
+void kei_mq_pass_on(struct mq_session *s);
 /* Retained: store, remove (empty payload), tell a new subscription. 0 or a reason code. */
 int kei_mq_retain(struct ke_mqtt *m, struct mq_msg *g);
 void kei_mq_retained_to(struct mq_sub *sub);
@@ -476,7 +481,7 @@ struct mq_hit { /* a session that matches the message being routed */
     struct mq_session *s;
     uint32_t ids; /* index of the first of its ids + 1; 0: none */
     uint32_t n_ids;
-    uint8_t qos, retain;
+    uint8_t qos, flags; /* MQ_D_RETAIN, MQ_D_SHARED */
 };
 struct mq_hit_id {
     uint32_t id, next;
