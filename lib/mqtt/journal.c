@@ -34,7 +34,9 @@ static int begin_file(struct mq_journal *j)
         io->open(io->user, path, KE_IO_READ | KE_IO_WRITE | KE_IO_CREATE | KE_IO_TRUNC, 0600, &f);
     if (r < 0)
         return kei_error(&j->err, r, "could not make %s", path);
-    r = io->pwrite(io->user, f, MQ_LOG_MAGIC, 8, 0); /* sure with the first records */
+    r = io->pwrite(io->user, f, MQ_LOG_MAGIC, 8, 0);
+    if (r == 0)
+        r = io->sync(io->user, f); /* before the name is sure: junk there would be damage */
     if (r == 0)
         r = io->sync_dir(io->user, j->folder);
     if (r < 0) {
