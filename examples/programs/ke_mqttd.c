@@ -9,13 +9,12 @@
 #include <getopt.h>
 #include <grp.h>
 #include <netdb.h>
-#include <poll.h>
+#include <pthread.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -474,36 +473,47 @@ static void reload(struct app *a)
     mqttd_log(NULL, KE_LOG_INFO, "mqttd", "reloaded");
 }
 
-/* false: time to end. */
-static bool take_signal(struct app *a, int fd)
+/* ---- signals: noted by the handler, done between two runs of the loop ---- */
+
+static struct {
+    struct ke_ctx *ctx;
+    volatile sig_atomic_t hup, term;
+} told;
+
+static void on_signal(int no)
 {
-    struct signalfd_siginfo info;
-    while (read(fd, &info, sizeof info) == (ssize_t)sizeof info) {
-        if (info.ssi_signo == SIGHUP)
-            reload(a);
-        else if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
-            return false;
-    }
-    return true;
+    if (no == SIGHUP)
+        told.hup = 1;
+    else if (no != SIGUSR1 && no != SIGUSR2) /* mosquitto: save now; here it always is */
+        told.term = 1;
+    ke_ctx_stop(told.ctx);
+}
+
+static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+
+/* Only here: the helper threads were begun with them blocked. */
+static void take_signals(struct ke_ctx *ctx, const sigset_t *set)
+{
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    told.ctx = ctx;
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaction(signals[i], &sa, NULL);
+    pthread_sigmask(SIG_UNBLOCK, set, NULL);
 }
 
 static int loop(struct app *a, const sigset_t *set)
 {
-    int ctx_fd, r = ke_ctx_fd(a->ctx, &ctx_fd);
-    int sig_fd = r == 0 ? signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK) : -1;
-    bool go_on = sig_fd >= 0;
-    while (r == 0 && go_on) {
-        struct pollfd p[2] = {{.fd = ctx_fd, .events = POLLIN}, {.fd = sig_fd, .events = POLLIN}};
-        if (poll(p, 2, -1) < 0 && errno != EINTR)
-            break;
-        if (p[1].revents)
-            go_on = take_signal(a, sig_fd);
-        if (p[0].revents)
-            r = ke_ctx_dispatch(a->ctx);
+    int r = 0;
+    take_signals(a->ctx, set);
+    while (r == 0 && !told.term) {
+        r = ke_ctx_run(a->ctx);
+        if (r == 0 && told.hup) {
+            told.hup = 0;
+            reload(a);
+        }
     }
-    if (sig_fd >= 0)
-        close(sig_fd);
-    return r < 0 ? failed(a, "loop", r) : go_on ? 1 : 0;
+    pthread_sigmask(SIG_BLOCK, set, NULL);
+    return r < 0 ? failed(a, "loop", r) : 0;
 }
 
 /* ---- the process ---- */
@@ -654,11 +664,8 @@ int main(int argc, char **argv)
     block_signals();
     raise_fds();
     sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGUSR1); /* mosquitto: save now; here it always is */
-    sigaddset(&set, SIGUSR2);
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaddset(&set, signals[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
     int r = parse_flags(&f, argc, argv);
     if (r != 0)
