@@ -607,11 +607,13 @@ static void two_servers_start_and_stop(void **state)
     struct rig r;
     struct ke_mqtt *other;
     struct peer a;
+    const char *text = getenv("KE_SOAK_STARTS");
+    long starts = text ? strtol(text, NULL, 10) : 100;
 
     (void)state;
     start(&r);
     assert_int_equal(ke_mqtt_new(&other, r.env.ctx, &r.c, NULL, NULL), 0);
-    for (int i = 0; i < 100; i++) {
+    for (long i = 0; i < starts; i++) {
         assert_int_equal(ke_mqtt_start(other), 0);
         peer_open(&a, &r);
         say(&a, "10 15 0004 'MQTT' 04 06 0000 0001 'a' 0001 'w' 0003 'bye'");
