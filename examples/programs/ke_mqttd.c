@@ -320,10 +320,12 @@ static uint32_t clients_max(uint32_t n_listeners)
 static void widen(struct ke_mqtt_config *c)
 {
     uint32_t n = clients_max(c->n_listeners);
-    c->max_connections = n;
+    if (!c->max_connections || c->max_connections > n)
+        c->max_connections = n;
     c->max_pending = n / 2 + 1; /* who says nothing does not keep the others out */
     c->max_connect_rate = KE_MQTT_NONE;
-    c->max_sessions = n > SESSIONS_MIN ? n : SESSIONS_MIN;
+    if (!c->max_sessions)
+        c->max_sessions = n > SESSIONS_MIN ? n : SESSIONS_MIN;
 }
 
 /* NULL: refused, *ret_code says how to end; the reason was logged. */

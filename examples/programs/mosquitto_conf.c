@@ -154,6 +154,7 @@ static void listener_init(struct raw_listener *l)
                                .require_certificate = -1,
                                .use_identity = -1,
                                .use_subject = -1,
+                               .anonymous = -1,
                                .sec = {.anonymous = -1}};
 }
 
@@ -566,6 +567,7 @@ struct key {
 
 /* NOTHING: what it asks for is always so here. NONE: no counterpart, which is said. */
 static const struct key keys[] = {
+    {"accept_protocol_versions", NONE},
     {"acl_file", TEXT, S_(acl_file)},
     {"address", CALL, B, .call = key_address},
     {"addresses", CALL, B, .call = key_address},
@@ -585,6 +587,8 @@ static const struct key keys[] = {
     {"bridge_cafile", TEXT, B_(cafile)},
     {"bridge_capath", NONE},
     {"bridge_certfile", TEXT, B_(certfile)},
+    {"bridge_ciphers", NONE},
+    {"bridge_ciphers_tls1.3", NONE},
     {"bridge_identity", CALL, G, .call = key_psk},
     {"bridge_insecure", BOOL, B_(insecure)},
     {"bridge_keyfile", TEXT, B_(keyfile)},
@@ -607,12 +611,18 @@ static const struct key keys[] = {
     {"connection_messages", CALL, G, .call = key_connection_messages},
     {"crlfile", TEXT, L_(crlfile)},
     {"dhparamfile", NOTHING},
+    {"enable_control_api", NONE},
+    {"enable_proxy_protocol", NONE},
+    {"global_max_clients", NUMBER, G_(all_clients), -1, MILLIARD},
+    {"global_max_connections", NUMBER, G_(all_connections), -1, MILLIARD},
+    {"global_plugin", NONE},
     {"http_dir", NONE},
     {"idle_timeout", NONE},
     {"include_dir", CALL, G, .call = key_include_dir},
     {"keepalive_interval", NUMBER, B_(keepalive), 5, 65535},
     {"keyfile", TEXT, L_(keyfile)},
     {"listener", CALL, G, .call = key_listener},
+    {"listener_allow_anonymous", BOOL, L_(anonymous)},
     {"local_cleansession", NONE},
     {"local_clientid", TEXT, B_(local_client_id)},
     {"local_password", NOTHING}, /* a bridge is no client here */
@@ -638,6 +648,7 @@ static const struct key keys[] = {
     {"notification_topic", TEXT, B_(notify_topic)},
     {"notifications", BOOL, B_(notify)},
     {"notifications_local_only", BOOL, B_(notify_local)},
+    {"packet_buffer_size", NOTHING},
     {"password", TEXT, B_(password)},
     {"password_file", TEXT, S_(password_file)},
     {"per_listener_settings", BOOL, G_(per_listener)},
@@ -658,6 +669,7 @@ static const struct key keys[] = {
     {"require_certificate", BOOL, L_(require_certificate)},
     {"restart_timeout", CALL, B, .call = key_restart_timeout},
     {"retain_available", BOOL, G_(retain_available)},
+    {"retain_expiry_interval", NONE},
     {"retained_persistence", BOOL, G_(persistence)}, /* the old name */
     {"retry_interval", NOTHING},
     {"round_robin", NONE},
@@ -680,6 +692,7 @@ static const struct key keys[] = {
     {"username", TEXT, B_(user_name)},
     {"websockets_headers_size", NOTHING},
     {"websockets_log_level", NOTHING},
+    {"websockets_origin", NONE},
 };
 
 static void *place(struct inside *in, const struct key *k)
