@@ -223,6 +223,22 @@ static bool flight_fits(const struct mq_session *s, const struct mq_msg *g)
     return s->flight_bytes == 0 || s->flight_bytes + g->payload_n <= s->m->lim.flight_bytes;
 }
 
+/* Rights may have changed while it waited. Nothing else happens to sessions while the host is
+ * asked. */
+static bool may_have(const struct mq_session *s, const struct mq_msg *g)
+{
+    struct ke_mqtt *m = s->m;
+    bool nested = m->routing;
+
+    if (s->conn->flags & MQ_C_FREE_READ)
+        return true;
+    m->routing = true;
+    bool may = kei_mq_may(s->conn, KE_MQTT_READ, mq_topic(g));
+    m->routing = nested;
+    m->st.denied += !may;
+    return may;
+}
+
 /* Sends d (QoS 1 or 2), which is not in flight yet; its reference is taken over. */
 static void send_new(struct mq_session *s, struct mq_delivery *d)
 {
@@ -264,7 +280,7 @@ static void send_again(struct mq_session *s)
         return;
     }
     d->flags |= MQ_D_DUP;
-    if (!kei_mq_send_publish(c, d, pid_at(s, at))) {
+    if (!may_have(s, d->msg) || !kei_mq_send_publish(c, d, pid_at(s, at))) {
         flight_done(s, d);
         flight_trim(s);
     }
@@ -282,14 +298,15 @@ void kei_mq_pump(struct mq_session *s)
             if (s->conn->out.n >= s->m->lim.output)
                 return;
             queue_pop(s);
-            kei_mq_send_publish(s->conn, &d, 0);
+            if (may_have(s, d.msg))
+                kei_mq_send_publish(s->conn, &d, 0);
             kei_mq_delivery_done(s, &d);
             continue;
         } else if (!can_send(s) || !flight_fits(s, d.msg)) {
             return;
         }
         queue_pop(s);
-        if (!expired(s->m, d.msg)) {
+        if (!expired(s->m, d.msg) && may_have(s, d.msg)) {
             send_new(s, &d);
             continue;
         }
@@ -356,10 +373,11 @@ static void send_0(struct mq_session *s, struct mq_msg *g, struct mq_delivery *d
     kei_mq_send_publish(c, d, 0);
 }
 
-void kei_mq_deliver(struct mq_session *s, struct mq_msg *g, unsigned qos, bool retain,
+void kei_mq_deliver(struct mq_session *s, struct mq_msg *g, unsigned qos, unsigned flags,
                     const uint32_t *ids, uint32_t n_ids)
 {
-    struct mq_delivery d = {.qos = (uint8_t)qos, .flags = retain ? MQ_D_RETAIN : 0};
+    struct mq_delivery d = {.qos = (uint8_t)qos, .flags = (uint8_t)flags};
+    bool retain = flags & MQ_D_RETAIN;
     struct mq_conn *c = s->conn;
 
     if (s->flags & MQ_S_LOCAL) {

@@ -33,6 +33,7 @@ struct reader {
     const char *path; /* of the file */
     void (*unknown)(void *user, const char *key, uint32_t line);
     void *user;
+    bool upstream, has_bus; /* kind: EdgeCore; modules.eventBus is there */
 };
 
 typedef int (*take_fn)(struct reader *r, const char *key, struct ke_str value);
@@ -327,8 +328,8 @@ TAKE(take_dialect)
     return e;
 }
 
-/* ---- modules.eventBus: present and not disabled, it means upstream's default, a broker outside
- * ---- */
+/* ---- modules.eventBus: present and not disabled, it means upstream's default, a broker outside; so
+ * does its absence from upstream's own file, whose keys are changes of upstream's defaults ---- */
 
 #define MQTT_OFF 0x80000000u /* enable: false; kept until the file is read */
 
@@ -468,12 +469,22 @@ TAKE(take_mqtt_queue)
 }
 
 /* TLS is of use only if it is switched on: its files have defaults that need not exist. */
-static void settle_mqtt(struct ke_node_config *c)
+static void settle_mqtt(const struct reader *r)
 {
+    struct ke_node_config *c = &r->s->config;
+    if (r->upstream && !r->has_bus)
+        mqtt_present(c);
     if (c->mqtt & MQTT_OFF)
         c->mqtt = KE_NODE_MQTT_NONE;
     if (!(c->mqtt_flags & KE_EVENTBUS_TLS))
         c->mqtt_ca_file = c->mqtt_cert_file = c->mqtt_key_file = NULL;
+}
+
+TAKE(take_kind)
+{
+    (void)key;
+    r->upstream = kei_str_is(v, "\"EdgeCore\"");
+    return 0;
 }
 
 TAKE(ignore)
@@ -488,7 +499,7 @@ static const struct {
     take_fn take;
 } keys[] = {
     {"apiVersion", ignore},
-    {"kind", ignore},
+    {"kind", take_kind},
     {"edgecoreVersion", ignore},
     {"database.*", ignore},
     {"featureGates.*", ignore},
@@ -582,6 +593,7 @@ static bool leads_on(const char *key)
 static int take_key_value(struct reader *r, const char *key, struct ke_str v, bool *ret_down)
 {
     *ret_down = kei_json_type(v) == '{' && leads_on(key);
+    r->has_bus |= strcmp(key, "modules.eventBus") == 0;
     if (*ret_down)
         return 0;
     if (kei_json_type(v) != 'n' && leads_on(key))
@@ -685,7 +697,7 @@ int ke_node_settings_read(struct ke_node_settings **ret, struct ke_ctx *ctx, con
         return e;
     }
     drop_missing_files(s);
-    settle_mqtt(&s->config);
+    settle_mqtt(&r);
     *ret = s;
     return 0;
 }

@@ -169,6 +169,13 @@ static void event_bus(void **state)
          "mqttMode: 2}}\nlibkubeedge: {mqttKeepSession: true, mqttQueue: 7}",
          KE_NODE_MQTT_EXTERNAL, NULL, NULL, "p", "/ca",
          KE_EVENTBUS_TLS | KE_EVENTBUS_KEEP_SESSION, 0, 7},
+        {"kind: EdgeCore\nmodules: {edged: {}}", KE_NODE_MQTT_EXTERNAL, NULL, NULL, NULL, NULL, 0, 0, 0},
+        {"kind: EdgeCore", KE_NODE_MQTT_EXTERNAL, NULL, NULL, NULL, NULL, 0, 0, 0},
+        {"kind: EdgeCore\nmodules: {eventBus: {enable: false}}", KE_NODE_MQTT_NONE, NULL, NULL, NULL,
+         NULL, 0, 0, 0},
+        {"kind: EdgeCore\nmodules: {eventBus: {mqttMode: 0}}", KE_NODE_MQTT_INTERNAL, NULL, NULL, NULL,
+         NULL, 0, 0, 0},
+        {"kind: Other", KE_NODE_MQTT_NONE, NULL, NULL, NULL, NULL, 0, 0, 0},
         {"modules: {eventBus: {enable: false, mqttMode: 1}}", KE_NODE_MQTT_NONE, NULL, NULL, NULL, NULL,
          0, 0, 0},
     };
