@@ -186,9 +186,10 @@ static int finish_limits(struct inside *in)
     m->max_inflight = limit(g->max_inflight);
     m->max_inflight_bytes = g->max_inflight_bytes > 0 ? (uint32_t)g->max_inflight_bytes : 0;
     m->max_queued = limit(g->max_queued);
-    m->max_queued_bytes = g->max_queued_bytes < 0    ? 0
-                          : g->max_queued_bytes == 0 ? UINT64_MAX
-                                                     : (uint64_t)g->max_queued_bytes;
+    m->max_queued_bytes = g->max_queued_bytes > 0 ? (uint64_t)g->max_queued_bytes : 0;
+    /* mosquitto's queues know no bytes by default: who sets the number alone means that number */
+    if (g->max_queued_bytes == 0 || (g->max_queued_bytes < 0 && g->max_queued >= 0))
+        m->max_queued_bytes = UINT64_MAX;
     m->max_packet = g->max_packet > 0 ? (uint32_t)g->max_packet : 0;
     m->max_payload = g->max_payload > 0 ? (uint32_t)g->max_payload : 0;
     m->max_keepalive = limit(g->max_keepalive);

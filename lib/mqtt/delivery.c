@@ -161,7 +161,8 @@ int kei_mq_acked(struct mq_session *s, unsigned type, uint16_t pid, unsigned rea
 
 /* ---- the queue ---- */
 
-static bool fits_queue(struct mq_session *s, const struct mq_msg *g)
+/* NULL, or the name of the limit that g goes over, and its value. */
+static const char *over_queue(struct mq_session *s, const struct mq_msg *g, uint64_t *ret_limit)
 {
     struct ke_mqtt *m = s->m;
     const struct mq_limits *l = &m->lim;
@@ -169,17 +170,21 @@ static bool fits_queue(struct mq_session *s, const struct mq_msg *g)
 
     if (s->queue.n >= l->queued) {
         m->st.over_queued++;
-        return false;
+        *ret_limit = l->queued;
+        return "max_queued";
     }
     if (s->queued_bytes + size > l->queued_bytes) {
         m->st.over_queued_bytes++;
-        return false;
+        *ret_limit = l->queued_bytes;
+        return "max_queued_bytes";
     }
     if (m->st.queued >= l->queued_all || m->st.queued_bytes + size > l->queued_bytes_all) {
+        bool count = m->st.queued >= l->queued_all;
         m->st.over_queued_all++;
-        return false;
+        *ret_limit = count ? l->queued_all : l->queued_bytes_all;
+        return count ? "max_queued_all" : "max_queued_bytes_all";
     }
-    return true;
+    return NULL;
 }
 
 static void queued(struct mq_session *s, const struct mq_msg *g, int sign)
@@ -203,6 +208,12 @@ static void queue_pop(struct mq_session *s)
 {
     queued(s, mq_ring_at(&s->queue, 0)->msg, -1);
     ring_pop(s, &s->queue);
+    if (s->dropped && s->queue.n == 0) {
+        kei_log(s->m->ctx, KE_LOG_INFO, "mqtt",
+                "client \"%.*s\": has taken its queue; %u messages were dropped while it was full",
+                KEI_FMT(mq_id(s)), (unsigned)s->dropped);
+        s->dropped = 0;
+    }
 }
 
 static bool expired(struct ke_mqtt *m, const struct mq_msg *g)
@@ -338,8 +349,19 @@ static void drop(struct mq_session *s, struct mq_msg *g, const char *why)
 static void enqueue(struct mq_session *s, struct mq_msg *g, struct mq_delivery *d,
                     const uint32_t *ids, uint32_t n_ids)
 {
-    if (!fits_queue(s, g)) {
-        drop(s, g, "its queue is full");
+    uint64_t limit;
+    const char *over = over_queue(s, g, &limit);
+
+    if (over) {
+        /* once for each time it fills, not for each message: they come at any rate */
+        if (s->dropped == 0)
+            kei_log(s->m->ctx, KE_LOG_WARN, "mqtt",
+                    "client \"%.*s\": messages for it are dropped: what waits for it reached %s, "
+                    "which is %llu",
+                    KEI_FMT(mq_id(s)), over, (unsigned long long)limit);
+        if (s->dropped < UINT32_MAX)
+            s->dropped++;
+        s->m->st.publish_dropped++;
         return;
     }
     if (!set_ids(s, d, ids, n_ids) || !ring_room(s, &s->queue)) {

@@ -254,6 +254,7 @@ struct mq_session {
     uint32_t in_flight; /* entries of flight that are not done */
     uint32_t resend;    /* entries of flight still to be sent again, counted from sent_to */
     uint32_t flight_at;
+    uint32_t dropped; /* messages, since its queue became full; 0: it is not */
     uint64_t flight_bytes;
     uint16_t base_pid; /* of the first in flight */
     uint16_t rec_n, rec_cap;

@@ -133,6 +133,12 @@ static void test_globals(void **state)
     assert_int_equal(c->mqtt.max_session_expiry, 136u * 31536000u); /* the most that can be said */
     assert_true(c->mqtt.max_queued_bytes == UINT64_MAX);
     mosquitto_conf_free(c);
+    c = good("max_queued_messages 0\n"); /* then no bytes count, as with mosquitto */
+    assert_true(c->mqtt.max_queued_bytes == UINT64_MAX);
+    mosquitto_conf_free(c);
+    c = good("");
+    assert_int_equal(c->mqtt.max_queued_bytes, 0); /* the default */
+    mosquitto_conf_free(c);
 }
 
 static void test_listeners(void **state)

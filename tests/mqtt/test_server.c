@@ -460,6 +460,7 @@ static void a_slow_consumer_is_bounded(void **state)
     struct ke_mqtt_stats s = rig_stats(&r);
     assert_true(s.over_output > 0);
     assert_true(s.output_bytes <= 100000 + 60000);
+    uint32_t lines = r.env.log_lines;
     for (int i = 1; i <= 20; i++) {
         char hex[60];
         snprintf(hex, sizeof hex, "32 06 0001 't' %04x 'q'", i);
@@ -469,6 +470,10 @@ static void a_slow_consumer_is_bounded(void **state)
     }
     s = rig_stats(&r);
     assert_int_equal(s.queued, 5);
+    /* said once, with the limit */
+    assert_int_equal(r.env.log_lines - lines, 1);
+    assert_non_null(strstr(r.env.last_log, "client \"a\": messages for it are dropped"));
+    assert_non_null(strstr(r.env.last_log, "max_queued, which is 5"));
     assert_true(s.over_queued >= 13);
     say(&c, "c0 00");
     hear(&c, "d0 00"); /* others do not notice */
