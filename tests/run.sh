@@ -31,7 +31,7 @@ suite unit-gcc gcc
 step build-clang-asan compile clang-asan clang -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dfuzz=true &&
     suite unit-clang-asan clang-asan
 step build-gcc-tsan compile gcc-tsan gcc -Db_sanitize=thread -Db_lundef=false -Doptimization=1 &&
-    suite unit-gcc-tsan gcc-tsan "mqtt_test_durable mqtt_test_server test_batch test_child test_ctx test_eventbus test_identity test_loop test_post test_request test_router test_runtime_table test_store test_timer test_worker"
+    suite unit-gcc-tsan gcc-tsan "mqtt_test_auth mqtt_test_durable mqtt_test_rights mqtt_test_server test_batch test_child test_ctx test_devices test_eventbus test_identity test_loop test_post test_request test_router test_runtime_table test_store test_timer test_twin test_worker"
 [ -d "$build/clang-asan/tests/fuzz" ] &&
     for target in "$build"/clang-asan/tests/fuzz/fuzz_*; do
         [ -x "$target" ] && [ -f "$target" ] && step "$(basename "$target")" sh tests/fuzz/run.sh "$target" "${KE_FUZZ_SECONDS:-8}"

@@ -9,12 +9,12 @@
 #include <getopt.h>
 #include <grp.h>
 #include <netdb.h>
-#include <poll.h>
+#include <pthread.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,6 +23,8 @@
 #include "mosquitto_conf.h"
 
 #define LISTEN_MAX 64
+#define OWN_FDS 64          /* listeners, files and the loop's own, beside those of clients */
+#define SESSIONS_MIN 100000 /* clients that are away have no descriptor */
 
 static const char help[] =
     "Usage: ke-mqttd [FLAGS]\n"
@@ -40,6 +42,7 @@ static const char help[] =
     "Without any listener: port 1883 of this machine, open to everybody on it. Else clients "
     "without a\n"
     "user name are let in where allow_anonymous says so; with --listen alone: on loopback only.\n"
+    "The limit of open files (ulimit -n) is raised as far as it goes, and limits the clients.\n"
     "Logs to stderr. Ends with 0 on SIGTERM, 2 for a bad flag, 3 for a bad file or folder, 1 "
     "else.\n";
 
@@ -303,6 +306,28 @@ static int add_listeners(struct setup *s, const struct flags *f)
     return r;
 }
 
+/* As many clients as there are descriptors: more could not be told why they are refused. */
+static uint32_t clients_max(uint32_t n_listeners)
+{
+    struct rlimit l;
+    rlim_t own = OWN_FDS + (rlim_t)n_listeners;
+    if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur == RLIM_INFINITY || l.rlim_cur > UINT32_MAX)
+        return KE_MQTT_NONE;
+    return l.rlim_cur > 2 * own ? (uint32_t)(l.rlim_cur - own) : (uint32_t)(l.rlim_cur / 2 + 1);
+}
+
+/* A server of its own takes what the machine can: the library's limits suit a gateway. */
+static void widen(struct ke_mqtt_config *c)
+{
+    uint32_t n = clients_max(c->n_listeners);
+    if (!c->max_connections || c->max_connections > n)
+        c->max_connections = n;
+    c->max_pending = n / 2 + 1; /* who says nothing does not keep the others out */
+    c->max_connect_rate = KE_MQTT_NONE;
+    if (!c->max_sessions)
+        c->max_sessions = n > SESSIONS_MIN ? n : SESSIONS_MIN;
+}
+
 /* NULL: refused, *ret_code says how to end; the reason was logged. */
 static struct setup *setup_new(const struct flags *f, int *ret_code)
 {
@@ -325,6 +350,7 @@ static struct setup *setup_new(const struct flags *f, int *ret_code)
         ke_mqtt_config_init(&s->mqtt, sizeof s->mqtt);
     s->mqtt.listeners = s->listeners;
     s->mqtt.n_listeners = s->n;
+    widen(&s->mqtt);
     s->mqtt.data = f->data ? f->data : s->file ? s->file->data : NULL;
     return s;
 }
@@ -399,6 +425,16 @@ static void tell_ports(struct app *a)
     }
 }
 
+static void tell_limit(const struct app *a)
+{
+    char text[120];
+    if (a->setup->mqtt.max_connections == KE_MQTT_NONE)
+        return;
+    snprintf(text, sizeof text, "there is room for %u clients at once (ulimit -n)",
+             a->setup->mqtt.max_connections);
+    mqttd_log(NULL, KE_LOG_INFO, "mqttd", text);
+}
+
 /* Bridges stay as they are at a reload, as they do in mosquitto. */
 static int start_bridges(struct app *a)
 {
@@ -439,36 +475,47 @@ static void reload(struct app *a)
     mqttd_log(NULL, KE_LOG_INFO, "mqttd", "reloaded");
 }
 
-/* false: time to end. */
-static bool take_signal(struct app *a, int fd)
+/* ---- signals: noted by the handler, done between two runs of the loop ---- */
+
+static struct {
+    struct ke_ctx *ctx;
+    volatile sig_atomic_t hup, term;
+} told;
+
+static void on_signal(int no)
 {
-    struct signalfd_siginfo info;
-    while (read(fd, &info, sizeof info) == (ssize_t)sizeof info) {
-        if (info.ssi_signo == SIGHUP)
-            reload(a);
-        else if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
-            return false;
-    }
-    return true;
+    if (no == SIGHUP)
+        told.hup = 1;
+    else if (no != SIGUSR1 && no != SIGUSR2) /* mosquitto: save now; here it always is */
+        told.term = 1;
+    ke_ctx_stop(told.ctx);
+}
+
+static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+
+/* Only here: the helper threads were begun with them blocked. */
+static void take_signals(struct ke_ctx *ctx, const sigset_t *set)
+{
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    told.ctx = ctx;
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaction(signals[i], &sa, NULL);
+    pthread_sigmask(SIG_UNBLOCK, set, NULL);
 }
 
 static int loop(struct app *a, const sigset_t *set)
 {
-    int ctx_fd, r = ke_ctx_fd(a->ctx, &ctx_fd);
-    int sig_fd = r == 0 ? signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK) : -1;
-    bool go_on = sig_fd >= 0;
-    while (r == 0 && go_on) {
-        struct pollfd p[2] = {{.fd = ctx_fd, .events = POLLIN}, {.fd = sig_fd, .events = POLLIN}};
-        if (poll(p, 2, -1) < 0 && errno != EINTR)
-            break;
-        if (p[1].revents)
-            go_on = take_signal(a, sig_fd);
-        if (p[0].revents)
-            r = ke_ctx_dispatch(a->ctx);
+    int r = 0;
+    take_signals(a->ctx, set);
+    while (r == 0 && !told.term) {
+        r = ke_ctx_run(a->ctx);
+        if (r == 0 && told.hup) {
+            told.hup = 0;
+            reload(a);
+        }
     }
-    if (sig_fd >= 0)
-        close(sig_fd);
-    return r < 0 ? failed(a, "loop", r) : go_on ? 1 : 0;
+    pthread_sigmask(SIG_BLOCK, set, NULL);
+    return r < 0 ? failed(a, "loop", r) : 0;
 }
 
 /* ---- the process ---- */
@@ -548,6 +595,7 @@ static int serve(struct app *a, const sigset_t *set)
     if (r < 0)
         return failed(a, "start", r);
     tell_ports(a);
+    tell_limit(a);
     if (file && file->pid_file)
         code = write_pid(file->pid_file);
     if (code == 0)
@@ -601,17 +649,25 @@ static int run(struct flags *f, const sigset_t *set)
     return code;
 }
 
+/* Clients are descriptors; the hard limit stays what the machine's owner made it. */
+static void raise_fds(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur == l.rlim_max)
+        return;
+    l.rlim_cur = l.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &l);
+}
+
 int main(int argc, char **argv)
 {
     static struct flags f;
     sigset_t set;
     block_signals();
+    raise_fds();
     sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGUSR1); /* mosquitto: save now; here it always is */
-    sigaddset(&set, SIGUSR2);
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaddset(&set, signals[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
     int r = parse_flags(&f, argc, argv);
     if (r != 0)

@@ -300,8 +300,13 @@ static void on_pod(void *user, const struct ke_pod_info *p)
 
 static void print_pod(void *user, const struct ke_pod_info *p)
 {
+    char text[1200]; /* one line per pod */
+    snprintf(text, sizeof text, "%s%s%s", p->reason, p->message[0] ? ": " : "", p->message);
+    for (char *s = text; *s; s++)
+        if ((unsigned char)*s < ' ' || *s == 127)
+            *s = ' ';
     fprintf(user, "%-20s %-30s %-10s %u/%u   %-8u %s\n", p->pod_namespace, p->name, p->phase, p->ready,
-            p->containers, p->restarts, p->reason);
+            p->containers, p->restarts, text);
 }
 
 static void print_status(struct app *a, FILE *out)

@@ -154,6 +154,7 @@ static void listener_init(struct raw_listener *l)
                                .require_certificate = -1,
                                .use_identity = -1,
                                .use_subject = -1,
+                               .anonymous = -1,
                                .sec = {.anonymous = -1}};
 }
 
@@ -258,6 +259,15 @@ static int key_psk(struct inside *in, char *rest)
 {
     (void)rest;
     return mc_say(in, MC_ERROR, "%s: pre-shared keys are not supported; use certificates", in->key);
+}
+
+/* 0: any, as later versions of mosquitto have it. */
+static int key_max_keepalive(struct inside *in, char *rest)
+{
+    char *v = word(&rest);
+    if (!v)
+        return empty(in);
+    return mc_number(in, v, strcmp(v, "0") == 0 ? 0 : 10, 65535, &in->g.max_keepalive);
 }
 
 static int key_expiry(struct inside *in, char *rest)
@@ -557,6 +567,7 @@ struct key {
 
 /* NOTHING: what it asks for is always so here. NONE: no counterpart, which is said. */
 static const struct key keys[] = {
+    {"accept_protocol_versions", NONE},
     {"acl_file", TEXT, S_(acl_file)},
     {"address", CALL, B, .call = key_address},
     {"addresses", CALL, B, .call = key_address},
@@ -576,6 +587,8 @@ static const struct key keys[] = {
     {"bridge_cafile", TEXT, B_(cafile)},
     {"bridge_capath", NONE},
     {"bridge_certfile", TEXT, B_(certfile)},
+    {"bridge_ciphers", NONE},
+    {"bridge_ciphers_tls1.3", NONE},
     {"bridge_identity", CALL, G, .call = key_psk},
     {"bridge_insecure", BOOL, B_(insecure)},
     {"bridge_keyfile", TEXT, B_(keyfile)},
@@ -598,12 +611,18 @@ static const struct key keys[] = {
     {"connection_messages", CALL, G, .call = key_connection_messages},
     {"crlfile", TEXT, L_(crlfile)},
     {"dhparamfile", NOTHING},
+    {"enable_control_api", NONE},
+    {"enable_proxy_protocol", NONE},
+    {"global_max_clients", NUMBER, G_(all_clients), -1, MILLIARD},
+    {"global_max_connections", NUMBER, G_(all_connections), -1, MILLIARD},
+    {"global_plugin", NONE},
     {"http_dir", NONE},
     {"idle_timeout", NONE},
     {"include_dir", CALL, G, .call = key_include_dir},
     {"keepalive_interval", NUMBER, B_(keepalive), 5, 65535},
     {"keyfile", TEXT, L_(keyfile)},
     {"listener", CALL, G, .call = key_listener},
+    {"listener_allow_anonymous", BOOL, L_(anonymous)},
     {"local_cleansession", NONE},
     {"local_clientid", TEXT, B_(local_client_id)},
     {"local_password", NOTHING}, /* a bridge is no client here */
@@ -616,7 +635,7 @@ static const struct key keys[] = {
     {"max_connections", NUMBER, L_(max_connections), -1, MILLIARD},
     {"max_inflight_bytes", NUMBER, G_(max_inflight_bytes), 0, MILLIARD},
     {"max_inflight_messages", NUMBER, G_(max_inflight), 0, 65535},
-    {"max_keepalive", NUMBER, G_(max_keepalive), 10, 65535},
+    {"max_keepalive", CALL, G, .call = key_max_keepalive},
     {"max_packet_size", NUMBER, G_(max_packet), 20, 268435460},
     {"max_qos", NUMBER, L_(max_qos), 0, 2},
     {"max_queued_bytes", NUMBER, G_(max_queued_bytes), 0, 0x7fffffffl},
@@ -629,6 +648,7 @@ static const struct key keys[] = {
     {"notification_topic", TEXT, B_(notify_topic)},
     {"notifications", BOOL, B_(notify)},
     {"notifications_local_only", BOOL, B_(notify_local)},
+    {"packet_buffer_size", NOTHING},
     {"password", TEXT, B_(password)},
     {"password_file", TEXT, S_(password_file)},
     {"per_listener_settings", BOOL, G_(per_listener)},
@@ -649,6 +669,7 @@ static const struct key keys[] = {
     {"require_certificate", BOOL, L_(require_certificate)},
     {"restart_timeout", CALL, B, .call = key_restart_timeout},
     {"retain_available", BOOL, G_(retain_available)},
+    {"retain_expiry_interval", NONE},
     {"retained_persistence", BOOL, G_(persistence)}, /* the old name */
     {"retry_interval", NOTHING},
     {"round_robin", NONE},
@@ -671,6 +692,7 @@ static const struct key keys[] = {
     {"username", TEXT, B_(user_name)},
     {"websockets_headers_size", NOTHING},
     {"websockets_log_level", NOTHING},
+    {"websockets_origin", NONE},
 };
 
 static void *place(struct inside *in, const struct key *k)

@@ -78,6 +78,10 @@ static int finish_listener(struct inside *in, const struct raw_listener *r, stru
     } else {
         l->flags |= in->conf.anonymous;
     }
+    if (r->anonymous >= 0) { /* of this one, whatever the others do */
+        l->flags &= ~(KE_MQTT_ANONYMOUS | KE_MQTT_NO_ANONYMOUS);
+        l->flags |= r->anonymous ? KE_MQTT_ANONYMOUS : KE_MQTT_NO_ANONYMOUS;
+    }
     return finish_tls(in, r, l);
 }
 
@@ -87,7 +91,7 @@ static bool default_used(const struct raw_listener *l)
     return l->used || l->cafile || l->certfile || l->keyfile || l->crlfile || l->mount_point ||
            l->websockets || l->family || l->max_connections >= 0 ||
            (l->max_qos >= 0 && l->max_qos != 2) || l->require_certificate == 1 ||
-           l->use_identity == 1 || l->use_subject == 1 || l->sec.password_file;
+           l->use_identity == 1 || l->use_subject == 1 || l->anonymous >= 0 || l->sec.password_file;
 }
 
 static int finish_listeners(struct inside *in)
@@ -182,12 +186,13 @@ static int finish_limits(struct inside *in)
     m->max_inflight = limit(g->max_inflight);
     m->max_inflight_bytes = g->max_inflight_bytes > 0 ? (uint32_t)g->max_inflight_bytes : 0;
     m->max_queued = limit(g->max_queued);
-    m->max_queued_bytes = g->max_queued_bytes < 0    ? 0
-                          : g->max_queued_bytes == 0 ? UINT64_MAX
-                                                     : (uint64_t)g->max_queued_bytes;
+    m->max_queued_bytes = g->max_queued_bytes > 0 ? (uint64_t)g->max_queued_bytes : 0;
+    /* mosquitto's queues know no bytes by default: who sets the number alone means that number */
+    if (g->max_queued_bytes == 0 || (g->max_queued_bytes < 0 && g->max_queued >= 0))
+        m->max_queued_bytes = UINT64_MAX;
     m->max_packet = g->max_packet > 0 ? (uint32_t)g->max_packet : 0;
     m->max_payload = g->max_payload > 0 ? (uint32_t)g->max_payload : 0;
-    m->max_keepalive = g->max_keepalive > 0 ? (uint32_t)g->max_keepalive : 0;
+    m->max_keepalive = limit(g->max_keepalive);
     m->sys_interval_s = g->sys_interval > 0 ? (uint32_t)g->sys_interval : 0;
     m->max_session_expiry = g->expiry > 0 ? (uint32_t)g->expiry : 0;
     m->flags = (g->retain_available == 0 ? KE_MQTT_NO_RETAIN : 0) |
@@ -196,6 +201,8 @@ static int finish_limits(struct inside *in)
                (g->upgrade_qos == 1 ? KE_MQTT_UPGRADE_QOS : 0) |
                (g->sys_interval == 0 ? KE_MQTT_NO_SYS : 0) |
                (g->max_keepalive > 0 ? KE_MQTT_REFUSE_KEEPALIVE : 0);
+    m->max_connections = g->all_connections > 0 ? (uint32_t)g->all_connections : 0;
+    m->max_sessions = g->all_clients > 0 ? (uint32_t)g->all_clients : 0;
     m->auto_id_prefix = g->auto_id_prefix;
     if (g->per_listener != 1) {
         m->password_file = g->sec.password_file;

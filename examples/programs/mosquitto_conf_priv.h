@@ -18,7 +18,7 @@ struct raw_listener {
     unsigned line;
     const char *file;
     long port, max_connections, max_qos, max_topic_alias, require_certificate, use_identity,
-        use_subject;
+        use_subject, anonymous;
     const char *host, *path, *mount_point, *cafile, *certfile, *keyfile, *crlfile;
     int family;
     bool websockets, used;
@@ -41,7 +41,8 @@ struct raw_bridge {
 struct raw_global {
     long per_listener, persistence, max_inflight, max_inflight_bytes, max_queued, max_queued_bytes,
         max_packet, max_payload, max_keepalive, retain_available, sys_interval, queue_qos0,
-        upgrade_qos, empty_id, log_time, log_facility, expiry;
+        upgrade_qos, empty_id, log_time, log_facility, expiry,
+        all_connections, all_clients;
     const char *location, *db_file, *pid_file, *user, *auto_id_prefix, *log_format, *log_file;
     unsigned log_dest, log_types;
     bool log_typed;

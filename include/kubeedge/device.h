@@ -252,6 +252,10 @@ struct ke_devices_config {
     uint32_t max_devices;       /* default 10,000 */
     uint32_t max_properties;    /* of one device; default 1,024 */
     uint32_t max_rules;         /* of data processing, of one device; default 64 */
+    /* Optional: the dialect of the cloud, KE_DIALECT_*, asked whenever it matters. id_with_namespace
+     * and KE_DEVICES_PROFILE follow it then. */
+    uint32_t (*dialect_now)(void *user);
+    void *user;
 };
 
 KE_API void ke_devices_config_init(struct ke_devices_config *c, size_t size);

@@ -79,7 +79,7 @@ struct ke_eventbus_status {
     int32_t last_error;
     uint64_t to_cloud, to_twin; /* messages given to the router */
     uint64_t published;         /* publications taken */
-    uint64_t refused;           /* over a limit, in either direction */
+    uint64_t refused;           /* over a limit, in either direction, or for a module not there */
     uint64_t waiting;           /* publications that wait for the broker, now */
     uint64_t connects;
     char error_text[KE_ERROR_TEXT_MAX];

@@ -16,9 +16,12 @@
 #include <kubeedge/bridge.h>
 #include <kubeedge/cloud.h>
 #include <kubeedge/ctx.h>
+#include <kubeedge/device.h>
+#include <kubeedge/drivers.h>
 #include <kubeedge/err.h>
 #include <kubeedge/eventbus.h>
 #include <kubeedge/log.h>
+#include <kubeedge/mapper.h>
 #include <kubeedge/mqtt.h>
 #include <kubeedge/msg.h>
 #include <kubeedge/node.h>
@@ -26,6 +29,7 @@
 #include <kubeedge/runtime.h>
 #include <kubeedge/store.h>
 #include <kubeedge/tunnel.h>
+#include <kubeedge/twin.h>
 #include <kubeedge/version.h>
 
 #endif

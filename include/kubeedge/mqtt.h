@@ -82,8 +82,8 @@ struct ke_mqtt_listener {
 #define KE_MQTT_NO_SYS 128u         /* no $SYS topics */
 #define KE_MQTT_ACCESS_DEFAULT_DENY 256u /* what no rule allows is refused, even without any rule */
 #define KE_MQTT_ONLY_V5 512u        /* clients below 5.0 are refused */
-#define KE_MQTT_REFUSE_KEEPALIVE 1024u /* and those below 5.0 that want more than max_keepalive,
-                                          which cannot be told; else they have what they want */
+#define KE_MQTT_REFUSE_KEEPALIVE 1024u /* those below 5.0 that want more than max_keepalive, or none,
+                                          are refused: they cannot be told; else they have it */
 
 #define KE_MQTT_NONE 0xffffffffu /* in a limit: none; in an amount: 0 */
 
@@ -129,8 +129,8 @@ struct ke_mqtt_config {
     uint32_t stall_ms;            /* a client that takes nothing for so long is closed; 120,000 */
     uint32_t sys_interval_s;      /* of $SYS; default 10 */
     uint32_t max_log_mib;         /* of the files in data; default 1,024 */
-    uint32_t max_payload;         /* bytes; over it a message is refused, its client is not; default
-                                     and KE_MQTT_NONE: what max_packet lets through */
+    uint32_t max_payload;         /* bytes; over it a message is refused, its client only for a will;
+                                     default and KE_MQTT_NONE: what max_packet lets through */
     uint32_t max_inflight_bytes;  /* payload sent to a client and not acknowledged; default: any */
     uint32_t reserved;
 
@@ -328,13 +328,14 @@ KE_API KE_NODISCARD int ke_mqtt_port(struct ke_mqtt *m, uint32_t i, uint32_t *re
 /*
  * A new configuration while clients stay connected: listeners are opened and closed as needed (found
  * again by name; the clients of one that is gone stay), certificates, password and ACL files read
- * again, limits set for what comes. data cannot change (KE_EINVAL). When it fails the old one stays in force.
+ * again, limits set for what comes. Clients that would not be let in by it any more are closed ("not
+ * authorized"). data cannot change (KE_EINVAL). When it fails all stays as it was.
  */
 KE_API KE_NODISCARD int ke_mqtt_reload(struct ke_mqtt *m, const struct ke_mqtt_config *c);
 /*
  * Closes the connection of a client; with a reason code below 0x80, or to one of 3.1.1, just so.
  * KE_ENOTFOUND. KE_MQTT_DROP_SESSION: its session, too, also if it is away. server: for reasons 0x9c
- * and 0x9d, may be NULL. Any thread.
+ * and 0x9d, may be NULL. Any thread; from another than the loop's it waits for the loop.
  */
 #define KE_MQTT_DROP_SESSION 1u
 KE_API KE_NODISCARD int ke_mqtt_disconnect(struct ke_mqtt *m, const char *client_id,
@@ -349,7 +350,7 @@ KE_API KE_NODISCARD int ke_mqtt_clients(struct ke_mqtt *m,
 
 /*
  * Publishes, not subject to rules. done (may be NULL) runs on the loop, exactly once when 0 is
- * returned. Errors: KE_EINVAL (topic), KE_ELIMIT, KE_ENOMEM, KE_ESTATE (stopped). Any thread.
+ * returned. Errors: KE_EINVAL (topic), KE_ELIMIT, KE_ENOMEM, KE_ESTATE (not started). Any thread.
  */
 KE_API KE_NODISCARD int ke_mqtt_publish(struct ke_mqtt *m, const struct ke_mqtt_publish *p,
                                         ke_mqtt_done_fn done, void *user, struct ke_error *reterr);
@@ -454,7 +455,7 @@ struct ke_mqtt_stats {
     size_t size;
     /* now */
     uint64_t connections, sessions, subscriptions, shared_subscriptions;
-    uint64_t retained, retained_bytes;
+    uint64_t retained, retained_bytes; /* without $SYS */
     uint64_t queued, queued_bytes; /* waiting in sessions */
     uint64_t inflight;             /* sent, not acknowledged */
     uint64_t output_bytes;         /* waiting in sockets */

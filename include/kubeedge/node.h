@@ -40,6 +40,7 @@ struct ke_node;
 /* Flags of the configuration. */
 #define KE_NODE_NO_DEVICES 1u /* no device twin, no drivers, no mappers */
 
+/* Passed in arrays, so without a size of its own: its members stay as they are for good. */
 struct ke_taint {
     const char *key;
     const char *value;
@@ -123,7 +124,8 @@ struct ke_node_status {
     uint32_t state; /* KE_NODE_* */
     uint32_t pods;
     uint32_t pods_running;
-    int32_t last_error;
+    int32_t last_error; /* of the store while it cannot be written, as on a full disk; else of the
+                           tunnel */
     struct ke_tunnel_status tunnel; /* last_error_text points to error_text below */
     char error_text[KE_ERROR_TEXT_MAX];
     uint32_t strays; /* running containers kept though their pod is not known: see stray_ms */
@@ -152,7 +154,9 @@ struct ke_node_settings;
  * Reads an edgecore.yaml of upstream (v1alpha1, v1alpha2) as it is: names, addresses, ports, token,
  * certificate files, labels, taints, status period; keys of our own stand under "libkubeedge:"
  * (data, runtime, processAllow, processUser, hostPathAllow, dialect, proxy, retryMin, retryMax,
- * strayGrace, drivers, mqttQueue, mqttKeepSession, mqttModule). An unknown key is not fatal: it is reported by
+ * strayGrace, drivers, mqttQueue, mqttKeepSession, mqttModule). A file that says "kind: EdgeCore" and nothing of
+ * modules.eventBus has upstream's default, the broker at tcp://127.0.0.1:1883, which need not be there;
+ * "modules: {eventBus: {enable: false}}" turns it off. An unknown key is not fatal: it is reported by
  * unknown (may be NULL), once each, with its dotted name and line. KE_ENOTFOUND, KE_EPARSE with the
  * line, KE_EINVAL for a value of the wrong type, KE_ENOTSUP without YAML. Loop.
  */

@@ -21,12 +21,15 @@ extern "C" {
 
 struct ke_runtime; /* the node's end of the table */
 
+/* Passed in arrays, so without a size of its own: its members stay as they are for good. */
 struct ke_env {
     const char *name;
     const char *value;
 };
 
 #define KE_MOUNT_READ_ONLY 1u
+/* Passed in arrays, so without a size of its own: its members stay as they are for good. What may
+ * come has reserved, 0 until then. */
 struct ke_mount {
     const char *host_path;      /* a folder or file of the node */
     const char *container_path; /* where the container expects it */

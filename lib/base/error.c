@@ -192,6 +192,9 @@ int kei_errno_code(int errnum)
     case EBUSY:
     case ETXTBSY:
         return KE_EBUSY;
+    case ELOOP:
+    case ENAMETOOLONG:
+        return KE_ELIMIT;
     case EAGAIN:
         return KE_EAGAIN;
     case ECANCELED:

@@ -15,8 +15,7 @@
 #define HOIST_ROOM 32u
 #define HOIST_TRIES 1024u
 
-/* Longest text of an error code wants the object's name: one place for the form of it. */
-static int io_error(struct ke_error *err, int code, const char *what, const char *path)
+const char *kei_io_text(int code)
 {
     static const struct {
         int code;
@@ -30,13 +29,19 @@ static int io_error(struct ke_error *err, int code, const char *what, const char
         {KE_EBUSY, "it is in use"},
         {KE_EIO, "the disk reported an I/O error"},
         {KE_ENOMEM, "out of memory"},
+        {KE_ELIMIT, "its name is too long, or symbolic links in it lead in a circle"},
     };
-    const char *why = ke_strerror(code);
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         if (table[i].code == code)
-            why = table[i].why;
+            return table[i].why;
     }
-    return kei_error(err, code, "%s %s: %s", what, path, why);
+    return ke_strerror(code);
+}
+
+/* Longest text of an error code wants the object's name: one place for the form of it. */
+static int io_error(struct ke_error *err, int code, const char *what, const char *path)
+{
+    return kei_error(err, code, "%s %s: %s", what, path, kei_io_text(code));
 }
 
 bool kei_path_join(char *out, size_t n, const char *a, const char *b)
@@ -217,8 +222,11 @@ int kei_folder_make(const struct ke_io *io, const char *path, uint32_t mode, str
         if (is_folder(io, path))
             return 0;
         struct ke_io_stat st = {.size = sizeof st};
+        char dot[PATH_MAX];
         if (io->stat(io->user, path, &st) == 0 && st.is_dir)
             return io_error(err, KE_EACCES, "could not enter folder", path);
+        if (kei_path_join(dot, sizeof dot, path, ".") && io->stat(io->user, dot, &st) == KE_ELIMIT)
+            return io_error(err, KE_ELIMIT, "could not enter folder", path);
         return kei_error(err, KE_EEXIST, "could not make folder %s: a file of that name exists",
                          path);
     }
@@ -231,11 +239,10 @@ int kei_folder_make(const struct ke_io *io, const char *path, uint32_t mode, str
 
 struct sweep {
     const struct ke_io *io;
-    char path[PATH_MAX];    /* the folder being emptied */
-    size_t root;            /* length of the folder to remove */
+    struct kei_folder_removal *rm;
+    uint32_t left;          /* names that may still be taken away in this slice */
     char sub[NAME_MAX + 1]; /* a folder found in it, "" if none */
-    unsigned hoisted;
-    bool told; /* err has the text already */
+    bool told;              /* err has the text already */
     struct ke_error *err;
 };
 
@@ -245,15 +252,17 @@ static int sweep_error(struct sweep *s, int code, const char *what, const char *
     return io_error(s->err, code, what, path);
 }
 
-/* Removes what is no folder; ends the listing at the first folder. */
+/* Removes what is no folder; ends the listing at the first folder, or when the slice is used up. */
 static int sweep_entry(void *arg, const char *name)
 {
     struct sweep *s = arg;
     char full[PATH_MAX];
     struct ke_io_stat st = {.size = sizeof st};
-    if (strlen(name) >= sizeof s->sub || !kei_path_join(full, sizeof full, s->path, name)) {
+    if (s->left == 0)
+        return 1;
+    if (strlen(name) >= sizeof s->sub || !kei_path_join(full, sizeof full, s->rm->path, name)) {
         s->told = true;
-        return too_long(s->err, s->path);
+        return too_long(s->err, s->rm->path);
     }
     int r = s->io->stat(s->io->user, full, &st);
     if (r == KE_ENOTFOUND)
@@ -264,6 +273,7 @@ static int sweep_entry(void *arg, const char *name)
         memcpy(s->sub, name, strlen(name) + 1);
         return 1;
     }
+    s->left--;
     r = s->io->unlink(s->io->user, full);
     if (r < 0 && r != KE_ENOTFOUND)
         return sweep_error(s, r, "could not remove", full);
@@ -277,61 +287,90 @@ static int sweep_entry(void *arg, const char *name)
 static int sweep_enter(struct sweep *s)
 {
     char from[PATH_MAX], to[PATH_MAX], name[HOIST_ROOM];
-    if (!kei_path_join(from, sizeof from, s->path, s->sub))
-        return too_long(s->err, s->path);
+    struct kei_folder_removal *rm = s->rm;
+    if (!kei_path_join(from, sizeof from, rm->path, s->sub))
+        return too_long(s->err, rm->path);
     if (strlen(from) + NAME_MAX + 2 < sizeof from) {
-        memcpy(s->path, from, strlen(from) + 1);
+        memcpy(rm->path, from, strlen(from) + 1);
         return 0;
     }
-    s->path[s->root] = '\0';
+    rm->path[rm->root] = '\0';
     int r = KE_EEXIST;
     for (unsigned i = 0; i < HOIST_TRIES && r < 0; i++) { /* the name may be taken */
-        snprintf(name, sizeof name, HOIST_NAME "%u", s->hoisted++);
-        if (!kei_path_join(to, sizeof to, s->path, name))
-            return too_long(s->err, s->path);
+        snprintf(name, sizeof name, HOIST_NAME "%u", rm->hoisted++);
+        if (!kei_path_join(to, sizeof to, rm->path, name))
+            return too_long(s->err, rm->path);
         r = s->io->rename(s->io->user, from, to);
     }
     return r < 0 ? io_error(s->err, r, "could not move", from) : 0;
 }
 
-/* Removes s->path, empty now, and goes to what holds it. */
+/* Removes the folder, empty now, and goes to what holds it. */
 static int sweep_leave(struct sweep *s)
 {
-    int r = s->io->rmdir(s->io->user, s->path);
+    char *path = s->rm->path;
+    s->left--;
+    int r = s->io->rmdir(s->io->user, path);
     if (r < 0 && r != KE_ENOTFOUND)
-        return io_error(s->err, r, "could not remove folder", s->path);
-    char *slash = strrchr(s->path, '/');
-    if (strlen(s->path) > s->root && slash)
+        return io_error(s->err, r, "could not remove folder", path);
+    char *slash = strrchr(path, '/');
+    if (strlen(path) > s->rm->root && slash)
         *slash = '\0';
     else
-        s->path[0] = '\0';
+        path[0] = '\0';
     return 0;
 }
 
-int kei_folder_remove(const struct ke_io *io, const char *path, struct ke_error *err)
+/* 1: there is something to remove. */
+static int removal_begin(const struct ke_io *io, struct kei_folder_removal *rm, const char *path,
+                         struct ke_error *err)
 {
-    struct sweep s = {.io = io, .err = err};
     struct ke_io_stat st = {.size = sizeof st};
-    if (!kei_path_join(s.path, sizeof s.path, path, ""))
+    if (!kei_path_join(rm->path, sizeof rm->path, path, ""))
         return too_long(err, path);
-    s.root = strlen(s.path);
-    int r = io->stat(io->user, s.path, &st);
+    rm->root = strlen(rm->path);
+    int r = io->stat(io->user, rm->path, &st);
     if (r == KE_ENOTFOUND)
         return 0;
     if (r < 0)
-        return io_error(err, r, "could not look at", s.path);
+        return io_error(err, r, "could not look at", rm->path);
     if (!st.is_dir)
-        return kei_error(err, KE_EINVAL, "could not remove folder %s: it is not a folder", s.path);
-    while (s.path[0]) {
+        return kei_error(err, KE_EINVAL, "could not remove folder %s: it is not a folder",
+                         rm->path);
+    return 1;
+}
+
+int kei_folder_remove_some(const struct ke_io *io, struct kei_folder_removal *rm, const char *path,
+                           uint32_t max, struct ke_error *err)
+{
+    struct sweep s = {.io = io, .rm = rm, .left = max ? max : 1, .err = err};
+    int r = rm->path[0] ? 1 : removal_begin(io, rm, path, err);
+    if (r <= 0)
+        return r;
+    while (rm->path[0]) {
+        if (s.left == 0)
+            return 1;
         s.sub[0] = '\0';
-        r = io->list(io->user, s.path, sweep_entry, &s);
+        r = io->list(io->user, rm->path, sweep_entry, &s);
         if (r < 0)
-            return s.told ? r : io_error(err, r, "could not list folder", s.path);
-        r = s.sub[0] ? sweep_enter(&s) : sweep_leave(&s);
+            return s.told ? r : io_error(err, r, "could not list folder", rm->path);
+        if (s.sub[0])
+            r = sweep_enter(&s);
+        else
+            r = s.left > 0 ? sweep_leave(&s) : 0;
         if (r < 0)
             return r;
     }
     return sync_parent(io, path, err);
+}
+
+int kei_folder_remove(const struct ke_io *io, const char *path, struct ke_error *err)
+{
+    struct kei_folder_removal rm = {.root = 0};
+    int r = kei_folder_remove_some(io, &rm, path, UINT32_MAX, err);
+    while (r > 0)
+        r = kei_folder_remove_some(io, &rm, path, UINT32_MAX, err);
+    return r;
 }
 
 int kei_folder_lock(const struct ke_io *io, const char *folder, struct ke_io_file **ret,

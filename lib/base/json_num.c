@@ -28,10 +28,10 @@ bool kei_json_i64(struct ke_str v, int64_t *ret)
 {
     uint64_t m = 0, zeros = 0;
     int64_t exp = 0, shift = 0;
-    const char *p = v.p, *end = p + v.n;
 
     if (kei_json_type(v) != '0')
         return false;
+    const char *p = v.p, *end = p + v.n;
     bool neg = *p == '-';
     for (p += neg; p < end && *p >= '0' && *p <= '9'; p++) {
         if (!add_digit(&m, &zeros, *p))

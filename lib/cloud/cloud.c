@@ -347,6 +347,14 @@ static void close_all(struct ke_cloud *c)
     c->state = KEI_CLOUD_STOPPED;
 }
 
+/* After a failed start: as before it, and the reason stays in the context. */
+static void undo(struct ke_cloud *c)
+{
+    struct ke_error err = *kei_err(c->ctx);
+    close_all(c);
+    *kei_err(c->ctx) = err;
+}
+
 static void start(void *user)
 {
     struct ke_cloud *c = user;
@@ -365,11 +373,8 @@ static void start(void *user)
     if (r == 0)
         r = kei_timer_in(&c->health, HEALTH_MS);
     c->start_status = r;
-    if (r < 0) {
-        struct ke_error err = *kei_err(c->ctx);
-        close_all(c);
-        (void)kei_fail(c->ctx, r, "%s", err.text);
-    }
+    if (r < 0)
+        undo(c);
 }
 
 int ke_cloud_start(struct ke_cloud *c)
@@ -381,7 +386,11 @@ int ke_cloud_start(struct ke_cloud *c)
     int r = kei_ctx_call(c->ctx, start, c);
     if (r == 0)
         r = c->start_status;
-    return r < 0 ? r : kei_ctx_thread_start(c->ctx);
+    if (r == 0)
+        r = kei_ctx_thread_start(c->ctx);
+    if (r < 0 && c->state != KEI_CLOUD_STOPPED) /* nothing runs the loop: this thread may */
+        undo(c);
+    return r;
 }
 
 static void destroy(struct ke_cloud *c)

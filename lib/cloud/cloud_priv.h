@@ -202,6 +202,8 @@ void kei_deliver_kick(struct kei_peer *p); /* later in this turn */
 int kei_deliver_load(struct kei_peer *p, const char *type, const char *ns, const char *name,
                      const struct ke_store_item *item);
 
+/* The newest version that p acknowledged of what it holds, as far as that is known. */
+int64_t kei_deliver_newest(const struct kei_peer *p);
 /* The node may hold what it did, but in no known version; put into tx, if any. How many that are.
  */
 size_t kei_deliver_doubt(struct kei_peer *p, struct ke_store_tx *tx);
@@ -213,6 +215,9 @@ int kei_lost_joined(struct ke_cloud *c, const char *node, void (*done)(void *use
                     void *user, struct ke_error *err);
 /* The node connected and told this id of its store; NULL or empty: none. */
 void kei_lost_check(struct kei_peer *p, struct ke_str told);
+/* told: what the node says is the newest version it has. Finds out if this store, or the node's, is
+ * a copy of an older day. */
+void kei_lost_compare(struct kei_peer *p, struct ke_str told);
 void kei_lost_load(struct ke_cloud *c, const struct ke_store_item *item);
 
 /* ---- sessions (session.c) ---- */

@@ -41,6 +41,7 @@ struct kei_delivery {
     struct holding want;                /* version is the one to be delivered */
     struct holding held;
     struct holding row, writing;
+    int64_t acked;         /* version of the newest message it acknowledged; 0: not known */
     struct kei_link lends; /* requests that wait for the row */
     bool busy;             /* writing is on its way to the disk */
     bool stray;            /* not to be remembered: the node told of it */
@@ -639,9 +640,12 @@ static void acked(struct kei_delivery *d)
     if (d->sent_step == STEP_PUT && is_uid(&d->held, d->sent.uid) &&
         d->held.version < d->sent.version)
         d->held.version = d->sent.version;
+    if (d->sent_step == STEP_PUT && is_uid(&d->held, d->sent.uid))
+        d->acked = d->sent.version;
     if (d->sent_step == STEP_DELETE && is_uid(&d->held, d->sent.uid)) {
         set_uid(&d->held, "", 0);
         kei_buf_clear(&d->remains);
+        d->acked = 0;
         forget_id(d, d->lent_id);
     }
     unqueue(d);
@@ -786,7 +790,7 @@ size_t kei_deliver_doubt(struct kei_peer *p, struct ke_store_tx *tx)
         if (d->stray || !d->held.uid[0])
             continue;
         n++;
-        d->held.version = 0;
+        d->held.version = d->acked = 0;
         if (tx && is_uid(&d->row, d->held.uid) && len > 0 && len < KEI_KEY_MAX &&
             ke_store_put(tx, "ack", row, d->held.uid, 0, d->remains.n ? d->remains.p : "",
                          d->remains.n) == 0)
@@ -794,6 +798,21 @@ size_t kei_deliver_doubt(struct kei_peer *p, struct ke_store_tx *tx)
     }
     write_rows(p);
     return n;
+}
+
+int64_t kei_deliver_newest(const struct kei_peer *p)
+{
+    struct ke_str key;
+    void *value;
+    int64_t newest = 0;
+    for (size_t it = 0; kei_map_next(&p->deliveries, &it, &key, &value);) {
+        const struct kei_delivery *d = value;
+        /* the version of a pod that our node reported on is the one that its report made */
+        int64_t v = strcmp(d->type, "pod") == 0 ? d->acked : d->held.version;
+        if (!d->stray && d->held.uid[0] && v > newest)
+            newest = v;
+    }
+    return newest;
 }
 
 void kei_deliver_init(struct kei_peer *p)

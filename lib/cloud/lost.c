@@ -12,7 +12,8 @@
 #include "cloud/device.h"
 
 #define BUCKET "store"
-#define JOINED "-" /* in place of an id: it may have nothing */
+#define NEWEST_MAX (INT64_C(1) << 53) /* a node cannot use up the versions */
+#define JOINED "-"                    /* in place of an id: it may have nothing */
 
 struct noting {
     struct ke_cloud *cloud;
@@ -109,6 +110,68 @@ void kei_lost_check(struct kei_peer *p, struct ke_str told)
                 "node %s %s: the %zu objects that it had are delivered again", p->name,
                 joined ? "joined anew" : "has another store", n);
     set(p, id);
+}
+
+/* A new version of all that the node holds: what it has of a later day is not newer any more. */
+static size_t write_again(struct kei_peer *p, int64_t told)
+{
+    struct kei_objects *s = p->cloud->objects;
+    struct kei_object *o;
+    size_t n = 0;
+    for (size_t it = 0; (o = kei_objects_next(s, NULL, &it));) {
+        struct ke_buf json = {0};
+        if (o->version > told || !kei_deliver_holds(p, o))
+            continue;
+        kei_buf_init(&json, kei_ctx_alloc(p->cloud->ctx));
+        kei_buf_addv(&json, kei_buf_str(&o->json));
+        int r = kei_buf_ok(&json) ? kei_objects_write(s, o->type, o->ns, o->name,
+                                                      kei_buf_str(&json), NULL, NULL, NULL)
+                                  : KE_ENOMEM;
+        ke_buf_free(&json);
+        n += r == 0;
+        if (r < 0)
+            kei_log(p->cloud->ctx, KE_LOG_ERROR, "cloud",
+                    "node %s may keep a later %s %s/%s than this cloud has: %s", p->name, o->type,
+                    o->ns, o->name, ke_strerror(r));
+    }
+    return n;
+}
+
+static void forget_acks(struct kei_peer *p)
+{
+    struct ke_cloud *c = p->cloud;
+    struct ke_store_tx *tx = NULL;
+    int r = ke_store_begin(&tx, c->store);
+    size_t n = kei_deliver_doubt(p, r == 0 ? tx : NULL);
+    if (r == 0)
+        r = ke_store_commit(tx, NULL, NULL);
+    if (r < 0) /* then they are written one by one, or it is found out again */
+        kei_log(c->ctx, KE_LOG_WARN, "cloud", "what node %s holds was not noted: %s", p->name,
+                ke_ctx_error(c->ctx));
+    kei_log(c->ctx, KE_LOG_WARN, "cloud",
+            "the store of node %s is older than what it acknowledged, as a restored copy is: the "
+            "%zu objects that it had are delivered again",
+            p->name, n);
+}
+
+void kei_lost_compare(struct kei_peer *p, struct ke_str told)
+{
+    struct ke_cloud *c = p->cloud;
+    int64_t newest, last = kei_objects_version(c->objects);
+    if (!kei_str_i64(told, &newest) || newest < 0 || newest > NEWEST_MAX)
+        return;
+    if (newest < kei_deliver_newest(p))
+        forget_acks(p);
+    if (newest <= last)
+        return;
+    kei_objects_version_seen(c->objects, newest);
+    size_t n = write_again(p, newest);
+    kei_log(
+        c->ctx, KE_LOG_WARN, "cloud",
+        "node %s has objects of version %lld, and this cloud gave none above %lld: its folder is "
+        "a copy of an older day, or the node was at another cloud; versions go on from there, "
+        "and the %zu objects that it has are written again",
+        p->name, (long long)newest, (long long)last, n);
 }
 
 void kei_lost_load(struct ke_cloud *c, const struct ke_store_item *item)

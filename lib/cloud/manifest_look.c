@@ -105,7 +105,7 @@ void kei_look_list(struct kei_look *l)
     int r = l->io->list(l->io->user, l->folder, on_name, l);
     if (r < 0 && l->status == 0)
         l->status =
-            kei_error(&l->err, r, "the folder of manifests could not be read: %s", ke_strerror(r));
+            kei_error(&l->err, r, "the folder of manifests could not be read: %s", kei_io_text(r));
     if (l->n_files > 1)
         qsort(l->files, l->n_files, sizeof *l->files, by_name);
 }

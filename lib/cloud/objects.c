@@ -113,6 +113,11 @@ struct kei_object *kei_objects_next(const struct kei_objects *s, const char *typ
     return o;
 }
 
+int64_t kei_objects_version(const struct kei_objects *s)
+{
+    return s->version;
+}
+
 void kei_objects_version_seen(struct kei_objects *s, int64_t version)
 {
     if (version > s->version)

@@ -78,6 +78,7 @@ int kei_objects_remove(struct kei_objects *s, struct kei_object *o, kei_object_f
 int kei_objects_sync(struct kei_objects *s, struct kei_object *o, kei_object_fn fn, void *user);
 /* Where the object came from, without a new version of it. */
 int kei_objects_set_source(struct kei_objects *s, struct kei_object *o, struct ke_str source);
+int64_t kei_objects_version(const struct kei_objects *s); /* the last one given */
 /* Versions given from now on are above this one. */
 void kei_objects_version_seen(struct kei_objects *s, int64_t version);
 

@@ -340,7 +340,7 @@ static void refuse(struct kei_http_conn *conn, uint32_t status, const char *text
 
 static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http_conn *conn,
                          struct ke_str answer, const uint8_t cert[32], bool ours,
-                         struct ke_str store)
+                         struct ke_str store, struct ke_str newest)
 {
     struct kei_session *s = kei_zalloc(kei_ctx_alloc(c->ctx), sizeof *s);
     struct kei_ws_config wc = {.max_message = c->config.max_message,
@@ -372,6 +372,7 @@ static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http
     kei_log(c->ctx, KE_LOG_INFO, "cloud", "node %s connected from %s", p->name,
             kei_stream_peer_name(kei_ws_stream(s->ws)));
     kei_lost_check(p, store);
+    kei_lost_compare(p, newest);
     kei_push_references(p);
     kei_devices_connected(p);
     kei_deliver_kick(p);
@@ -389,6 +390,7 @@ struct joining {
     bool ours;
     char node[KEI_NODE_NAME_MAX + 1];
     char store[KEI_STORE_ID_MAX + 2]; /* one more: too long is seen */
+    char newest[24];
 };
 
 static void joining_free(struct joining *j)
@@ -409,7 +411,8 @@ static void admit(struct joining *j)
     } else if (p && duel(p, j->conn, j->cert)) {
         refuse(j->conn, 503, "another program is connected with this node name");
     } else if ((p = kei_peer_get(c, j->node, true))) {
-        open_session(c, p, j->conn, kei_buf_str(&j->answer), j->cert, j->ours, kei_str(j->store));
+        open_session(c, p, j->conn, kei_buf_str(&j->answer), j->cert, j->ours, kei_str(j->store),
+                     kei_str(j->newest));
         kei_peer_check(p);
     } else {
         refuse(j->conn, 503, "out of memory");
@@ -443,6 +446,8 @@ static void join(struct ke_cloud *c, struct kei_http_conn *conn, const struct ke
     snprintf(j->node, sizeof j->node, "%.*s", KEI_NODE_NAME_MAX, node);
     struct ke_str store = kei_http_header(head, KEI_STORE_HEADER);
     snprintf(j->store, sizeof j->store, "%.*s", KEI_FMT(store));
+    struct ke_str newest = kei_http_header(head, KEI_NEWEST_HEADER);
+    snprintf(j->newest, sizeof j->newest, "%.*s", KEI_FMT(newest));
     kei_buf_init(&j->answer, kei_ctx_alloc(c->ctx));
     kei_list_add_tail(&c->joining, &j->link);
     if (kei_ws_server_handshake(head, &j->answer, kei_err(c->ctx)) < 0) {

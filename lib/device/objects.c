@@ -515,10 +515,15 @@ static void ask_profile(struct kei_timer *t)
         kei_dv_ask_profile(d, ASK_AGAIN_MS);
 }
 
+static bool has_profile(const struct ke_devices *d)
+{
+    return d->c.dialect_now ? d->c.dialect_now(d->c.user) == KE_DIALECT_1_4
+                            : (d->c.flags & KE_DEVICES_PROFILE) != 0;
+}
+
 void kei_dv_ask_profile(struct ke_devices *d, int64_t in_ms)
 {
-    if (!(d->c.flags & KE_DEVICES_PROFILE) || !d->c.router || d->profile_request ||
-        kei_timer_armed(&d->profile))
+    if (!has_profile(d) || !d->c.router || d->profile_request || kei_timer_armed(&d->profile))
         return;
     if (!d->profile.fn)
         kei_timer_init(d->ctx, &d->profile, ask_profile);
@@ -666,6 +671,8 @@ void kei_dv_message(void *user, struct ke_msg *m)
     if (kei_str_starts(resource, front) && kei_str_ends(resource, tail) &&
         resource.n > front.n + tail.n)
         on_delta(d, kei_strn(resource.p + front.n, resource.n - front.n - tail.n), content);
+    else if (kei_str_is(resource, "node/connection") && kei_json_str_is(v, "cloud_connected"))
+        kei_dv_ask_profile(d, 0); /* it may have changed meanwhile, and nobody would tell */
     else if (kei_resource_parse(&res, resource) &&
              (kei_str_is(res.type, "device") || kei_str_is(res.type, "devicemodel") ||
               kei_str_is(res.type, "configmap")))

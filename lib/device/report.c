@@ -16,7 +16,11 @@ const char *kei_dv_id(struct dev *dev, struct ke_buf *out)
     const struct ke_device_config *c = &dev->img->conf;
 
     kei_buf_clear(out);
-    if (dev->d->c.id_with_namespace)
+    const struct ke_devices_config *dc = &dev->d->c;
+    bool ns =
+        dc->dialect_now ? dc->dialect_now(dc->user) == KE_DIALECT_1_23 : dc->id_with_namespace != 0;
+
+    if (ns)
         kei_buf_addf(out, "%s/", c->ns);
     kei_buf_adds(out, c->name);
     kei_buf_addc(out, '\0');

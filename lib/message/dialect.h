@@ -12,6 +12,9 @@
 
 /* In the upgrade request of our node: the id of its store, to our cloud. Others do not look. */
 #define KEI_STORE_HEADER "Libkubeedge-Store"
+/* The newest version of an object that our node has applied: tells copies of an older day, here or
+ * there. */
+#define KEI_NEWEST_HEADER "Libkubeedge-Newest"
 
 /*
  * *ret is a new reference: m itself when nothing changes, else a message with the same id, parent

@@ -52,6 +52,19 @@ struct kei_applied *kei_index_name(const struct kei_index *ix, struct ke_str nam
     return kei_map_get(&ix->names, name);
 }
 
+int64_t kei_index_newest(const struct kei_index *ix)
+{
+    struct ke_str key;
+    void *e;
+    int64_t newest = 0;
+
+    for (size_t it = 0; kei_map_next(&ix->uids, &it, &key, &e);) {
+        if (((struct kei_applied *)e)->version > newest)
+            newest = ((struct kei_applied *)e)->version;
+    }
+    return newest;
+}
+
 /* It only tells an echo from a change of the same version: no attacker gains by a collision. */
 uint64_t kei_index_digest(struct ke_str content)
 {

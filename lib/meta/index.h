@@ -57,6 +57,8 @@ struct kei_applied *kei_index_uid(const struct kei_index *ix, struct ke_str uid)
 struct kei_applied *kei_index_name(const struct kei_index *ix, struct ke_str name);
 uint64_t kei_index_digest(struct ke_str content);
 
+/* The newest version in it, also of deleted ones. */
+int64_t kei_index_newest(const struct kei_index *ix);
 /* An insert or update. */
 enum kei_verdict kei_index_judge(const struct kei_index *ix, const struct kei_told *o);
 /* Notes it as applied. The one that had the name before (another uid) becomes a deleted one; it is

@@ -97,6 +97,7 @@ static const struct {
     {"secret", NULL, "edged"},
     {"configmap", "device-profile-config-",
      "devicemanager"}, /* how clouds of 1.4 tell of devices */
+    {"device", NULL, "devicetwin"},
     {"device", NULL, "devicemanager"},
     {"device", NULL, "dmi"},
     {"devicemodel", NULL, "devicemanager"},
@@ -393,6 +394,11 @@ int kei_meta_new(struct kei_meta_manager **ret, struct ke_ctx *ctx, struct ke_ro
     }
     *ret = mm;
     return 0;
+}
+
+int64_t kei_meta_newest(const struct kei_meta_manager *mm)
+{
+    return mm->loaded ? kei_index_newest(&mm->index) : -1;
 }
 
 void kei_meta_free(struct kei_meta_manager *mm)

@@ -29,6 +29,8 @@ struct kei_meta_config {
  */
 int kei_meta_new(struct kei_meta_manager **ret, struct ke_ctx *ctx, struct ke_router *router,
                  struct ke_store *store, const struct kei_meta_config *c);
+/* The newest version of an object of the cloud that was applied; -1 until the store is read. */
+int64_t kei_meta_newest(const struct kei_meta_manager *m);
 /* Requests under way are answered with an error. NULL is fine. Not from within a delivery of it. */
 void kei_meta_free(struct kei_meta_manager *m);
 

@@ -382,6 +382,13 @@ static int take_delete(struct kei_meta_manager *mm, struct ke_msg *m, struct obj
     struct writing *w;
     int r;
 
+    /*
+     * A store that lost its rows does not know the pod, whose containers may run on all the same:
+     * the pod engine ends them, if they are there.
+     */
+    if (!e && o->told.uid.n && kei_str_is(o->res.type, "pod") &&
+        !kei_index_uid(&mm->index, o->told.uid) && !settled)
+        kei_meta_tell_object(mm, m);
     /* An empty uid means whatever has the name. */
     if (!e || (o->told.uid.n && *e->uid && !kei_str_is(o->told.uid, e->uid)))
         return ack_known(mm, m, o, settled);

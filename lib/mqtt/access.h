@@ -11,8 +11,9 @@
 #include "base/buf.h"
 #include "base/error.h"
 
-struct kei_access; /* users, identities, rules of one server */
-struct kei_who;    /* what access knows of one client: matched identity, user, rules; may be NULL */
+struct kei_access;       /* users, identities, rules of one server */
+struct kei_access_files; /* password and ACL files that were read and are not in force */
+struct kei_who; /* what access knows of one client: matched identity, user, rules; may be NULL */
 
 /* What a CONNECT brings. Borrowed. */
 struct kei_access_login {
@@ -53,10 +54,19 @@ struct kei_access_ops {
     /* A client let in by the host's own callback: which rules are its? NULL: the general ones. */
     struct kei_who *(*adopt)(struct kei_access *a, struct ke_str identity, struct ke_str user_name,
                              struct ke_str client_id);
-    /* The server starts (folder: may be NULL), stops, reloads password_file and acl_file. */
+    /* Did it show who it is, or was it let in as anybody would be? */
+    bool (*proven)(const struct kei_who *who);
+    /* May somebody who did not, with this name (p NULL: none), where anonymous clients may come in?
+     */
+    bool (*anybody)(struct kei_access *a, struct ke_str listener, struct ke_str user_name);
+    /* The server starts (folder: may be NULL), stops. */
     int (*open)(struct kei_access *a, const char *folder);
     void (*close)(struct kei_access *a);
-    int (*reload)(struct kei_access *a, const struct ke_mqtt_config *c, struct ke_error *err);
+    /* Reads password_file and acl_file; then one of the other two, neither of which can fail. */
+    int (*prepare)(struct kei_access *a, const struct ke_mqtt_config *c,
+                   struct kei_access_files **ret, struct ke_error *err);
+    void (*use)(struct kei_access *a, struct kei_access_files *f);
+    void (*drop)(struct kei_access *a, struct kei_access_files *f);
     void (*free)(struct kei_access *a);
 };
 

@@ -146,6 +146,8 @@ static void let_in(struct ke_mqtt_auth *a, struct ke_str data)
     kei_mq_conn_more(c); /* packets that came behind the CONNECT */
 }
 
+#define CERT_NAMES (KE_MQTT_CERT_USER | KE_MQTT_CERT_SUBJECT)
+
 static void on_access(void *user, unsigned reason, struct kei_who *who)
 {
     struct ke_mqtt_auth *a = user;
@@ -162,17 +164,17 @@ static void on_access(void *user, unsigned reason, struct kei_who *who)
         return;
     }
     c->who = who;
+    if (!(c->l->flags & CERT_NAMES) && !a->m->access->ops->proven(who))
+        c->flags |= MQ_C_ANONYMOUS;
     let_in(a, kei_strn(NULL, 0));
 }
 
-static bool anonymous_ok(const struct mq_listener *l)
+bool kei_mq_anonymous_ok(const struct mq_listener *l)
 {
     if (l->flags & KE_MQTT_ANONYMOUS)
         return true;
     return !(l->flags & KE_MQTT_NO_ANONYMOUS) && (l->loopback || l->kind == KE_MQTT_UNIX);
 }
-
-#define CERT_NAMES (KE_MQTT_CERT_USER | KE_MQTT_CERT_SUBJECT)
 
 /* One that was only asked for may be of anybody's making. */
 static bool cert_verified(const struct ke_mqtt_auth *a)
@@ -206,7 +208,7 @@ static void ask_access(struct ke_mqtt_auth *a)
 {
     struct ke_mqtt *m = a->m;
     struct mq_conn *c = a->c;
-    bool anonymous = anonymous_ok(c->l);
+    bool anonymous = kei_mq_anonymous_ok(c->l);
 
     if (method_of(a).n) {
         deny(a, KEI_MQTT_R_AUTH_METHOD, "its authentication method is not known",

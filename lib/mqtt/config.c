@@ -85,23 +85,32 @@ static int copy_texts(struct ke_mqtt *m, const struct ke_mqtt_config *c, char *t
         if (from[i] && !texts[i]) {
             for (unsigned k = 0; k < i; k++)
                 kei_free(m->alloc, texts[k]);
+            memset(texts, 0, 8 * sizeof *texts);
             return kei_fail(m->ctx, KE_ENOMEM, "no memory for the configuration");
         }
     }
     return 0;
 }
 
-int kei_mq_config_read(struct ke_mqtt *m, const struct ke_mqtt_config *c)
+int kei_mq_config_prepare(struct ke_mqtt *m, const struct ke_mqtt_config *c, char *texts[8])
 {
-    char *texts[8] = {NULL};
     int r = check(m, c);
 
-    if (r == 0)
-        r = copy_texts(m, c, texts);
-    if (r < 0)
-        return r;
+    memset(texts, 0, 8 * sizeof *texts);
+    return r < 0 ? r : copy_texts(m, c, texts);
+}
+
+void kei_mq_config_drop(struct ke_mqtt *m, char *texts[8])
+{
+    for (unsigned i = 0; i < 8; i++)
+        kei_free(m->alloc, texts[i]);
+    memset(texts, 0, 8 * sizeof *texts);
+}
+
+void kei_mq_config_use(struct ke_mqtt *m, const struct ke_mqtt_config *c, char *const texts[8])
+{
     kei_mq_config_free(m);
-    memcpy(m->strings, texts, sizeof texts);
+    memcpy(m->strings, texts, sizeof m->strings);
     m->config = *c;
     m->config.listeners = NULL; /* they are used at once, or kept by whoever starts later */
     m->config.data = texts[0];
@@ -111,15 +120,11 @@ int kei_mq_config_read(struct ke_mqtt *m, const struct ke_mqtt_config *c)
     m->config.acl_file = texts[4];
     m->flags = c->flags;
     limits(&m->lim, c);
-    return 0;
 }
 
 void kei_mq_config_free(struct ke_mqtt *m)
 {
-    for (unsigned i = 0; i < 8; i++) {
-        kei_free(m->alloc, m->strings[i]);
-        m->strings[i] = NULL;
-    }
+    kei_mq_config_drop(m, m->strings);
 }
 
 /* ---- the listeners of a configuration, kept until start ---- */

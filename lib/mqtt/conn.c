@@ -28,7 +28,8 @@ void kei_mq_log(struct mq_conn *c, uint32_t level, const char *fmt, ...)
         kei_log(c->m->ctx, level, "mqtt", "client \"%.*s\" (%s): %s", KEI_FMT(mq_id(c->s)), addr,
                 text);
     else
-        kei_log(c->m->ctx, level, "mqtt", "connection from %s: %s", addr, text);
+        kei_log(c->m->ctx, level, "mqtt", "connection from %s: %s",
+                *addr ? addr : "a peer that has gone", text);
 }
 
 void kei_mq_dirty(struct mq_conn *c)

@@ -360,6 +360,11 @@ static unsigned check_will(struct mq_conn *c, const struct kei_mqtt_connect *k, 
     *text = "the topic of its will is too long or too deep";
     if (too_deep(c->m, k->will_topic))
         return KEI_MQTT_R_TOPIC;
+    *text = "its will is larger than max_payload";
+    if (k->will_payload.n > c->m->lim.payload) {
+        c->m->st.over_packet++;
+        return KEI_MQTT_R_PACKET_TOO_LARGE;
+    }
     return 0;
 }
 
@@ -401,8 +406,8 @@ static unsigned set_keepalive(struct mq_conn *c, const struct kei_mqtt_connect *
         c->keepalive = (uint16_t)max;
         return 0;
     }
-    *text = "its keepalive is above max_keepalive";
-    return k->keepalive && c->m->flags & KE_MQTT_REFUSE_KEEPALIVE ? KEI_MQTT_R_CLIENT_ID : 0;
+    *text = "its keepalive is above max_keepalive, or none";
+    return c->m->flags & KE_MQTT_REFUSE_KEEPALIVE ? KEI_MQTT_R_CLIENT_ID : 0;
 }
 
 void kei_mq_connect(struct mq_conn *c, uint8_t first, struct ke_str body)

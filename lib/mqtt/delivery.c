@@ -161,7 +161,8 @@ int kei_mq_acked(struct mq_session *s, unsigned type, uint16_t pid, unsigned rea
 
 /* ---- the queue ---- */
 
-static bool fits_queue(struct mq_session *s, const struct mq_msg *g)
+/* NULL, or the name of the limit that g goes over, and its value. */
+static const char *over_queue(struct mq_session *s, const struct mq_msg *g, uint64_t *ret_limit)
 {
     struct ke_mqtt *m = s->m;
     const struct mq_limits *l = &m->lim;
@@ -169,17 +170,21 @@ static bool fits_queue(struct mq_session *s, const struct mq_msg *g)
 
     if (s->queue.n >= l->queued) {
         m->st.over_queued++;
-        return false;
+        *ret_limit = l->queued;
+        return "max_queued";
     }
     if (s->queued_bytes + size > l->queued_bytes) {
         m->st.over_queued_bytes++;
-        return false;
+        *ret_limit = l->queued_bytes;
+        return "max_queued_bytes";
     }
     if (m->st.queued >= l->queued_all || m->st.queued_bytes + size > l->queued_bytes_all) {
+        bool count = m->st.queued >= l->queued_all;
         m->st.over_queued_all++;
-        return false;
+        *ret_limit = count ? l->queued_all : l->queued_bytes_all;
+        return count ? "max_queued_all" : "max_queued_bytes_all";
     }
-    return true;
+    return NULL;
 }
 
 static void queued(struct mq_session *s, const struct mq_msg *g, int sign)
@@ -203,6 +208,12 @@ static void queue_pop(struct mq_session *s)
 {
     queued(s, mq_ring_at(&s->queue, 0)->msg, -1);
     ring_pop(s, &s->queue);
+    if (s->dropped && s->queue.n == 0) {
+        kei_log(s->m->ctx, KE_LOG_INFO, "mqtt",
+                "client \"%.*s\": has taken its queue; %u messages were dropped while it was full",
+                KEI_FMT(mq_id(s)), (unsigned)s->dropped);
+        s->dropped = 0;
+    }
 }
 
 static bool expired(struct ke_mqtt *m, const struct mq_msg *g)
@@ -221,6 +232,22 @@ static bool can_send(const struct mq_session *s)
 static bool flight_fits(const struct mq_session *s, const struct mq_msg *g)
 {
     return s->flight_bytes == 0 || s->flight_bytes + g->payload_n <= s->m->lim.flight_bytes;
+}
+
+/* Rights may have changed while it waited. Nothing else happens to sessions while the host is
+ * asked. */
+static bool may_have(const struct mq_session *s, const struct mq_msg *g)
+{
+    struct ke_mqtt *m = s->m;
+    bool nested = m->routing;
+
+    if (s->conn->flags & MQ_C_FREE_READ)
+        return true;
+    m->routing = true;
+    bool may = kei_mq_may(s->conn, KE_MQTT_READ, mq_topic(g));
+    m->routing = nested;
+    m->st.denied += !may;
+    return may;
 }
 
 /* Sends d (QoS 1 or 2), which is not in flight yet; its reference is taken over. */
@@ -264,7 +291,7 @@ static void send_again(struct mq_session *s)
         return;
     }
     d->flags |= MQ_D_DUP;
-    if (!kei_mq_send_publish(c, d, pid_at(s, at))) {
+    if (!may_have(s, d->msg) || !kei_mq_send_publish(c, d, pid_at(s, at))) {
         flight_done(s, d);
         flight_trim(s);
     }
@@ -282,14 +309,15 @@ void kei_mq_pump(struct mq_session *s)
             if (s->conn->out.n >= s->m->lim.output)
                 return;
             queue_pop(s);
-            kei_mq_send_publish(s->conn, &d, 0);
+            if (may_have(s, d.msg))
+                kei_mq_send_publish(s->conn, &d, 0);
             kei_mq_delivery_done(s, &d);
             continue;
         } else if (!can_send(s) || !flight_fits(s, d.msg)) {
             return;
         }
         queue_pop(s);
-        if (!expired(s->m, d.msg)) {
+        if (!expired(s->m, d.msg) && may_have(s, d.msg)) {
             send_new(s, &d);
             continue;
         }
@@ -321,8 +349,19 @@ static void drop(struct mq_session *s, struct mq_msg *g, const char *why)
 static void enqueue(struct mq_session *s, struct mq_msg *g, struct mq_delivery *d,
                     const uint32_t *ids, uint32_t n_ids)
 {
-    if (!fits_queue(s, g)) {
-        drop(s, g, "its queue is full");
+    uint64_t limit;
+    const char *over = over_queue(s, g, &limit);
+
+    if (over) {
+        /* once for each time it fills, not for each message: they come at any rate */
+        if (s->dropped == 0)
+            kei_log(s->m->ctx, KE_LOG_WARN, "mqtt",
+                    "client \"%.*s\": messages for it are dropped: what waits for it reached %s, "
+                    "which is %llu",
+                    KEI_FMT(mq_id(s)), over, (unsigned long long)limit);
+        if (s->dropped < UINT32_MAX)
+            s->dropped++;
+        s->m->st.publish_dropped++;
         return;
     }
     if (!set_ids(s, d, ids, n_ids) || !ring_room(s, &s->queue)) {
@@ -356,10 +395,11 @@ static void send_0(struct mq_session *s, struct mq_msg *g, struct mq_delivery *d
     kei_mq_send_publish(c, d, 0);
 }
 
-void kei_mq_deliver(struct mq_session *s, struct mq_msg *g, unsigned qos, bool retain,
+void kei_mq_deliver(struct mq_session *s, struct mq_msg *g, unsigned qos, unsigned flags,
                     const uint32_t *ids, uint32_t n_ids)
 {
-    struct mq_delivery d = {.qos = (uint8_t)qos, .flags = retain ? MQ_D_RETAIN : 0};
+    struct mq_delivery d = {.qos = (uint8_t)qos, .flags = (uint8_t)flags};
+    bool retain = flags & MQ_D_RETAIN;
     struct mq_conn *c = s->conn;
 
     if (s->flags & MQ_S_LOCAL) {

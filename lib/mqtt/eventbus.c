@@ -55,6 +55,7 @@ struct ke_eventbus {
     struct ke_eventbus_status st;
     bool running, ext_up, loading, freed;
     int64_t refusal_told_ms;
+    bool unserved_told;
 };
 
 /* ---- subscriptions ---- */
@@ -227,6 +228,17 @@ static void refused(struct ke_eventbus *b, struct ke_str topic, const char *why)
             KEI_FMT(topic), (unsigned long long)b->st.refused, why);
 }
 
+/* A node without that module is no fault, and devices go on: told once, counted always. */
+static void unserved(struct ke_eventbus *b, bool twin)
+{
+    b->st.refused++;
+    if (!b->unserved_told)
+        kei_log(b->ctx, KE_LOG_INFO, "mqtt",
+                "messages of devices for %s are left out: it is not there",
+                twin ? "the device twin" : "the cloud");
+    b->unserved_told = true;
+}
+
 static void drop_upload(struct ke_eventbus *b, struct upload *u)
 {
     kei_list_remove(&u->link);
@@ -248,7 +260,9 @@ static void on_pump(struct kei_timer *t)
             kei_timer_in(&b->pump, 5); /* its queue is full: it drains with the turns */
             return;
         }
-        if (r < 0 && r != KE_ENOTFOUND)
+        if (r == KE_ENOTFOUND)
+            unserved(b, u->twin);
+        else if (r < 0)
             refused(b, kei_str(ke_msg_resource(u->msg)), err.text);
         else if (r == 0 && u->twin)
             b->st.to_twin++;

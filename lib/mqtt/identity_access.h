@@ -79,6 +79,7 @@ bool kei_access_unlimited(struct kei_access *base, const struct kei_who *who, ui
 /* identity_login.c */
 int kei_access_authenticate(struct kei_access *base, const struct kei_access_login *l,
                             kei_access_login_fn done, void *user, void **ret_job);
+bool kei_access_anybody(struct kei_access *base, struct ke_str listener, struct ke_str user_name);
 void kei_access_cancel(struct kei_access *base, void *job);
 void kei_access_cancel_login(struct kei_link *l); /* of a->logins */
 struct kei_who *kei_access_adopt(struct kei_access *base, struct ke_str identity,

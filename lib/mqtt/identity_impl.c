@@ -19,6 +19,11 @@ static struct ke_str identity(const struct kei_who *who)
     return who && who->identity.p ? who->identity : KEI_STR("");
 }
 
+static bool proven(const struct kei_who *who)
+{
+    return who && (who->identity.p || who->source != KEI_SOURCE_NONE);
+}
+
 /* ---- what is kept ---- */
 
 struct each {
@@ -110,25 +115,49 @@ static void close_folder(struct kei_access *base)
     a->ids.note_gone = true;
 }
 
-static int reload(struct kei_access *base, const struct ke_mqtt_config *c, struct ke_error *err)
+struct kei_access_files {
+    struct kei_files *f;
+    uint32_t n, flags;
+};
+
+static int prepare(struct kei_access *base, const struct ke_mqtt_config *c,
+                   struct kei_access_files **ret, struct ke_error *err)
 {
     struct kei_access_impl *a = kei_access_of(base);
-    struct kei_files *f;
-    uint32_t n;
-    int r = kei_files_read(&f, &n, a, c, err);
-    if (r < 0)
+    struct kei_access_files *x = kei_zalloc(a->alloc, sizeof *x);
+    int r = x ? kei_files_read(&x->f, &x->n, a, c, err)
+              : kei_error(err, KE_ENOMEM, "out of memory for the users of the MQTT server");
+    if (r < 0) {
+        kei_free(a->alloc, x);
         return r;
-    for (uint32_t i = 0; i < n; i++) {
-        const char *name = f[i].listener;
+    }
+    x->flags = c ? c->flags : 0;
+    *ret = x;
+    return 0;
+}
+
+static void drop(struct kei_access *base, struct kei_access_files *x)
+{
+    struct kei_access_impl *a = kei_access_of(base);
+    if (x)
+        kei_files_free(x->f, x->n, a->alloc);
+    kei_free(a->alloc, x);
+}
+
+static void use(struct kei_access *base, struct kei_access_files *x)
+{
+    struct kei_access_impl *a = kei_access_of(base);
+    for (uint32_t i = 0; i < x->n; i++) {
+        const char *name = x->f[i].listener;
         const struct kei_files *old = name ? kei_files_of(a, kei_str(name)) : &a->files[0];
-        kei_users_inherit(&f[i].users, &old->users);
+        kei_users_inherit(&x->f[i].users, &old->users);
     }
     kei_files_free(a->files, a->n_files, a->alloc);
-    a->files = f;
-    a->n_files = n;
-    a->flags = c ? c->flags : 0;
+    a->files = x->f;
+    a->n_files = x->n;
+    a->flags = x->flags;
+    kei_free(a->alloc, x);
     kei_who_changed(a);
-    return 0;
 }
 
 static void access_free(struct kei_access *base)
@@ -155,9 +184,13 @@ static const struct kei_access_ops ops = {
     .identity = identity,
     .unlimited = kei_access_unlimited,
     .adopt = kei_access_adopt,
+    .proven = proven,
+    .anybody = kei_access_anybody,
     .open = open_folder,
     .close = close_folder,
-    .reload = reload,
+    .prepare = prepare,
+    .use = use,
+    .drop = drop,
     .free = access_free,
 };
 

@@ -59,6 +59,16 @@ static enum judgement judge_secret(struct kei_access_impl *a, struct kei_secret 
     return p == KEI_PROOF_YES ? LET_IN : p == KEI_PROOF_NO ? REFUSE : NEEDS_HASH;
 }
 
+/* Without any user a name is a word like another, unless it is somebody's. */
+bool kei_access_anybody(struct kei_access *base, struct ke_str listener, struct ke_str user_name)
+{
+    const struct kei_access_impl *a = kei_access_of(base);
+    if (!user_name.p)
+        return true;
+    return !kei_files_of(a, listener)->has_users && a->ids.users.n == 0 &&
+           !kei_ids_reserved(&a->ids, user_name);
+}
+
 /* By user name and password, or as somebody without a name. */
 static enum judgement judge_user(struct kei_access_impl *a, const struct kei_access_login *l,
                                  struct judged *j)
@@ -80,9 +90,8 @@ static enum judgement judge_user(struct kei_access_impl *a, const struct kei_acc
         j->user = x;
         return judge_secret(a, &x->secret, l, j);
     }
-    /* without any user a name is a word like another, unless it is somebody's */
-    bool any = f->has_users || a->ids.users.n > 0 || kei_ids_reserved(&a->ids, l->user_name);
-    return !any && l->anonymous ? LET_IN : REFUSE;
+    return l->anonymous && kei_access_anybody(&a->base, l->listener, l->user_name) ? LET_IN
+                                                                                   : REFUSE;
 }
 
 static enum judgement judge(struct kei_access_impl *a, const struct kei_access_login *l,

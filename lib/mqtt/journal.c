@@ -36,7 +36,7 @@ static int begin_file(struct mq_journal *j)
         return kei_error(&j->err, r, "could not make %s", path);
     r = io->pwrite(io->user, f, MQ_LOG_MAGIC, 8, 0);
     if (r == 0)
-        r = io->sync(io->user, f);
+        r = io->sync(io->user, f); /* before the name is sure: junk there would be damage */
     if (r == 0)
         r = io->sync_dir(io->user, j->folder);
     if (r < 0) {

@@ -168,7 +168,7 @@ static void put_queue(struct mq_journal *j, struct mq_session *s, struct mq_deli
     num(j, d->did);
     num(j, d->msg ? d->msg->mid : 0);
     num(j, d->qos);
-    num(j, d->flags & (MQ_D_RETAIN | MQ_D_REL));
+    num(j, d->flags & (MQ_D_RETAIN | MQ_D_REL | MQ_D_SHARED));
     num(j, pid);
     num(j, d->n_ids);
     for (uint32_t i = 0; i < d->n_ids; i++)

@@ -299,11 +299,11 @@ static bool on_queue(struct reading *r, struct in *i)
         return false;
     }
     kei_mq_delivery_done(o->s, &e->d);
-    e->d =
-        (struct mq_delivery){.did = did,
-                             .qos = qos,
-                             .n_ids = n,
-                             .flags = (uint8_t)((flags & (MQ_D_RETAIN | MQ_D_REL)) | MQ_D_LOGGED)};
+    e->d = (struct mq_delivery){
+        .did = did,
+        .qos = qos,
+        .n_ids = n,
+        .flags = (uint8_t)((flags & (MQ_D_RETAIN | MQ_D_REL | MQ_D_SHARED)) | MQ_D_LOGGED)};
     e->d.msg = g && !(flags & MQ_D_REL) ? mq_ref(g) : NULL;
     e->pid = pid;
     if (ids)

@@ -366,13 +366,18 @@ int kei_mq_listen(struct ke_mqtt *m, const struct ke_mqtt_listener *cfg, struct 
     return 0;
 }
 
-int kei_mq_listener_update(struct mq_listener *l, const struct ke_mqtt_listener *cfg)
+int kei_mq_listener_prepare(struct mq_listener *l, const struct ke_mqtt_listener *cfg,
+                            struct kei_tls_config **ret_tls)
 {
-    if (has_tls(l->kind)) {
-        struct kei_tls_config *tls = NULL;
-        int r = make_tls(l->m, cfg, &tls);
-        if (r < 0)
-            return kei_error_prefix(kei_err(l->m->ctx), r, "listener %s", l->name);
+    int r = has_tls(l->kind) ? make_tls(l->m, cfg, ret_tls) : 0;
+
+    return r < 0 ? kei_error_prefix(kei_err(l->m->ctx), r, "listener %s", l->name) : 0;
+}
+
+void kei_mq_listener_update(struct mq_listener *l, const struct ke_mqtt_listener *cfg,
+                            struct kei_tls_config *tls)
+{
+    if (tls) {
         kei_listener_set_tls(l->net, tls);
         kei_tls_config_unref(l->tls);
         l->tls = tls;
@@ -380,7 +385,6 @@ int kei_mq_listener_update(struct mq_listener *l, const struct ke_mqtt_listener 
     uint32_t kind = l->kind;
     settings(l, cfg);
     l->kind = kind;
-    return 0;
 }
 
 /* ---- sockets of our own modules ---- */

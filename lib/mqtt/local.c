@@ -58,6 +58,15 @@ void kei_mq_calls_run(struct ke_mqtt *m)
     }
 }
 
+/* What this thread wants now would not overtake anything. */
+static bool nothing_called(struct ke_mqtt *m)
+{
+    pthread_mutex_lock(&m->mu);
+    bool nothing = !m->calls;
+    pthread_mutex_unlock(&m->mu);
+    return nothing;
+}
+
 /* ---- publishing ---- */
 
 struct publish_call {
@@ -185,8 +194,10 @@ int kei_mqtt_local_publish(struct kei_mqtt_local *l, const struct ke_mqtt_publis
         r = check_publish(m, &in, err);
     if (r < 0)
         return r;
+    if (!m->started)
+        return kei_error(err, KE_ESTATE, "the MQTT server is not started");
     struct mq_msg *g = make(m, &in, l->name);
-    if (g && kei_ctx_on_loop(m->ctx) && !m->routing && !m->calls && m->started) {
+    if (g && kei_ctx_on_loop(m->ctx) && !m->routing && nothing_called(m)) {
         mq_now(m);
         r = publish(m, g, l);
         mq_unref(g);
@@ -343,7 +354,7 @@ int kei_mqtt_local_subscribe(struct ke_mqtt_sub **ret, struct kei_mqtt_local *l,
     sub->filter_n = (uint16_t)in.filter.n;
     memcpy(sub->filter, in.filter.p, in.filter.n);
     *ret = sub;
-    if (kei_ctx_on_loop(m->ctx) && !m->routing && !m->calls) {
+    if (kei_ctx_on_loop(m->ctx) && !m->routing && nothing_called(m)) {
         mq_now(m);
         r = sub_begin(sub);
     } else {
@@ -374,7 +385,7 @@ void ke_mqtt_unsubscribe(struct ke_mqtt_sub *sub)
     bool here = kei_ctx_on_loop(m->ctx);
     if (here)
         sub->closed = true;
-    if (here && !m->routing && !m->calls && m->depth == 0)
+    if (here && !m->routing && m->depth == 0 && nothing_called(m))
         sub_free(sub);
     else
         sub_later(sub, run_end); /* without memory it is freed with the server */

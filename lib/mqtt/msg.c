@@ -61,24 +61,41 @@ void kei_mq_msg_free(struct mq_msg *g)
 
 /* ---- held by the host ---- */
 
+/* ext: how many the host has, above two bits. */
+#define EXT_HELD 1u   /* one of refs is theirs */
+#define EXT_LISTED 2u /* in the list of those to be looked at, or on the way there */
+#define EXT_ONE 4u
+
 struct ke_mqtt_data *ke_mqtt_data_ref(struct ke_mqtt_data *d)
 {
     struct mq_msg *g = (struct mq_msg *)(void *)d;
 
     if (!g)
         return NULL;
-    if (atomic_fetch_add(&g->ext, 1) == 0)
+    if (!(atomic_fetch_add(&g->ext, EXT_ONE) & EXT_HELD)) {
         g->refs++; /* the first comes from a callback, so the loop's thread */
+        atomic_fetch_or(&g->ext, EXT_HELD);
+    }
     return d;
 }
 
+/* Whoever takes the last one lists it; it may be listed since an earlier last one. */
 void ke_mqtt_data_unref(struct ke_mqtt_data *d)
 {
     struct mq_msg *g = (struct mq_msg *)(void *)d;
+    unsigned now, next;
 
-    if (!g || atomic_fetch_sub(&g->ext, 1) != 1)
+    if (!g)
         return;
     struct ke_mqtt *m = g->m;
+    now = atomic_load(&g->ext);
+    do {
+        next = now - EXT_ONE;
+        if (next < EXT_ONE)
+            next |= EXT_LISTED;
+    } while (!atomic_compare_exchange_weak(&g->ext, &now, next));
+    if (next >= EXT_ONE || now & EXT_LISTED)
+        return;
     struct mq_msg *head = atomic_load(&m->gone);
     do {
         g->gone = head;
@@ -92,7 +109,11 @@ void kei_mq_msg_collect(struct ke_mqtt *m)
 
     while (g) {
         struct mq_msg *next = g->gone;
-        mq_unref(g);
+        if (atomic_fetch_and(&g->ext, ~EXT_LISTED) <
+            EXT_ONE) { /* only this thread adds the first */
+            atomic_fetch_and(&g->ext, ~EXT_HELD);
+            mq_unref(g);
+        }
         g = next;
     }
 }

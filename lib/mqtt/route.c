@@ -71,6 +71,7 @@ static void take(struct routing *r, struct mq_sub *sub, bool own)
         h = add_hit(r, s);
         if (!h)
             return;
+        h->flags = own ? MQ_D_SHARED : 0;
         if (!own) {
             s->mark = r->m->mark;
             s->hit = r->m->n_hits - 1;
@@ -81,32 +82,47 @@ static void take(struct routing *r, struct mq_sub *sub, bool own)
     if (qos > h->qos)
         h->qos = qos;
     if (sub->options & KEI_MQTT_SUB_AS_PUBLISHED && r->g->flags & MQ_MSG_RETAIN)
-        h->retain = 1;
+        h->flags |= MQ_D_RETAIN;
     if (sub->id)
         add_id(r, h, sub->id);
 }
 
-/* Somebody who is there and has room, in turn; else somebody who can keep it. */
-static void take_shared(struct routing *r, struct mq_share *g)
+/* Somebody who is there and has room, in turn; else somebody who can keep it. NULL: nobody is left.
+ */
+static struct mq_sub *choose(struct mq_share *g)
 {
     struct mq_sub *chosen = NULL;
+    bool there = false; /* the chosen one */
 
     KEI_LIST_EACH(l, &g->subs)
     {
         struct mq_sub *sub = KEI_OF(l, struct mq_sub, in_node);
         struct mq_session *s = sub->s;
-        if (s->flags & MQ_S_LOCAL || (s->conn && s->queue.n == 0)) {
+        bool up = s->flags & MQ_S_LOCAL || (s->conn && s->conn->state == MQ_UP);
+        if (s->flags & (MQ_S_ENDED | MQ_S_WILL_ONLY) || (!up && s->expiry_s == 0))
+            continue; /* it would be lost there */
+        if (up && s->queue.n == 0) {
             chosen = sub;
             break;
         }
-        if (!chosen || (s->conn && !chosen->s->conn))
+        if (!chosen || (up && !there)) {
             chosen = sub;
+            there = up;
+        }
     }
     if (!chosen)
-        return;
+        return NULL;
     kei_list_remove(&chosen->in_node);
     kei_list_add_tail(&g->subs, &chosen->in_node);
-    take(r, chosen, true);
+    return chosen;
+}
+
+static void take_shared(struct routing *r, struct mq_share *g)
+{
+    struct mq_sub *chosen = choose(g);
+
+    if (chosen)
+        take(r, chosen, true);
 }
 
 static void on_match(void *user, struct mq_node *n)
@@ -153,13 +169,79 @@ uint32_t kei_mq_route(struct ke_mqtt *m, struct mq_msg *g, const void *origin)
         struct mq_hit *h = &m->hits[i];
         unsigned qos = g->qos < h->qos && !(m->flags & KE_MQTT_UPGRADE_QOS) ? g->qos : h->qos;
         const uint32_t *ids = ids_of(m, h);
-        kei_mq_deliver(h->s, g, qos, h->retain, ids, ids ? h->n_ids : 0);
+        kei_mq_deliver(h->s, g, qos, h->flags, ids, ids ? h->n_ids : 0);
     }
     m->routing = false;
     if (r.no_memory)
         kei_log(m->ctx, KE_LOG_ERROR, "mqtt", "no memory to find all who subscribed to \"%.*s\"",
                 KEI_FMT(mq_topic(g)));
     return n;
+}
+
+/* ---- shared subscriptions of a session that is over ---- */
+
+struct passing {
+    struct mq_session *s;
+    uint32_t skip; /* groups whose copy another delivery stands for */
+    struct mq_share *group;
+};
+
+static void on_passing(void *user, struct mq_node *n)
+{
+    struct passing *p = user;
+    struct mq_subs *v = n->value;
+
+    for (struct mq_share *g = v->shares; g && !p->group; g = g->next)
+        if (kei_mq_sub_find(p->s, n, g) && p->skip-- == 0)
+            p->group = g;
+}
+
+static void pass_one(struct mq_session *s, const struct mq_delivery *d, uint32_t before)
+{
+    struct ke_mqtt *m = s->m;
+    struct mq_msg *g = d->msg;
+    struct passing p = {s, before, NULL};
+
+    kei_mq_tree_match(&m->filters, mq_topic(g), on_passing, &p);
+    struct mq_sub *sub = p.group ? choose(p.group) : NULL;
+    if (!sub)
+        return;
+    unsigned qos = sub->options & KEI_MQTT_SUB_QOS, flags = MQ_D_SHARED;
+    if (g->qos < qos && !(m->flags & KE_MQTT_UPGRADE_QOS))
+        qos = g->qos;
+    if (sub->options & KEI_MQTT_SUB_AS_PUBLISHED && g->flags & MQ_MSG_RETAIN)
+        flags |= MQ_D_RETAIN;
+    kei_mq_deliver(sub->s, g, qos, flags, sub->id ? &sub->id : NULL, sub->id ? 1 : 0);
+}
+
+/* In order. sent: QoS 2 that was begun belongs to nobody else (4.8.2). */
+static void pass_ring(struct mq_session *s, const struct mq_ring *r, bool sent)
+{
+    const struct mq_msg *last = NULL;
+    uint32_t before = 0;
+
+    for (uint32_t i = 0; i < r->n; i++) {
+        const struct mq_delivery *d = mq_ring_at(r, i);
+        if (!(d->flags & MQ_D_SHARED) || !d->msg || d->flags & (MQ_D_DONE | MQ_D_REL) ||
+            (sent && d->qos == 2) || d->msg->expires_ms <= s->m->now)
+            continue;
+        before = d->msg == last ? before + 1 : 0; /* several groups: their copies are neighbours */
+        last = d->msg;
+        pass_one(s, d, before);
+    }
+}
+
+void kei_mq_pass_on(struct mq_session *s)
+{
+    struct ke_mqtt *m = s->m;
+    bool nested = m->routing;
+
+    if (s->flight.n == 0 && s->queue.n == 0)
+        return;
+    m->routing = true; /* callbacks must not change the tree, or end other sessions, meanwhile */
+    pass_ring(s, &s->flight, true);
+    pass_ring(s, &s->queue, false);
+    m->routing = nested;
 }
 
 void kei_mq_publish(struct ke_mqtt *m, struct mq_msg *g, const void *origin)
@@ -176,16 +258,22 @@ void kei_mq_publish(struct ke_mqtt *m, struct mq_msg *g, const void *origin)
 
 /* ---- retained ---- */
 
+/* The server's own do not take the place of others'. */
+static uint64_t is_counted(const struct mq_msg *g)
+{
+    return g && !(g->flags & MQ_MSG_SYS);
+}
+
 static uint64_t retained_size(const struct mq_msg *g)
 {
-    return g ? mq_msg_size(g) : 0;
+    return is_counted(g) ? mq_msg_size(g) : 0;
 }
 
 void kei_mq_retain_set(struct ke_mqtt *m, struct mq_node *n, struct mq_msg *g)
 {
     struct mq_msg *old = n->value;
 
-    m->st.retained += (g != NULL) - (uint64_t)(old != NULL);
+    m->st.retained += is_counted(g) - is_counted(old);
     m->st.retained_bytes += retained_size(g) - retained_size(old);
     n->value = g ? mq_ref(g) : NULL;
     mq_unref(old);
@@ -210,8 +298,9 @@ int kei_mq_retain(struct ke_mqtt *m, struct mq_msg *g)
         }
         return 0;
     }
-    if ((!old && m->st.retained >= m->lim.retained) ||
-        m->st.retained_bytes - retained_size(old) + retained_size(g) > m->lim.retained_bytes) {
+    if (is_counted(g) &&
+        (m->st.retained - is_counted(old) >= m->lim.retained ||
+         m->st.retained_bytes - retained_size(old) + retained_size(g) > m->lim.retained_bytes)) {
         m->st.over_retained++;
         return KEI_MQTT_R_QUOTA;
     }
@@ -234,7 +323,7 @@ static bool give_retained(void *user, struct mq_node *n)
         return true;
     if (!(g->m->flags & KE_MQTT_UPGRADE_QOS) && g->qos < qos)
         qos = g->qos;
-    kei_mq_deliver(sub->s, g, qos, true, sub->id ? &sub->id : NULL, sub->id ? 1 : 0);
+    kei_mq_deliver(sub->s, g, qos, MQ_D_RETAIN, sub->id ? &sub->id : NULL, sub->id ? 1 : 0);
     return true;
 }
 
@@ -244,7 +333,7 @@ void kei_mq_retained_to(struct mq_sub *sub)
     struct ke_buf filter;
     bool nested = m->routing;
 
-    if (sub->share || m->st.retained == 0)
+    if (sub->share || !m->retained.root.child)
         return;
     kei_buf_init(&filter, m->alloc);
     kei_mq_tree_text(sub->node, &filter);

@@ -9,6 +9,7 @@
 #include "mqtt/journal.h"
 #include "mqtt/via.h"
 #include "net/addr.h"
+#include "net/tls.h"
 
 void ke_mqtt_config_init(struct ke_mqtt_config *c, size_t size)
 {
@@ -84,6 +85,16 @@ static void refresh_rules(struct mq_conn *c)
         c->flags |= MQ_C_FREE_WRITE;
 }
 
+/* Let in as anybody would be, and such may not come in any more. */
+static bool unwelcome(struct mq_conn *c)
+{
+    struct kei_access *a = c->m->access;
+
+    return c->flags & MQ_C_ANONYMOUS &&
+           (!kei_mq_anonymous_ok(c->l) ||
+            !a->ops->anybody(a, kei_str(c->l->name), kei_str(c->user_name)));
+}
+
 void kei_mqtt_access_changed(struct ke_mqtt *m,
                              int (*check)(void *user, struct kei_who *who, struct ke_str client_id,
                                           struct ke_str user_name),
@@ -96,7 +107,7 @@ void kei_mqtt_access_changed(struct ke_mqtt *m,
         if (c->state != MQ_UP)
             continue;
         int r = check ? check(user, c->who, mq_id(c->s), kei_str(c->user_name)) : KEI_ACCESS_KEEP;
-        if (r == KEI_ACCESS_CLOSE)
+        if (r == KEI_ACCESS_CLOSE || unwelcome(c))
             kei_mq_conn_close(c, KEI_MQTT_R_NOT_AUTHORIZED, "its rights were taken away");
         else
             refresh_rules(c);
@@ -127,10 +138,13 @@ static void lists_init(struct ke_mqtt *m)
 
 static int set_up(struct ke_mqtt *m, const struct ke_mqtt_config *c)
 {
-    int r = kei_mq_config_read(m, c);
+    char *texts[8];
+    int r = kei_mq_config_prepare(m, c, texts);
 
-    if (r == 0)
+    if (r == 0) {
+        kei_mq_config_use(m, c, texts);
         r = kei_mq_listeners_copy(m, c, &m->planned);
+    }
     m->n_planned = r == 0 ? c->n_listeners : 0;
     m->seed = kei_ctx_random64(m->ctx);
     if (r == 0)
@@ -386,68 +400,112 @@ static struct mq_listener *listener_named(struct ke_mqtt *m, const struct ke_mqt
     return NULL;
 }
 
-/* New ones first: if one cannot be opened, nothing has changed. */
-static int switch_listeners(struct ke_mqtt *m, const struct ke_mqtt_listener *want, uint32_t n)
+/* All that a reload needs and that can fail to be had. */
+struct plan {
+    struct ke_mqtt_config c;
+    char *texts[8];
+    struct kei_access_files *files;
+    struct ke_mqtt_listener *want;
+    struct kei_tls_config **tls; /* of those listeners that stay */
+    struct kei_link *last;       /* the listeners behind it are new */
+};
+
+/* New listeners are open then, but nobody is let in before the turn is over. */
+static int plan_listeners(struct ke_mqtt *m, struct plan *p)
 {
-    struct kei_link *last = m->listeners.prev;
     struct mq_listener *l;
+    uint32_t n = p->c.n_listeners;
     int r = 0;
 
-    for (uint32_t i = 0; r == 0 && i < n; i++)
-        if (!listener_named(m, &want[i]))
-            r = kei_mq_listen(m, &want[i], &l);
-    for (uint32_t i = 0; r == 0 && i < n; i++)
-        r = kei_mq_listener_update(listener_named(m, &want[i]), &want[i]);
-    if (r < 0) {
-        while (last->next != &m->listeners)
-            kei_mq_listener_close(KEI_OF(last->next, struct mq_listener, link));
-        return r;
+    p->last = m->listeners.prev;
+    p->tls = kei_zalloc(m->alloc, (n + 1) * sizeof(struct kei_tls_config *));
+    if (!p->tls)
+        return kei_fail(m->ctx, KE_ENOMEM, "no memory for %u listeners", n);
+    for (uint32_t i = 0; r == 0 && i < n; i++) {
+        l = listener_named(m, &p->want[i]);
+        r = l ? kei_mq_listener_prepare(l, &p->want[i], &p->tls[i])
+              : kei_mq_listen(m, &p->want[i], &l);
     }
+    return r;
+}
+
+static int make_plan(struct ke_mqtt *m, const struct ke_mqtt_config *c, struct plan *p)
+{
+    int r = kei_abi_in(&p->c, sizeof p->c, c, offsetof(struct ke_mqtt_config, max_connections),
+                       "struct ke_mqtt_config", kei_err(m->ctx));
+
+    if (r == 0 && !kei_str_eq(kei_str(p->c.data), kei_str(m->config.data)))
+        r = kei_fail(m->ctx, KE_EINVAL, "data cannot change while the MQTT server exists");
+    if (r == 0)
+        r = kei_mq_config_prepare(m, &p->c, p->texts);
+    if (r == 0)
+        r = kei_mq_listeners_copy(m, &p->c, &p->want);
+    if (r == 0 && m->access)
+        r = m->access->ops->prepare(m->access, &p->c, &p->files, kei_err(m->ctx));
+    if (r == 0 && m->started)
+        r = plan_listeners(m, p);
+    return r;
+}
+
+static void drop_plan(struct ke_mqtt *m, struct plan *p)
+{
+    while (p->last && p->last->next != &m->listeners)
+        kei_mq_listener_close(KEI_OF(p->last->next, struct mq_listener, link));
+    for (uint32_t i = 0; p->tls && i < p->c.n_listeners; i++)
+        kei_tls_config_unref(p->tls[i]);
+    kei_free(m->alloc, p->tls);
+    if (m->access)
+        m->access->ops->drop(m->access, p->files);
+    kei_mq_listeners_free(m, p->want, p->c.n_listeners);
+    kei_mq_config_drop(m, p->texts);
+}
+
+static void use_listeners(struct ke_mqtt *m, struct plan *p)
+{
+    for (uint32_t i = 0; i < p->c.n_listeners; i++)
+        kei_mq_listener_update(listener_named(m, &p->want[i]), &p->want[i], p->tls[i]);
     KEI_LIST_EACH_SAFE(x, next, &m->listeners)
     {
-        l = KEI_OF(x, struct mq_listener, link);
+        struct mq_listener *l = KEI_OF(x, struct mq_listener, link);
         bool wanted = l->inner;
-        for (uint32_t i = 0; i < n; i++)
-            wanted |= listener_named(m, &want[i]) == l;
+        for (uint32_t i = 0; i < p->c.n_listeners; i++)
+            wanted |= listener_named(m, &p->want[i]) == l;
         if (!wanted) {
             kei_log(m->ctx, KE_LOG_INFO, "mqtt", "not listening on %s any more", l->name);
             kei_mq_listener_close(l);
         }
     }
-    return 0;
+    kei_free(m->alloc, p->tls);
+}
+
+/* Nothing of this can fail. */
+static void use_plan(struct ke_mqtt *m, struct plan *p)
+{
+    if (m->started)
+        use_listeners(m, p);
+    kei_mq_config_use(m, &p->c, p->texts);
+    kei_mq_listeners_free(m, m->planned, m->n_planned);
+    m->planned = p->want;
+    m->n_planned = p->c.n_listeners;
+    if (m->access)
+        m->access->ops->use(m->access, p->files); /* and looks at every client again */
+    if (m->started && m->flags & KE_MQTT_NO_SYS)
+        kei_mq_sys_stop(m);
+    else if (m->started && !m->sys)
+        kei_mq_sys_start(m);
 }
 
 static int reload_now(struct ke_mqtt *m, const struct ke_mqtt_config *c)
 {
-    struct ke_mqtt_config in;
-    struct ke_mqtt_listener *want = NULL;
-    int r = kei_abi_in(&in, sizeof in, c, offsetof(struct ke_mqtt_config, max_connections),
-                       "struct ke_mqtt_config", kei_err(m->ctx));
+    struct plan p = {.tls = NULL};
 
-    if (r == 0 && !kei_str_eq(kei_str(in.data), kei_str(m->config.data)))
-        r = kei_fail(m->ctx, KE_EINVAL, "data cannot change while the MQTT server exists");
-    if (r == 0)
-        r = kei_mq_listeners_copy(m, &in, &want);
-    if (r == 0 && m->access)
-        r = m->access->ops->reload(m->access, &in, kei_err(m->ctx));
     mq_now(m);
-    if (r == 0 && m->started)
-        r = switch_listeners(m, want, in.n_listeners);
-    if (r == 0)
-        r = kei_mq_config_read(m, &in);
+    int r = make_plan(m, c, &p);
     if (r < 0) {
-        kei_mq_listeners_free(m, want, in.n_listeners);
+        drop_plan(m, &p);
         return r;
     }
-    kei_mq_listeners_free(m, m->planned, m->n_planned);
-    m->planned = want;
-    m->n_planned = in.n_listeners;
-    KEI_LIST_EACH(l, &m->conns)
-    {
-        struct mq_conn *x = KEI_OF(l, struct mq_conn, link);
-        if (x->state == MQ_UP)
-            refresh_rules(x);
-    }
+    use_plan(m, &p);
     kei_log(m->ctx, KE_LOG_INFO, "mqtt", "reloaded");
     return 0;
 }
@@ -569,8 +627,10 @@ int ke_mqtt_clients(struct ke_mqtt *m, void (*fn)(void *user, const struct ke_mq
 
 struct disconnect_call {
     struct mq_call call;
+    struct ke_mqtt *m;
     uint32_t reason, flags;
     int status;
+    bool later; /* the queue of calls has it */
     struct ke_str id, server;
     char bytes[];
 };
@@ -621,8 +681,34 @@ static void run_disconnect(struct ke_mqtt *m, struct mq_call *call)
 {
     struct disconnect_call *d = KEI_OF(call, struct disconnect_call, call);
 
-    disconnect_now(m, d);
+    if (!m->freed)
+        disconnect_now(m, d);
     kei_free(m->alloc, d);
+}
+
+/* Is there anything to be closed or dropped? */
+static bool is_there(struct ke_mqtt *m, const struct disconnect_call *d)
+{
+    struct mq_session *s = kei_mq_session_find(m, d->id);
+
+    return s && (s->conn || d->flags & KE_MQTT_DROP_SESSION);
+}
+
+/* While messages are given out it is done behind that, as whatever else was asked for before. */
+static void call_disconnect(void *user)
+{
+    struct disconnect_call *d = user;
+    struct ke_mqtt *m = d->m;
+
+    if (m->routing) {
+        d->later = is_there(m, d);
+        d->status = d->later ? 0 : KE_ENOTFOUND;
+        if (d->later)
+            kei_mq_call(m, &d->call);
+        return;
+    }
+    kei_mq_calls_run(m); /* what this thread wanted before */
+    d->status = disconnect_now(m, d);
 }
 
 int ke_mqtt_disconnect(struct ke_mqtt *m, const char *client_id, uint32_t reason,
@@ -641,11 +727,11 @@ int ke_mqtt_disconnect(struct ke_mqtt *m, const char *client_id, uint32_t reason
     memcpy(d->bytes + id_n, server ? server : "", server_n);
     d->id = kei_strn(d->bytes, id_n);
     d->server = kei_strn(d->bytes + id_n, server_n);
-    if (kei_ctx_on_loop(m->ctx) && !m->routing) {
-        int r = disconnect_now(m, d);
+    d->m = m;
+    int r = kei_ctx_call(m->ctx, call_disconnect, d);
+    if (r == 0)
+        r = d->status;
+    if (!d->later)
         kei_free(m->alloc, d);
-        return r < 0 ? kei_error(reterr, r, "no client \"%.100s\" is connected", client_id) : 0;
-    }
-    kei_mq_call(m, &d->call);
-    return 0;
+    return r < 0 ? kei_error(reterr, r, "no client \"%.100s\" is connected", client_id) : 0;
 }

@@ -42,7 +42,7 @@ struct mq_journal;
 struct mq_msg {
     struct ke_mqtt *m;
     uint32_t refs;   /* of the loop */
-    atomic_uint ext; /* of the host, all together one of refs */
+    atomic_uint ext; /* of the host, all together one of refs (msg.c) */
     uint32_t payload_n, props_n;
     uint16_t topic_n, client_n, user_n;
     uint8_t qos, flags;
@@ -186,6 +186,8 @@ struct mq_subs { /* value of a node */
 /* 0 with *ret_new telling if it was not there before; a reason code; KE_ENOMEM */
 int kei_mq_sub_set(struct mq_session *s, struct ke_str filter, uint8_t options, uint32_t id,
                    struct mq_sub **ret, bool *ret_new);
+/* of s at n, in that group (NULL: not shared); NULL: none */
+struct mq_sub *kei_mq_sub_find(struct mq_session *s, struct mq_node *n, struct mq_share *share);
 bool kei_mq_sub_remove(struct mq_session *s, struct ke_str filter); /* false: there was none */
 void kei_mq_sub_free(struct mq_sub *sub);
 void kei_mq_subs_clear(struct mq_session *s);
@@ -198,6 +200,7 @@ void kei_mq_sub_filter(const struct mq_sub *sub, struct ke_buf *b); /* as it was
 #define MQ_D_REL 4u     /* PUBREC came, msg is gone, PUBREL is what is to be sent */
 #define MQ_D_DONE 8u    /* acknowledged, waits for those before it to leave the ring */
 #define MQ_D_LOGGED 16u /* in the journal */
+#define MQ_D_SHARED 32u /* by a shared subscription: others may have it instead */
 
 struct mq_delivery {
     struct mq_msg *msg;
@@ -251,6 +254,7 @@ struct mq_session {
     uint32_t in_flight; /* entries of flight that are not done */
     uint32_t resend;    /* entries of flight still to be sent again, counted from sent_to */
     uint32_t flight_at;
+    uint32_t dropped; /* messages, since its queue became full; 0: it is not */
     uint64_t flight_bytes;
     uint16_t base_pid; /* of the first in flight */
     uint16_t rec_n, rec_cap;
@@ -276,9 +280,9 @@ void kei_mq_will_publish(struct mq_session *s);
 void kei_mq_will_free(struct mq_session *s);
 /*
  * Gives a message to a session: to its connection, or into its queue, as its state and the limits
- * allow. ids: of the matching subscriptions.
+ * allow. flags: MQ_D_RETAIN, MQ_D_SHARED. ids: of the matching subscriptions.
  */
-void kei_mq_deliver(struct mq_session *s, struct mq_msg *g, unsigned qos, bool retain,
+void kei_mq_deliver(struct mq_session *s, struct mq_msg *g, unsigned qos, unsigned flags,
                     const uint32_t *ids, uint32_t n_ids);
 void kei_mq_pump(struct mq_session *s);   /* sends what waits, as far as the window allows */
 void kei_mq_resume(struct mq_session *s); /* a connection came back */
@@ -298,6 +302,8 @@ const uint32_t *kei_mq_ids(const struct mq_delivery *d);
 /* Gives g to all whose subscription matches; the number of sessions that did. origin: who
  * published, for no local. Nested calls (from callbacks) are queued. */
 uint32_t kei_mq_route(struct ke_mqtt *m, struct mq_msg *g, const void *origin);
+/* s is over: what its shared subscriptions brought and it did not acknowledge others get. */
+void kei_mq_pass_on(struct mq_session *s);
 /* Retained: store, remove (empty payload), tell a new subscription. 0 or a reason code. */
 int kei_mq_retain(struct ke_mqtt *m, struct mq_msg *g);
 void kei_mq_retained_to(struct mq_sub *sub);
@@ -331,13 +337,14 @@ struct ke_mqtt_auth;
 #define MQ_C_PAUSED 32u    /* not read: it takes too little */
 #define MQ_C_REAUTH 64u
 #define MQ_C_BRIDGE 128u
-#define MQ_C_ASSIGNED 256u   /* its id was made here */
-#define MQ_C_COUNTED 512u    /* in the number of pending connections */
-#define MQ_C_TOLD 1024u      /* the host knows of it */
-#define MQ_C_HELD 2048u      /* being worked on: must not be freed yet */
-#define MQ_C_LINGERS 8192u   /* all is sent; what still comes is thrown away */
-#define MQ_C_BLOCKED 16384u  /* the socket takes no more for the moment */
-#define MQ_C_KEEP_WILL 4096u /* the server stops: the session lives on, so its will does */
+#define MQ_C_ASSIGNED 256u    /* its id was made here */
+#define MQ_C_COUNTED 512u     /* in the number of pending connections */
+#define MQ_C_TOLD 1024u       /* the host knows of it */
+#define MQ_C_HELD 2048u       /* being worked on: must not be freed yet */
+#define MQ_C_LINGERS 8192u    /* all is sent; what still comes is thrown away */
+#define MQ_C_BLOCKED 16384u   /* the socket takes no more for the moment */
+#define MQ_C_ANONYMOUS 32768u /* let in because the listener takes anybody */
+#define MQ_C_KEEP_WILL 4096u  /* the server stops: the session lives on, so its will does */
 
 struct mq_conn {
     struct kei_fd io;
@@ -400,6 +407,7 @@ void kei_mq_packet(struct mq_conn *c, const struct kei_mqtt_frame *f, struct ke_
 bool kei_mq_reads(const struct mq_conn *c); /* in a state in which packets are taken */
 void kei_mq_detach(struct mq_conn *c);      /* its session goes on without it */
 /* auth.c: a CONNECT is in order; is who sent it let in? */
+bool kei_mq_anonymous_ok(const struct mq_listener *l);
 void kei_mq_auth_begin(struct mq_conn *c, const struct kei_mqtt_connect *k, struct ke_str body);
 /* connect.c */
 void kei_mq_refuse(struct mq_conn *c, const struct kei_mqtt_connect *k, unsigned reason,
@@ -458,7 +466,11 @@ struct mq_listener {
     uint32_t want_port; /* as configured */
 };
 int kei_mq_listen(struct ke_mqtt *m, const struct ke_mqtt_listener *cfg, struct mq_listener **ret);
-int kei_mq_listener_update(struct mq_listener *l, const struct ke_mqtt_listener *cfg);
+/* A new configuration: what can fail (*ret_tls may stay NULL), and what cannot; takes tls over. */
+int kei_mq_listener_prepare(struct mq_listener *l, const struct ke_mqtt_listener *cfg,
+                            struct kei_tls_config **ret_tls);
+void kei_mq_listener_update(struct mq_listener *l, const struct ke_mqtt_listener *cfg,
+                            struct kei_tls_config *tls);
 void kei_mq_listener_close(struct mq_listener *l);
 void kei_mq_listener_unref(struct mq_listener *l);
 void kei_mq_listener_resume(struct mq_listener *l);
@@ -470,7 +482,7 @@ struct mq_hit { /* a session that matches the message being routed */
     struct mq_session *s;
     uint32_t ids; /* index of the first of its ids + 1; 0: none */
     uint32_t n_ids;
-    uint8_t qos, retain;
+    uint8_t qos, flags; /* MQ_D_RETAIN, MQ_D_SHARED */
 };
 struct mq_hit_id {
     uint32_t id, next;
@@ -497,7 +509,8 @@ struct ke_mqtt {
     char *strings[8];
     struct ke_mqtt_listener *planned; /* of the configuration; a copy of our own */
     uint32_t n_planned;
-    bool started, stopping, freed;
+    atomic_bool started; /* read by other threads, too */
+    bool stopping, freed;
     uint32_t depth; /* callbacks in progress */
     int64_t now;
 
@@ -567,7 +580,10 @@ void kei_mq_sys_start(struct ke_mqtt *m);
 void kei_mq_sys_stop(struct ke_mqtt *m);
 
 /* config.c */
-int kei_mq_config_read(struct ke_mqtt *m, const struct ke_mqtt_config *c);
+/* Checked and copied, then put in force. */
+int kei_mq_config_prepare(struct ke_mqtt *m, const struct ke_mqtt_config *c, char *texts[8]);
+void kei_mq_config_use(struct ke_mqtt *m, const struct ke_mqtt_config *c, char *const texts[8]);
+void kei_mq_config_drop(struct ke_mqtt *m, char *texts[8]); /* prepared and not used */
 void kei_mq_config_free(struct ke_mqtt *m);
 int kei_mq_listeners_copy(struct ke_mqtt *m, const struct ke_mqtt_config *c,
                           struct ke_mqtt_listener **ret);

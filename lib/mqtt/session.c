@@ -185,6 +185,7 @@ void kei_mq_session_end(struct mq_session *s, const char *why)
         m->ops.event(m->user, &e);
         kei_mq_leave(m);
     }
+    kei_mq_pass_on(s);
     if (mq_kept(s))
         kei_mq_note_session_gone(s);
     kei_mq_session_free(s);
@@ -197,9 +198,10 @@ void kei_mq_session_away(struct mq_session *s)
     s->away_ms = ke_ctx_real_ms(m->ctx);
     s->resend = s->flight_at = 0;
     if (s->expiry_s == 0 && s->will && s->will->delay_s) { /* only the will is left of it */
+        s->flags |= MQ_S_WILL_ONLY;
+        kei_mq_pass_on(s);
         kei_mq_subs_clear(s);
         rings_clear(s);
-        s->flags |= MQ_S_WILL_ONLY;
         s->will_ms = s->expires_ms = m->now + (int64_t)s->will->delay_s * 1000;
         kei_mq_session_arm(s);
         return;

@@ -31,7 +31,7 @@ static struct mq_share *share_find(const struct mq_subs *v, struct ke_str group)
 }
 
 /* Looks through the shorter of the two lists that would have it. */
-static struct mq_sub *find(struct mq_session *s, struct mq_node *n, struct mq_share *share)
+struct mq_sub *kei_mq_sub_find(struct mq_session *s, struct mq_node *n, struct mq_share *share)
 {
     struct mq_subs *v = subs_of(n);
 
@@ -145,7 +145,7 @@ int kei_mq_sub_set(struct mq_session *s, struct ke_str filter, uint8_t options, 
     if (!n)
         return KE_ENOMEM;
     struct mq_share *g = shared && n->value ? share_find(n->value, group) : NULL;
-    struct mq_sub *sub = shared && !g ? NULL : find(s, n, g);
+    struct mq_sub *sub = shared && !g ? NULL : kei_mq_sub_find(s, n, g);
     *ret_new = !sub;
     if (!sub) {
         if (s->n_subs >= m->lim.client_subs || m->st.subscriptions >= m->lim.subscriptions) {
@@ -194,7 +194,7 @@ bool kei_mq_sub_remove(struct mq_session *s, struct ke_str filter)
     if (!n || !n->value)
         return false;
     struct mq_share *g = shared ? share_find(n->value, group) : NULL;
-    struct mq_sub *sub = shared && !g ? NULL : find(s, n, g);
+    struct mq_sub *sub = shared && !g ? NULL : kei_mq_sub_find(s, n, g);
     if (sub)
         kei_mq_sub_free(sub);
     return sub != NULL;

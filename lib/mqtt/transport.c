@@ -302,6 +302,8 @@ void kei_mq_turn(struct kei_turn *t)
     if (kei_list_empty(&m->dirty) && !m->journal)
         return;
     mq_now(m);
+    if (m->journal) /* the disk works while sockets are written */
+        kei_mq_journal_turn(m);
     for (unsigned round = 0; round < 4 && !kei_list_empty(&m->dirty); round++) {
         struct kei_link now;
         kei_list_init(&now);

@@ -306,6 +306,7 @@ static bool accept_one(struct kei_listener *l)
     struct kei_stream *s;
     struct sockaddr_storage host = {0};
     socklen_t len = sizeof host;
+    struct kei_addr peer = {.len = 0};
     int64_t wait_ms;
 
     if (l->c.max_handshakes && l->n_handshakes >= l->c.max_handshakes) {
@@ -325,6 +326,9 @@ static bool accept_one(struct kei_listener *l)
         kei_stream_accepted(&s, l->ctx, fd, l->addr.u.any.sa_family, l->tls, &l->c, &handshake_ops);
     if (r < 0)
         return accept_failed(l, r == KE_ENOMEM ? ENOMEM : EIO);
+    peer.len = len < sizeof peer.u ? len : (socklen_t)sizeof peer.u;
+    memcpy(&peer.u, &host, peer.len);
+    kei_stream_set_peer(s, &peer);
     s->listener = l;
     kei_list_add_tail(&l->handshakes, &s->link);
     s->handshaking = true;

@@ -629,6 +629,20 @@ static bool socket_name(const struct kei_stream *s, name_fn get, struct kei_addr
     return s->fd >= 0 && get(s->fd, &ret->u.any, &ret->len) == 0;
 }
 
+void kei_stream_set_peer(struct kei_stream *s, const struct kei_addr *a)
+{
+    char text[KEI_ADDR_TEXT];
+    struct kei_addr own;
+
+    /* who dials a unix socket has no name: the socket's is told */
+    if (a->u.any.sa_family == AF_UNIX && socket_name(s, getsockname, &own))
+        kei_addr_text(&own, text);
+    else
+        kei_addr_text(a, text);
+    kei_free(kei_ctx_alloc(s->ctx), s->peer_name);
+    s->peer_name = kei_strdup(kei_ctx_alloc(s->ctx), text); /* NULL: asked for again */
+}
+
 const char *kei_stream_peer_name(struct kei_stream *s)
 {
     struct kei_addr a;

@@ -64,7 +64,8 @@ void kei_stream_free(struct kei_stream *s);
 void kei_stream_set_ops(struct kei_stream *s, const struct kei_stream_ops *ops, void *user);
 /* DER of the peer's certificate appended to out; KE_ENOTFOUND if it gave none */
 int kei_stream_peer_cert(struct kei_stream *s, struct ke_buf *out);
-/* "127.0.0.1:4711", "unix:/path"; "" before there is a connection */
+/* "127.0.0.1:4711", "unix:/path" (at both ends, of the listener); "" before there is a connection
+ */
 const char *kei_stream_peer_name(struct kei_stream *s);
 /* own address of the connection, without port; "" if unknown */
 const char *kei_stream_local_ip(struct kei_stream *s);

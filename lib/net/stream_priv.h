@@ -89,6 +89,8 @@ void kei_stream_open_timeout(struct kei_stream *s);
 /* listener.c */
 void kei_listener_stream_gone(struct kei_stream *s);
 
+/* Its peer, known from the accept: the socket does not tell once the peer has gone. */
+void kei_stream_set_peer(struct kei_stream *s, const struct kei_addr *a);
 /* An accepted connection; fd is the stream's from here on, also when this fails (then closed).
  * With tls the handshake begins, ops.open tells its end; without, the stream is open. */
 int kei_stream_accepted(struct kei_stream **ret, struct ke_ctx *ctx, int fd, int family,

@@ -73,6 +73,13 @@ static int start_bus(struct kei_node_bus *b, const struct ke_node_config *c, uin
     return r < 0 ? r : ke_eventbus_start(b->bus);
 }
 
+/* The broker outside, when nobody named it, is a default that a node need not have. */
+static void tell(const struct kei_node_bus *b, const char *what)
+{
+    kei_log(b->ctx, b->c->mqtt == KE_NODE_MQTT_INTERNAL || b->c->mqtt_url ? KE_LOG_ERROR : KE_LOG_WARN, "node", "%s: %s", what,
+            ke_ctx_error(b->ctx));
+}
+
 static void on_begin(struct kei_timer *t)
 {
     struct kei_node_bus *b = KEI_OF(t, struct kei_node_bus, begin);
@@ -88,8 +95,7 @@ static void on_begin(struct kei_timer *t)
     if (inside && outside && start_bus(b, c, KE_EVENTBUS_BOTH, b->router, b->store) == 0)
         return;
     if (inside && outside) { /* the devices at the server inside need not suffer */
-        kei_log(b->ctx, KE_LOG_ERROR, "node", "the broker outside is not used: %s",
-                ke_ctx_error(b->ctx));
+        tell(b, "the broker outside is not used");
         ke_eventbus_free(b->bus);
         b->bus = NULL;
     }
@@ -97,8 +103,7 @@ static void on_begin(struct kei_timer *t)
         return;
     if (start_bus(b, c, inside ? KE_EVENTBUS_INTERNAL : KE_EVENTBUS_EXTERNAL, b->router, b->store) <
         0)
-        kei_log(b->ctx, KE_LOG_ERROR, "node", "the event bus does not run: %s",
-                ke_ctx_error(b->ctx));
+        tell(b, "the event bus does not run");
     else if (b->up)
         kei_node_bus_connection(b, true, b->dialect);
 }

@@ -36,6 +36,7 @@ static const struct {
 } drivers[] = {
     {"modbus", register_modbus},
     {"gpio", register_gpio},
+    {"mqtt-json", ke_device_json_register},
     {"simulated", ke_device_sim_register},
 };
 #define N_DRIVERS (sizeof drivers / sizeof drivers[0])
@@ -86,12 +87,11 @@ static void register_drivers(struct kei_node_devices *d)
 /* Mappers are programs of their own: the node does not depend on them. */
 static void make_dmi(struct kei_node_devices *d)
 {
-    uint32_t dialect = d->c.dialect(d->c.user);
     struct kei_dmi_config c = {.router = d->c.router,
                                .store = d->c.store,
                                .socket = d->c.node->dmi_socket,
-                               .dialect = dialect,
-                               .id_with_namespace = dialect == KE_DIALECT_1_23};
+                               .dialect_now = d->c.dialect,
+                               .user = d->c.user};
 
     if (c.socket && kei_dmi_new(&d->dmi, d->ctx, &c) < 0)
         kei_log(d->ctx, KE_LOG_ERROR, "node", "mappers cannot register: %s", ke_ctx_error(d->ctx));
@@ -101,7 +101,6 @@ static int make(struct kei_node_devices *d)
 {
     struct ke_twin_config tc;
     struct ke_devices_config dc;
-    uint32_t dialect = d->c.dialect(d->c.user);
 
     ke_twin_config_init(&tc, sizeof tc);
     tc.router = d->c.router;
@@ -116,8 +115,8 @@ static int make(struct kei_node_devices *d)
     dc.router = d->c.router;
     dc.store = d->c.store;
     dc.node_name = d->c.node->name;
-    dc.flags = dialect == KE_DIALECT_1_4 ? KE_DEVICES_PROFILE : 0;
-    dc.id_with_namespace = dialect == KE_DIALECT_1_23;
+    dc.dialect_now = d->c.dialect;
+    dc.user = d->c.user;
     return ke_devices_new(&d->devices, d->ctx, &dc);
 }
 

@@ -18,6 +18,7 @@
 #include "node/duty.h"
 #include "node/folder.h"
 #include "pod/pod.h"
+#include "store/state.h"
 #include "tunnel/hub.h"
 
 struct ke_node {
@@ -57,6 +58,20 @@ static uint32_t state_of(const struct ke_node *n)
     return n->settled ? KE_NODE_OFFLINE : KE_NODE_STARTING;
 }
 
+/* The disk's trouble comes first: what the cloud says meanwhile may be lost. */
+static void last_error(const struct ke_node *n, struct ke_node_status *st)
+{
+    const struct ke_error *disk = n->store ? kei_store_trouble(n->store) : NULL;
+    const char *link = st->tunnel.last_error_text ? st->tunnel.last_error_text : "";
+    struct ke_error err = KE_ERROR_INIT;
+    if (disk && disk->code)
+        (void)kei_error(&err, disk->code, "%s%s%s", disk->text, *link ? "; " : "", link);
+    else
+        (void)kei_error(&err, st->tunnel.last_error, "%s", link);
+    st->last_error = err.code;
+    memcpy(st->error_text, err.text, sizeof st->error_text);
+}
+
 static void snapshot(struct ke_node *n, struct ke_node_status *st)
 {
     memset(st, 0, sizeof *st);
@@ -70,10 +85,8 @@ static void snapshot(struct ke_node *n, struct ke_node_status *st)
     if (n->pods)
         st->strays = kei_pods_held(n->pods);
     if (n->tunnel && ke_tunnel_status(n->tunnel, &st->tunnel, sizeof st->tunnel) < 0)
-        return; /* only with a wrong size */
-    st->last_error = st->tunnel.last_error;
-    if (st->tunnel.last_error_text)
-        snprintf(st->error_text, sizeof st->error_text, "%s", st->tunnel.last_error_text);
+        st->tunnel.last_error_text = ""; /* only with a wrong size */
+    last_error(n, st);
 }
 
 static void on_tell(struct kei_defer *d)
@@ -94,6 +107,11 @@ static void changed(struct ke_node *n)
 }
 
 /* ---- what the parts tell ---- */
+
+static void on_disk(void *user)
+{
+    changed(user);
+}
 
 static uint32_t dialect_of(void *user)
 {
@@ -238,7 +256,10 @@ static int open_store(struct ke_node *n)
     sc.first = first;
     sc.salvaged = on_salvaged;
     sc.user = n;
-    return ke_store_open(&n->store, n->ctx, &sc);
+    r = ke_store_open(&n->store, n->ctx, &sc);
+    if (r == 0)
+        kei_store_watch(n->store, on_disk, n);
+    return r;
 }
 
 /* A data folder belongs to one node: under another name its workloads would be ended as unknown. */
@@ -255,10 +276,11 @@ static int check_owner(struct ke_node *n)
         r = kei_file_replace(io, path, n->config.name, strlen(n->config.name), 0600,
                              kei_err(n->ctx));
     else if (r == 0 && !kei_str_is(kei_buf_str(&owner), n->config.name))
-        r = kei_fail(n->ctx, KE_EBUSY,
-                     "data folder %s belongs to node %.*s, not to %s: use that name, another folder, "
-                     "or reset this one",
-                     n->config.data, KEI_FMT(kei_buf_str(&owner)), n->config.name);
+        r = kei_fail(
+            n->ctx, KE_EBUSY,
+            "data folder %s belongs to node %.*s, not to %s: use that name, another folder, "
+            "or reset this one",
+            n->config.data, KEI_FMT(kei_buf_str(&owner)), n->config.name);
     ke_buf_free(&owner);
     return r;
 }
@@ -279,8 +301,8 @@ static int check_token(struct ke_node *n)
     if (kei_token_parse(&token, kei_str(c->token), &why) == 0)
         return 0;
     return kei_fail(n->ctx, KE_ETOKEN,
-                    "node %s cannot join with its token: %s (the cloud %s gives a new one)", c->name,
-                    why.text, c->cloud_host);
+                    "node %s cannot join with its token: %s (the cloud %s gives a new one)",
+                    c->name, why.text, c->cloud_host);
 }
 
 static int make_tunnel(struct ke_node *n)
@@ -342,6 +364,12 @@ static int make_pods(struct ke_node *n)
     return kei_pods_new(&n->pods, n->ctx, &pc);
 }
 
+static int64_t newest(void *user)
+{
+    const struct ke_node *n = user;
+    return n->meta ? kei_meta_newest(n->meta) : -1;
+}
+
 static int make_parts(struct ke_node *n)
 {
     struct kei_meta_config mc = {
@@ -350,13 +378,15 @@ static int make_parts(struct ke_node *n)
                                  .address = n->address,
                                  .dialect = dialect_of,
                                  .runtime = runtime_facts,
-                                 .ready = on_ready, .created = on_created,
+                                 .ready = on_ready,
+                                 .created = on_created,
                                  .user = n};
     int r = ke_router_new(&n->router, n->ctx, NULL);
     if (r == 0)
         r = make_tunnel(n);
     if (r == 0)
         r = kei_meta_new(&n->meta, n->ctx, n->router, n->store, &mc);
+    kei_tunnel_tell_newest(n->tunnel, newest, n);
     set_address(n);
     if (r == 0)
         r = make_pods(n);
@@ -400,6 +430,15 @@ static void take_apart(struct ke_node *n)
     n->store = NULL;
 }
 
+/* After a failed start: as before it, and the reason stays in the context. */
+static void undo(struct ke_node *n)
+{
+    struct ke_error err = *kei_err(n->ctx);
+    take_apart(n);
+    kei_defer_cancel(&n->tell);
+    *kei_err(n->ctx) = err;
+}
+
 static void start(void *user)
 {
     struct ke_node *n = user;
@@ -420,7 +459,7 @@ static void start(void *user)
         r = ke_tunnel_start(n->tunnel);
     n->start_status = r;
     if (r < 0)
-        take_apart(n);
+        undo(n);
     else
         changed(n);
 }
@@ -463,7 +502,11 @@ int ke_node_start(struct ke_node *n)
     int r = kei_ctx_call(n->ctx, start, n);
     if (r == 0)
         r = n->start_status;
-    return r < 0 ? r : kei_ctx_thread_start(n->ctx);
+    if (r == 0)
+        r = kei_ctx_thread_start(n->ctx);
+    if (r < 0 && n->running) /* nothing runs the loop: this thread may */
+        undo(n);
+    return r;
 }
 
 static void stop(void *user)

@@ -33,6 +33,7 @@ struct reader {
     const char *path; /* of the file */
     void (*unknown)(void *user, const char *key, uint32_t line);
     void *user;
+    bool upstream, has_bus; /* kind: EdgeCore; modules.eventBus is there */
 };
 
 typedef int (*take_fn)(struct reader *r, const char *key, struct ke_str value);
@@ -150,11 +151,14 @@ static int labels(struct reader *r, const char *key, struct ke_str v)
         if (n == LIST_MAX)
             return wrong(r, key, v, "has more than 1000 entries");
         const char *value = "";
+        char *name = NULL;
         int e = text(r, key, item, &value);
-        list[n].name = kei_arena_strdup(&r->s->arena, k);
+        if (e == 0) /* k is without its quotes */
+            e = kei_json_text(&name, kei_strn(k.p - 1, k.n + 2), &r->s->arena, kei_err(r->s->ctx));
+        list[n].name = name;
         list[n].value = value;
-        if (e < 0 || !list[n].name)
-            return e < 0 ? e : kei_fail(r->s->ctx, KE_ENOMEM, "out of memory for %s", r->path);
+        if (e < 0)
+            return e;
     }
     c->labels = list;
     c->n_labels = n;
@@ -324,7 +328,8 @@ TAKE(take_dialect)
     return e;
 }
 
-/* ---- modules.eventBus: present and not disabled, it means upstream's default, a broker outside ---- */
+/* ---- modules.eventBus: present and not disabled, it means upstream's default, a broker outside; so
+ * does its absence from upstream's own file, whose keys are changes of upstream's defaults ---- */
 
 #define MQTT_OFF 0x80000000u /* enable: false; kept until the file is read */
 
@@ -346,7 +351,8 @@ TAKE(take_mqtt_enable)
 
 TAKE(take_mqtt_mode)
 {
-    static const uint32_t modes[] = {KE_NODE_MQTT_INTERNAL, KE_NODE_MQTT_BOTH, KE_NODE_MQTT_EXTERNAL};
+    static const uint32_t modes[] = {KE_NODE_MQTT_INTERNAL, KE_NODE_MQTT_BOTH,
+                                     KE_NODE_MQTT_EXTERNAL};
     uint32_t mode = 0;
     int e = number(r, key, v, 1, &mode);
     if (e == 0 && mode > 2)
@@ -366,9 +372,8 @@ TAKE(take_mqtt_internal)
         return e;
     const char *name = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
     CONFIG->mqtt_listen = kei_arena_printf(&r->s->arena, "%s:%u", name, (unsigned)port);
-    return CONFIG->mqtt_listen
-               ? 0
-               : kei_fail(r->s->ctx, KE_ENOMEM, "out of memory for %s", r->path);
+    return CONFIG->mqtt_listen ? 0
+                               : kei_fail(r->s->ctx, KE_ENOMEM, "out of memory for %s", r->path);
 }
 
 static int mqtt_text(struct reader *r, const char *key, struct ke_str v, const char **ret)
@@ -387,7 +392,8 @@ TAKE(take_mqtt_client)
     return mqtt_text(r, key, v, &CONFIG->mqtt_client_id);
 }
 
-/* One connection does both: the subscriber's name counts, and the publisher's if there is no other. */
+/* One connection does both: the subscriber's name counts, and the publisher's if there is no other.
+ */
 TAKE(take_mqtt_pub_client)
 {
     return CONFIG->mqtt_client_id ? 0 : take_mqtt_client(r, key, v);
@@ -463,12 +469,22 @@ TAKE(take_mqtt_queue)
 }
 
 /* TLS is of use only if it is switched on: its files have defaults that need not exist. */
-static void settle_mqtt(struct ke_node_config *c)
+static void settle_mqtt(const struct reader *r)
 {
+    struct ke_node_config *c = &r->s->config;
+    if (r->upstream && !r->has_bus)
+        mqtt_present(c);
     if (c->mqtt & MQTT_OFF)
         c->mqtt = KE_NODE_MQTT_NONE;
     if (!(c->mqtt_flags & KE_EVENTBUS_TLS))
         c->mqtt_ca_file = c->mqtt_cert_file = c->mqtt_key_file = NULL;
+}
+
+TAKE(take_kind)
+{
+    (void)key;
+    r->upstream = kei_str_is(v, "\"EdgeCore\"");
+    return 0;
 }
 
 TAKE(ignore)
@@ -509,7 +525,7 @@ static const struct {
     take_fn take;
 } keys[] = {
     {"apiVersion", ignore},
-    {"kind", ignore},
+    {"kind", take_kind},
     {"edgecoreVersion", ignore},
     {"database.*", ignore},
     {"featureGates.*", ignore},
@@ -606,6 +622,7 @@ static bool leads_on(const char *key)
 static int take_key_value(struct reader *r, const char *key, struct ke_str v, bool *ret_down)
 {
     *ret_down = kei_json_type(v) == '{' && leads_on(key);
+    r->has_bus |= strcmp(key, "modules.eventBus") == 0;
     if (*ret_down)
         return 0;
     if (kei_json_type(v) != 'n' && leads_on(key))
@@ -709,7 +726,7 @@ int ke_node_settings_read(struct ke_node_settings **ret, struct ke_ctx *ctx, con
         return e;
     }
     drop_missing_files(s);
-    settle_mqtt(&s->config);
+    settle_mqtt(&r);
     *ret = s;
     return 0;
 }

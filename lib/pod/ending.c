@@ -90,9 +90,11 @@ static void remove_one(struct kei_pod *p, const char *id)
 struct folder_job {
     struct kei_work work;
     struct kei_pod *p;
+    struct kei_folder_removal rm;
     int status;
+    bool more; /* the slice was not the last */
     struct ke_error err;
-    char *logs; /* NULL: they stay. In paths */
+    char *path, *logs; /* what is removed now and what comes then; "" if nothing. In paths */
     char paths[];
 };
 
@@ -100,10 +102,17 @@ static void folder_run(struct kei_work *w)
 {
     struct folder_job *j = KEI_OF(w, struct folder_job, work);
     const struct ke_io *io = kei_ctx_io(j->p->ps->ctx);
-    j->status = kei_folder_remove(io, j->paths, &j->err);
-    int r = j->logs ? kei_folder_remove(io, j->logs, j->status < 0 ? NULL : &j->err) : 0;
+    int r = kei_folder_remove_some(io, &j->rm, j->path, KEI_REMOVE_SLICE,
+                                   j->status < 0 ? NULL : &j->err);
+    j->more = r > 0;
+    if (r > 0)
+        return;
     if (j->status == 0)
         j->status = r;
+    j->rm = (struct kei_folder_removal){.root = 0};
+    j->path = j->logs;
+    j->logs = j->logs + strlen(j->logs);
+    j->more = *j->path != '\0';
 }
 
 static void folder_done(struct kei_work *w)
@@ -111,6 +120,13 @@ static void folder_done(struct kei_work *w)
     struct folder_job *j = KEI_OF(w, struct folder_job, work);
     struct kei_pod *p = j->p;
     struct kei_pods *ps = p->ps;
+    if (j->more && !ps->stopped) { /* what a stop leaves is found at the next start */
+        int r = kei_work_submit(ps->ctx, &j->work, folder_run, folder_done);
+        if (r == 0)
+            return;
+        if (j->status == 0)
+            j->status = kei_error(&j->err, r, "%s", ke_ctx_error(ps->ctx));
+    }
     if (j->status < 0)
         kei_log(ps->ctx, KE_LOG_WARN, "pod", "files of pod %s remain: %s", p->key, j->err.text);
     kei_free(ps->alloc, j);
@@ -122,7 +138,8 @@ static void end_folder(struct kei_pod *p)
 {
     struct kei_pods *ps = p->ps;
     char volumes[PATH_MAX], logs[PATH_MAX] = "";
-    bool with_logs = p->st.desire == KEI_WANT_KILL && kei_pod_log_folder(p, logs, sizeof logs);
+    if (p->st.desire == KEI_WANT_KILL && !kei_pod_log_folder(p, logs, sizeof logs))
+        logs[0] = '\0'; /* else they stay */
     if (!kei_pod_folder(volumes, sizeof volumes, ps->data, p->uid))
         return;
     size_t n = strlen(volumes) + 1, k = strlen(logs) + 1;
@@ -133,7 +150,8 @@ static void end_folder(struct kei_pod *p)
     j->err = (struct ke_error)KE_ERROR_INIT;
     memcpy(j->paths, volumes, n);
     memcpy(j->paths + n, logs, k);
-    j->logs = with_logs ? j->paths + n : NULL;
+    j->path = j->paths;
+    j->logs = j->paths + n;
     kei_pod_ref(p);
     p->end_ops++;
     if (kei_work_submit(ps->ctx, &j->work, folder_run, folder_done) == 0)

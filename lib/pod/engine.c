@@ -182,7 +182,7 @@ static void on_overflow(void *user, uint64_t refused)
     kei_log(ps->ctx, KE_LOG_ERROR, "pod",
             "%llu messages for the pod engine were refused: its queue was full",
             (unsigned long long)refused);
-    kei_pods_reread_later(ps);
+    kei_pods_lost_news(ps);
 }
 
 /* ---- work put off to this turn's end ---- */
@@ -354,11 +354,14 @@ int kei_pods_new(struct kei_pods **ret, struct ke_ctx *ctx, const struct kei_pod
     kei_list_init(&ps->kicked);
     kei_list_init(&ps->dirty);
     kei_list_init(&ps->strays);
+    kei_list_init(&ps->invalid);
     kei_map_init(&ps->by_uid, ps->alloc, kei_ctx_random64(ctx));
+    kei_map_init(&ps->unwanted, ps->alloc, kei_ctx_random64(ctx));
     kei_timer_init(ctx, &ps->retry, on_retry);
     kei_timer_init(ctx, &ps->rt_timer, on_rt_timer);
     kei_timer_init(ctx, &ps->reread, kei_pods_reread);
     kei_hold_init(ps, c);
+    kei_affinity_init(ps);
     r = copy_config(ps, c);
     if (r == 0)
         r = make_runtime(ps, c);
@@ -426,6 +429,7 @@ void kei_pods_stop(struct kei_pods *ps)
     kei_timer_stop(&ps->rt_timer);
     kei_timer_stop(&ps->reread);
     kei_timer_stop(&ps->hold_timer);
+    kei_timer_stop(&ps->fit_timer);
     kei_defer_cancel(&ps->work);
     KEI_LIST_EACH(l, &ps->pods)
     kei_timer_stop(&KEI_OF(l, struct kei_pod, link)->timer);
@@ -438,12 +442,15 @@ void kei_pods_unref(struct kei_pods *ps)
         return;
     kei_load_free(ps->load);
     kei_lost_free(ps, ps->lost);
+    kei_invalid_free(ps);
     kei_process_free(ps->process);
     kei_timer_fini(&ps->retry);
     kei_timer_fini(&ps->rt_timer);
     kei_timer_fini(&ps->reread);
     kei_timer_fini(&ps->hold_timer);
+    kei_timer_fini(&ps->fit_timer);
     kei_map_free(&ps->by_uid);
+    kei_map_free(&ps->unwanted);
     for (size_t i = 0; i < ps->vconf.n_host_path_allow; i++)
         kei_free(ps->alloc, ps->host_path_allow[i]);
     kei_free(ps->alloc, ps->host_path_allow);
@@ -488,11 +495,13 @@ void kei_pods_each(struct kei_pods *ps, void (*fn)(void *user, const struct ke_p
         kei_pod_info(KEI_OF(l, struct kei_pod, link), &info);
         fn(user, &info);
     }
+    kei_invalid_each(ps, fn, user);
 }
 
 void kei_pods_count(struct kei_pods *ps, uint32_t *ret_pods, uint32_t *ret_running)
 {
-    *ret_pods = *ret_running = 0;
+    *ret_pods = ps->n_invalid;
+    *ret_running = 0;
     KEI_LIST_EACH(l, &ps->pods)
     {
         const struct kei_pod *p = KEI_OF(l, struct kei_pod, link);

@@ -30,6 +30,7 @@
 
 #define KEI_PODS_MODULE "edged"
 #define KEI_PODS_META "metamanager"
+#define KEI_REMOVE_SLICE 256      /* names taken away per job of the disk worker */
 #define KEI_PODS_REFRESH_MS 60000 /* until an object that was lost is asked for again */
 
 /* ---- one pod ---- */
@@ -61,6 +62,11 @@ struct kei_pod_object {
     struct kei_podspec spec;
 };
 
+/* Whether its nodeSelector and node affinity let a pod be on this node. */
+enum kei_fit { KEI_FIT_UNCHECKED, KEI_FIT_UNKNOWN, KEI_FIT_YES, KEI_FIT_NO };
+/* spec: of a pod; labels: of the Node, p NULL if they are not known. */
+enum kei_fit kei_affinity_fit(struct ke_str spec, struct ke_str labels, const char *node_name);
+
 struct kei_pod {
     struct kei_pods *ps;
     struct kei_link link;  /* in ps->pods while it counts */
@@ -76,6 +82,9 @@ struct kei_pod {
     struct kei_conds conds;
     int64_t start_ms;
     bool admitted; /* it was counted once; not refused for want of room again */
+    bool namesake; /* another pod of that name must be over before it begins */
+    enum kei_fit fit;
+    bool fit_asked; /* the question under way is for it, too */
     /* deletion */
     enum kei_end end;
     uint32_t end_ops;  /* operations of the end under way */
@@ -99,6 +108,7 @@ struct kei_pod {
     char *sent; /* the PodStatus last reported */
     size_t sent_n;
     char *note;
+    bool unread;        /* a reread has not come by its row yet */
     bool told;          /* the host has heard of it */
     uint64_t told_hash; /* of what it heard */
 };
@@ -131,9 +141,16 @@ struct kei_pods {
     struct ke_module *module;
     struct kei_link pods, kicked, dirty, strays;
     struct kei_map by_uid;
-    struct kei_defer work;   /* looks at kicked and dirty */
-    struct kei_timer retry;  /* reports that found a full queue */
-    struct kei_timer reread; /* the pods of the store, after one could not be taken */
+    struct kei_defer work;      /* looks at kicked and dirty */
+    struct kei_timer retry;     /* reports that found a full queue */
+    struct kei_timer reread;    /* the pods of the store, after one could not be taken */
+    bool rereading;             /* under way */
+    struct kei_timer fit_timer; /* asks for the labels of this node */
+    bool fit_asking;
+    bool lost_news;          /* of objects, of deletions perhaps: the reread makes up for it */
+    bool lost_rows;          /* of the store, while it was open: what lacks one may be wanted */
+    struct kei_link invalid; /* pods that cannot be run, struct kei_invalid; INVALID_MAX of them */
+    uint32_t n_invalid;
     /* the runtime */
     char rt_name[80], rt_version[80], rt_text[256];
     bool rt_answered, rt_ready, rt_asking;
@@ -154,6 +171,7 @@ struct kei_pods {
     bool relist;    /* the runtime is to be asked again though listed */
     int64_t hold_ms;
     uint32_t n_held;
+    struct kei_map unwanted; /* uids of those that are not kept: the cloud has deleted them */
     struct kei_timer hold_timer;
 };
 
@@ -174,12 +192,16 @@ void kei_pods_report_later(struct kei_pods *ps);
 
 /* inbox.c */
 void kei_pods_message(struct kei_pods *ps, struct ke_msg *m);
+/* What can be said of it before anything is done for it. */
+void kei_pod_admit(struct kei_pod *p);
 /* One read from the store: admits it and lets it go on. */
 void kei_pod_begin(struct kei_pod *p);
 /* Those that waited for a pod of this name to be over go on. */
 void kei_pod_settle_name(struct kei_pod *gone);
 /* Reads the pods of the store again: one could not be taken. */
 void kei_pods_reread_later(struct kei_pods *ps);
+/* Messages were lost, of which kind is not known: as above, and who has no row any more ends. */
+void kei_pods_lost_news(struct kei_pods *ps);
 void kei_pods_reread(struct kei_timer *t);
 
 /* load.c */
@@ -192,9 +214,11 @@ void kei_runtime_ask(struct kei_pods *ps);                /* asks the runtime fo
 /* hold.c */
 void kei_hold_init(struct kei_pods *ps, const struct kei_pods_config *c);
 void kei_hold_link(struct kei_pods *ps, bool up);
-void kei_hold_list(struct kei_pods *ps);  /* asks the runtime for its containers once more */
-void kei_hold_pod(struct kei_pod *p);     /* a new one: strays may be its containers */
+void kei_hold_list(struct kei_pods *ps); /* asks the runtime for its containers once more */
+void kei_hold_pod(struct kei_pod *p);    /* a new one: strays may be its containers */
 /* True if c may be a pod's that is not known yet: it must not be ended. */
+/* The cloud has deleted the pod of that uid, which is not known here: what is kept of it ends. */
+void kei_hold_end(struct kei_pods *ps, const char *uid);
 bool kei_hold_keeps(const struct kei_pods *ps, const struct ke_container_info *c);
 void kei_hold_count(struct kei_pods *ps, const struct ke_runtime_result *r);
 
@@ -256,7 +280,22 @@ void kei_pod_dirty(struct kei_pod *p); /* report it later in this turn if someth
 void kei_pod_report(struct kei_pod *p);
 void kei_pod_tell_delete(struct kei_pod *p);
 /* The status of a pod that cannot be read. */
-void kei_report_invalid(struct kei_pods *ps, struct ke_str json, const char *text);
+void kei_report_invalid(struct kei_pods *ps, struct ke_str json, const char *text, bool told);
+
+/* affinity.c: whether a pod may be on this node */
+void kei_affinity_init(struct kei_pods *ps);
+/* Sets p->fit; UNKNOWN: the Node is asked for, kei_pod_admit follows. */
+void kei_affinity_check(struct kei_pod *p);
+
+/* invalid.c: pods that cannot be run, for those who ask for the node's pods */
+/* text: why; forgotten when it is deleted or comes whole. */
+void kei_invalid_note(struct kei_pods *ps, const char *ns, const char *name, const char *uid,
+                      const char *text);
+/* Of that uid, or if it is "" of that key. */
+void kei_invalid_forget(struct kei_pods *ps, const char *key, const char *uid);
+void kei_invalid_each(struct kei_pods *ps, void (*fn)(void *user, const struct ke_pod_info *p),
+                      void *user);
+void kei_invalid_free(struct kei_pods *ps);
 void kei_pod_tell_gone(struct kei_pod *p);
 void kei_note_read(struct kei_pod *p, struct ke_str note);
 void kei_note_remove(struct kei_pods *ps, const char *uid);

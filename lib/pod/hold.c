@@ -27,8 +27,10 @@ void kei_hold_init(struct kei_pods *ps, const struct kei_pods_config *c)
 
 bool kei_pods_hold(struct kei_pods *ps)
 {
-    if (!ps->load)
+    if (!ps->load) {
+        ps->lost_rows = true;
         return false;
+    }
     ps->hold = true;
     kei_hold_link(ps, ps->connected);
     return true;
@@ -66,9 +68,22 @@ void kei_hold_pod(struct kei_pod *p)
     kei_hold_list(ps);
 }
 
+void kei_hold_end(struct kei_pods *ps, const char *uid)
+{
+    if (!ps->hold || kei_pods_by_uid(ps, kei_str(uid)))
+        return;
+    if (kei_map_put(&ps->unwanted, kei_str(uid), ps, NULL) < 0)
+        kei_log(ps->ctx, KE_LOG_ERROR, "pod",
+                "out of memory: the containers of deleted pod %s are kept", uid);
+    else if (ps->listed)
+        kei_hold_list(ps); /* else the list of the start ends them */
+}
+
 bool kei_hold_keeps(const struct kei_pods *ps, const struct ke_container_info *c)
 {
     const struct kei_pod *p = kei_map_get(&ps->by_uid, kei_str(c->pod_uid));
+    if (!p && kei_map_get(&ps->unwanted, kei_str(c->pod_uid)))
+        return false;
     return *c->pod_uid && (p ? p->unsure : ps->hold);
 }
 
@@ -78,7 +93,8 @@ void kei_hold_count(struct kei_pods *ps, const struct ke_runtime_result *r)
     ps->n_held = 0;
     for (uint32_t i = 0; ps->hold && i < r->n_containers; i++)
         ps->n_held += r->containers[i].state == KE_CONTAINER_RUNNING && *r->containers[i].pod_uid &&
-                      !kei_pods_by_uid(ps, kei_str(r->containers[i].pod_uid));
+                      !kei_pods_by_uid(ps, kei_str(r->containers[i].pod_uid)) &&
+                      !kei_map_get(&ps->unwanted, kei_str(r->containers[i].pod_uid));
     if (ps->n_held > before)
         kei_log(ps->ctx, KE_LOG_WARN, "pod",
                 "the store may have lost pods: %u containers of unknown pods run on, %s",

@@ -18,6 +18,12 @@ void kei_pods_reread_later(struct kei_pods *ps)
     }
 }
 
+void kei_pods_lost_news(struct kei_pods *ps)
+{
+    ps->lost_news = true;
+    kei_pods_reread_later(ps);
+}
+
 static bool is_mine(const struct kei_pods *ps, const struct kei_podspec *s)
 {
     return !*s->node_name || !strcmp(s->node_name, ps->node_name);
@@ -31,7 +37,7 @@ static void hold_for_namesake(struct kei_pod *p)
         struct kei_pod *o = KEI_OF(l, struct kei_pod, link);
         if (o != p && !strcmp(o->key, p->key)) {
             kei_pod_kill(o);
-            p->st.held = true;
+            p->namesake = true;
         }
     }
 }
@@ -47,8 +53,17 @@ static uint32_t count_admitted(const struct kei_pods *ps)
     return n;
 }
 
-/* What can be said of a pod before anything is done for it. */
-static void admit(struct kei_pod *p)
+static bool may_be_here(struct kei_pod *p, int64_t mono)
+{
+    if (p->fit == KEI_FIT_UNCHECKED)
+        kei_affinity_check(p);
+    if (p->fit == KEI_FIT_NO)
+        kei_state_fail(&p->st, "NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed", 0,
+                       mono);
+    return p->fit == KEI_FIT_YES;
+}
+
+void kei_pod_admit(struct kei_pod *p)
 {
     struct kei_pods *ps = p->ps;
     int64_t mono = ke_ctx_mono_ms(ps->ctx);
@@ -57,7 +72,7 @@ static void admit(struct kei_pod *p)
         return;
     if (p->spec->refused_reason) {
         kei_state_fail(&p->st, p->spec->refused_reason, p->spec->refused_message, 0, mono);
-    } else if (!p->admitted && p->st.desire == KEI_WANT_RUN) {
+    } else if (!p->admitted && p->st.desire == KEI_WANT_RUN && may_be_here(p, mono)) {
         uint32_t n = count_admitted(ps);
         if (n >= ps->max_pods) {
             snprintf(text, sizeof text,
@@ -91,9 +106,10 @@ static void add_pod(struct kei_pods *ps, struct ke_str json, const char *resourc
     }
     if (!p) {
         kei_log(ps->ctx, KE_LOG_ERROR, "pod", "%s is not run: %s", resource, ke_ctx_error(ps->ctx));
-        kei_report_invalid(ps, json, ke_ctx_error(ps->ctx));
+        kei_report_invalid(ps, json, ke_ctx_error(ps->ctx), false);
         return;
     }
+    kei_invalid_forget(ps, p->key, p->uid); /* if it was one */
     if (!is_mine(ps, p->spec)) {
         kei_pod_drop(p);
         return;
@@ -101,7 +117,7 @@ static void add_pod(struct kei_pods *ps, struct ke_str json, const char *resourc
     hold_for_namesake(p);
     kei_hold_pod(p);
     begin_deletion(p);
-    admit(p);
+    kei_pod_admit(p);
     kei_pod_kick(p);
 }
 
@@ -178,12 +194,15 @@ static void delete_pod(struct kei_pods *ps, struct ke_str object, const char *ke
 {
     char uid[KEI_POD_UID_MAX + 2];
     uid_of(object, uid);
+    kei_invalid_forget(ps, key, uid);
     KEI_LIST_EACH_SAFE(l, next, &ps->pods)
     {
         struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
         if (!strcmp(p->key, key) && (!*uid || !strcmp(p->uid, uid)))
             kei_pod_kill(p);
     }
+    if (*uid)
+        kei_hold_end(ps, uid);
 }
 
 static void on_pod(struct kei_pods *ps, const char *operation, struct ke_str object,
@@ -229,6 +248,8 @@ static void on_link(struct kei_pods *ps, bool up)
     kei_hold_link(ps, up);
     if (!up)
         return;
+    if (!ps->fit_asking)
+        (void)kei_timer_in(&ps->fit_timer, 0); /* always 0 */
     KEI_LIST_EACH(l, &ps->pods)
     {
         struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
@@ -264,24 +285,65 @@ void kei_pods_message(struct kei_pods *ps, struct ke_msg *m)
     }
 }
 
+/* Deletions may have been lost, and objects that pods refer to may have changed. */
+static void catch_up(struct kei_pods *ps)
+{
+    KEI_LIST_EACH_SAFE(l, next, &ps->pods)
+    {
+        struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
+        if (p->unread && !ps->lost_rows) {
+            kei_pod_kill(p);
+        } else {
+            p->refresh = p->refresh || p->prepared;
+            kei_pod_retry(p);
+        }
+    }
+}
+
+static void reread_over(struct kei_pods *ps, int status)
+{
+    ps->rereading = false;
+    if (status < 0 && status != KE_ENOTFOUND) {
+        kei_pods_reread_later(ps);
+    } else if (ps->lost_news) {
+        ps->lost_news = false;
+        catch_up(ps);
+    }
+}
+
 static void on_stored_pod(void *user, int status, const struct ke_store_item *item)
 {
     struct kei_pods *ps = user;
     if (item) {
-        if (!ps->stopped && !ps->load)
-            on_pod(ps, "update", kei_strn(item->value, item->len), item->key, item->key);
+        struct ke_str json = kei_strn(item->value, item->len);
+        char uid[KEI_POD_UID_MAX + 2];
+        if (ps->stopped || ps->load)
+            return;
+        on_pod(ps, "update", json, item->key, item->key);
+        uid_of(json, uid);
+        struct kei_pod *p = kei_pods_by_uid(ps, kei_str(uid));
+        if (p)
+            p->unread = false;
         return;
     }
-    if (status < 0 && status != KE_ENOTFOUND && !ps->stopped)
-        kei_pods_reread_later(ps);
+    if (!ps->stopped)
+        reread_over(ps, status);
     kei_pods_unref(ps);
 }
 
 void kei_pods_reread(struct kei_timer *t)
 {
     struct kei_pods *ps = KEI_OF(t, struct kei_pods, reread);
+    if (ps->rereading || ps->load) {
+        kei_pods_reread_later(ps);
+        return;
+    }
+    KEI_LIST_EACH(l, &ps->pods)
+    KEI_OF(l, struct kei_pod, link)->unread = true;
     ps->refs++;
+    ps->rereading = true;
     if (ke_store_list(ps->store, "o/pod", NULL, 0, on_stored_pod, ps) < 0) {
+        ps->rereading = false;
         kei_pods_reread_later(ps);
         kei_pods_unref(ps);
     }
@@ -295,12 +357,12 @@ void kei_pod_settle_name(struct kei_pod *gone)
         struct kei_pod *p = KEI_OF(l, struct kei_pod, link);
         if (p == gone || strcmp(p->key, gone->key) != 0 || p->st.desire == KEI_WANT_KILL)
             continue;
-        p->st.held = false;
+        p->namesake = false;
         KEI_LIST_EACH(k, &ps->pods)
         { /* or yet another one of that name ends */
             const struct kei_pod *o = KEI_OF(k, struct kei_pod, link);
             if (o != p && o != gone && !strcmp(o->key, p->key))
-                p->st.held = true;
+                p->namesake = true;
         }
         kei_pod_kick(p);
     }
@@ -313,6 +375,6 @@ void kei_pod_begin(struct kei_pod *p)
         return;
     }
     begin_deletion(p);
-    admit(p);
+    kei_pod_admit(p);
     kei_pod_kick(p);
 }

@@ -601,6 +601,7 @@ void kei_pod_sync(struct kei_pod *p)
         return; /* what runs is not known yet: nothing may be begun or ended */
     }
     check_deadline(p);
+    p->st.held = p->namesake || (!p->admitted && p->fit == KEI_FIT_UNKNOWN);
     bool over = kei_state_plan(&p->st, mono_of(ps), steps, &wake);
     for (size_t i = 0; i < p->st.n; i++) {
         if (steps[i].what == KEI_DO_STOP)

@@ -11,6 +11,8 @@
 #define RETRY_MS 1000
 #define LIST_RETRY_MAX_MS 30000
 #define RUNTIME_ASK_MS 10000
+#define HELD_MAX 1024                 /* messages while the store is being read */
+#define HELD_BYTES ((size_t)16 << 20) /* of their content */
 
 /* A row that is needed until the pods are made. */
 struct row {
@@ -28,7 +30,9 @@ struct kei_load {
     uint32_t pending;
     int status;
     struct ke_msg **held;
-    size_t n_held, cap_held;
+    size_t n_held, cap_held, held_bytes;
+    bool lost;           /* some were not kept: the store is read again */
+    struct ke_msg *link; /* the newest of the link's state, if it was not kept */
     struct kei_timer retry;
 };
 
@@ -64,6 +68,7 @@ void kei_load_free(struct kei_load *l)
     kei_timer_fini(&l->retry);
     for (size_t i = 0; i < l->n_held; i++)
         ke_msg_unref(l->held[i]);
+    ke_msg_unref(l->link);
     kei_free(l->ps->alloc, l->held);
     kei_map_free(&l->note_by_uid);
     kei_map_free(&l->status_by_key);
@@ -71,20 +76,49 @@ void kei_load_free(struct kei_load *l)
     kei_free(l->ps->alloc, l);
 }
 
+/* Room for one more of n bytes. */
+static bool held_room(struct kei_load *l, size_t n)
+{
+    if (l->lost || l->n_held == HELD_MAX || n > HELD_BYTES - l->held_bytes)
+        return false;
+    if (l->n_held < l->cap_held)
+        return true;
+    size_t cap = l->cap_held ? l->cap_held * 2 : 64;
+    struct ke_msg **v = kei_array_realloc(l->ps->alloc, l->held, cap, sizeof *v);
+    if (!v)
+        return false;
+    l->held = v;
+    l->cap_held = cap;
+    return true;
+}
+
+/*
+ * What tells of an object is in the store as well. Once one has no room none after it is kept: a
+ * later message of an object must not come before the news of an earlier one.
+ */
 void kei_load_hold(struct kei_load *l, struct ke_msg *m)
 {
-    if (l->n_held == l->cap_held) {
-        size_t cap = l->cap_held ? l->cap_held * 2 : 64;
-        struct ke_msg **v = kei_array_realloc(l->ps->alloc, l->held, cap, sizeof *v);
-        if (!v) {
-            kei_log(l->ps->ctx, KE_LOG_ERROR, "pod", "%s %s was lost: out of memory",
-                    ke_msg_operation(m), ke_msg_resource(m));
-            return;
-        }
-        l->held = v;
-        l->cap_held = cap;
+    size_t n;
+    bool link = !strcmp(ke_msg_operation(m), "connect"), kept;
+    (void)ke_msg_content(m, &n);
+    kept = held_room(l, n);
+    if (link) {
+        ke_msg_unref(l->link);
+        l->link = kept ? NULL : ke_msg_ref(m);
     }
-    l->held[l->n_held++] = ke_msg_ref(m);
+    if (kept) {
+        l->held[l->n_held++] = ke_msg_ref(m);
+        l->held_bytes += n;
+    } else if (link) {
+        return;
+    } else {
+        if (!l->lost)
+            kei_log(l->ps->ctx, KE_LOG_WARN, "pod",
+                    "more came than is kept while the pods are read (%zu messages, %zu bytes): "
+                    "the store is read once more",
+                    l->n_held, l->held_bytes);
+        l->lost = true;
+    }
 }
 
 /* Asks the runtime again after ms, or sooner if that is planned. */
@@ -269,6 +303,7 @@ static bool make_pods(struct kei_load *l)
         if (!p) {
             kei_log(ps->ctx, KE_LOG_ERROR, "pod", "stored pod %s is not run: %s", r->key,
                     ke_ctx_error(ps->ctx));
+            kei_report_invalid(ps, r->value, ke_ctx_error(ps->ctx), true);
             continue;
         }
         restore(p, kei_map_get(&l->note_by_uid, kei_str(p->uid)),
@@ -304,6 +339,10 @@ static void loaded(struct kei_load *l)
     kei_pod_begin(KEI_OF(k, struct kei_pod, link));
     for (size_t i = 0; i < l->n_held; i++)
         kei_pods_message(ps, l->held[i]);
+    if (l->link)
+        kei_pods_message(ps, l->link);
+    if (l->lost)
+        kei_pods_lost_news(ps);
     kei_load_free(l);
     kei_load_list(ps);
 }
@@ -406,6 +445,10 @@ static void adopt_pod(struct kei_pod *p, const struct ke_runtime_result *r)
             adopt_one(p, i, c, before);
         runs = runs || ct->state == KEI_CT_RUNNING;
     }
+    if (runs && p->fit == KEI_FIT_UNKNOWN) { /* it was let in once */
+        p->fit = KEI_FIT_YES;
+        kei_pod_admit(p);
+    }
     if (*p->sandbox_id && runs)
         p->sandbox = KEI_SANDBOX_READY;
     p->prepared = p->prepared || runs;
@@ -457,7 +500,8 @@ static void list_once_more(struct kei_pods *ps, const struct ke_runtime_result *
     for (uint32_t i = 0; i < r->n_containers; i++) {
         const struct ke_container_info *c = &r->containers[i];
         const struct kei_pod *p = kei_pods_by_uid(ps, kei_str(c->pod_uid));
-        bool stray = p ? p->unsure && !is_wanted(ps, c) : *c->pod_uid && over;
+        bool deleted = !p && kei_map_get(&ps->unwanted, kei_str(c->pod_uid));
+        bool stray = p ? p->unsure && !is_wanted(ps, c) : *c->pod_uid && (over || deleted);
         ended += stray && c->state == KE_CONTAINER_RUNNING;
         if (stray)
             kei_stray_end(ps, c->id);

@@ -194,36 +194,41 @@ void kei_pods_retell(struct kei_pods *ps)
     }
 }
 
-void kei_report_invalid(struct kei_pods *ps, struct ke_str json, const char *text)
+static void send_invalid(struct kei_pods *ps, const struct kei_podspec *s, const char *why)
 {
-    struct kei_podspec s = {0};
-    struct kei_arena arena;
     struct ke_buf b;
     struct kei_jw w;
     char key[320];
+    kei_buf_init(&b, ps->alloc);
+    snprintf(key, sizeof key, "%s/%s", s->meta.ns, s->meta.name);
+    kei_jw_init(&w, &b);
+    kei_jw_obj(&w);
+    kei_jw_kstr(&w, "phase", "Failed");
+    kei_jw_kstr(&w, "message", why);
+    kei_jw_kstr(&w, "reason", "InvalidPod");
+    kei_jw_obj_end(&w);
+    int r = kei_buf_ok(&b) ? send_status(ps, s, key, kei_buf_str(&b)) : KE_ENOMEM;
+    if (r == 0 && s->meta.deletion_ms && s->meta.deletion_grace_s != 0)
+        r = send_delete(ps, key, s->meta.uid);
+    if (r < 0)
+        kei_log(ps->ctx, KE_LOG_WARN, "pod", "status of pod %s was not told", key);
+    ke_buf_free(&b);
+}
+
+void kei_report_invalid(struct kei_pods *ps, struct ke_str json, const char *text, bool told)
+{
+    struct kei_podspec s = {0};
+    struct kei_arena arena;
     char why[KE_ERROR_TEXT_MAX];
     kei_text_copy(why, sizeof why, text); /* it is the context's, which may change below */
     kei_arena_init(&arena, ps->alloc, 0);
-    kei_buf_init(&b, ps->alloc);
-    bool ok = kei_json_value(json, 0, &s.json, NULL) == 0 &&
-              kei_meta_read(&s.meta, s.json, &arena, NULL) == 0 &&
-              kei_dns_label(kei_str(s.meta.ns)) && kei_dns_subdomain(kei_str(s.meta.name)) &&
-              kei_pod_uid_valid(kei_str(s.meta.uid));
-    if (ok) {
-        snprintf(key, sizeof key, "%s/%s", s.meta.ns, s.meta.name);
-        kei_jw_init(&w, &b);
-        kei_jw_obj(&w);
-        kei_jw_kstr(&w, "phase", "Failed");
-        kei_jw_kstr(&w, "message", why);
-        kei_jw_kstr(&w, "reason", "InvalidPod");
-        kei_jw_obj_end(&w);
-        int r = kei_buf_ok(&b) ? send_status(ps, &s, key, kei_buf_str(&b)) : KE_ENOMEM;
-        if (r == 0 && s.meta.deletion_ms && s.meta.deletion_grace_s != 0)
-            r = send_delete(ps, key, s.meta.uid);
-        if (r < 0)
-            kei_log(ps->ctx, KE_LOG_WARN, "pod", "status of pod %s was not told", key);
+    if (kei_json_value(json, 0, &s.json, NULL) == 0 &&
+        kei_meta_read(&s.meta, s.json, &arena, NULL) == 0 && kei_dns_label(kei_str(s.meta.ns)) &&
+        kei_dns_subdomain(kei_str(s.meta.name)) && kei_pod_uid_valid(kei_str(s.meta.uid))) {
+        kei_invalid_note(ps, s.meta.ns, s.meta.name, s.meta.uid, why);
+        if (!told)
+            send_invalid(ps, &s, why);
     }
-    ke_buf_free(&b);
     kei_arena_free(&arena);
 }
 

@@ -59,7 +59,7 @@ void kei_proc_job_free(struct kei_proc_job *j)
     kei_fd_remove(&j->in);
     if (j->fd >= 0)
         close(j->fd);
-    kei_proc_reap(j->first); /* gone by now, but where the node leaves in between */
+    kei_proc_reap(&j->first); /* gone by now, but where the node leaves in between */
     for (size_t i = 0; i < j->n; i++) {
         if (j->look[i].pidfd >= 0)
             close(j->look[i].pidfd);
@@ -78,6 +78,7 @@ struct kei_proc_job *kei_proc_job_new(struct kei_process *p, uint64_t op, const 
     j->p = p;
     j->op = op;
     j->fd = -1;
+    j->first = KEI_PROC_NO_FIRST;
     j->err = (struct ke_error)KE_ERROR_INIT;
     j->reason = NULL;
     kei_arena_init(&j->arena, p->alloc, 64u << 20);
@@ -263,8 +264,7 @@ static struct proc *proc_watch(struct kei_process *p, const char *id, int pidfd)
 static void look_run(struct kei_work *w)
 {
     struct kei_proc_job *j = KEI_PROC_JOB(w);
-    kei_proc_reap(j->first);
-    j->first = 0;
+    kei_proc_reap(&j->first);
     j->look = kei_arena_array(&j->arena, 1, sizeof *j->look);
     j->status = j->look ? kei_proc_look(j->look, j->folder, true, &j->arena, &j->err)
                         : kei_error(&j->err, KE_ENOMEM, "out of memory for container %s", j->id);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "pod/shim/proc_id.h"
 #include "pod/shim/shim.h"
 
 #ifndef SYS_pidfd_open
@@ -27,6 +29,11 @@
 #ifndef SYS_pidfd_send_signal
 #define SYS_pidfd_send_signal 424
 #endif
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+#define REAP_WAIT_MS 1000 /* for what is to end at once */
 
 static int sys_error(struct ke_error *err, const char *what, const char *path)
 {
@@ -122,38 +129,10 @@ static int open_shim(const char *folder, pid_t shim)
 
 /* ---- leftovers of a shim that was killed ---- */
 
-static uint64_t start_time(pid_t p)
-{
-    char path[40], buf[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)p);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t n = read(fd, buf, sizeof buf - 1);
-    close(fd);
-    buf[n > 0 ? n : 0] = '\0';
-    const char *s = strrchr(buf, ')');
-    for (int field = 2; s && field < 22; field++) {
-        s = strchr(s, ' ');
-        if (s)
-            s++;
-    }
-    struct ke_str rest;
-    uint64_t v = 0;
-    if (!s || !kei_str_u64(kei_str_cut(kei_str(s), ' ', &rest), &v))
-        return 0;
-    return v;
-}
-
 static bool same_boot(const char *boot)
 {
-    char now[64] = "";
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, now, sizeof now - 1) : 0;
-    if (fd >= 0)
-        close(fd);
-    now[n > 0 ? n : 0] = '\0';
-    now[strcspn(now, "\n")] = '\0';
+    char now[KEI_BOOT_ID_MAX];
+    kei_proc_boot(now);
     return boot && *now && !strcmp(boot, now);
 }
 
@@ -171,13 +150,15 @@ static void kill_leftover(const char *folder, struct kei_arena *a)
     char *start =
         value_of(p, n, "childstart", '\n'); /* the later line first: values end in place */
     pid_t child = (pid_t)number_of(value_of(p, n, "child", '\n'));
-    uint64_t want = 0;
+    uint64_t want = 0, is = 0;
+    pid_t parent;
     if (child <= 1 || !start || !kei_str_u64(kei_str(start), &want) || want == 0)
         return;
     int fd = (int)syscall(SYS_pidfd_open, child, 0);
     if (fd < 0)
         return;
-    if (start_time(child) == want) { /* looked at after the pidfd was opened: it is that process */
+    /* looked at after the pidfd was opened: it is that process */
+    if (kei_proc_stat(child, &parent, &is) && is == want) {
         kill(-child, SIGKILL);
         syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
     }
@@ -452,8 +433,8 @@ static int move_up(int fd)
     return up;
 }
 
-int kei_proc_spawn(const char *shim, const char *folder, int *ret_fd, pid_t *ret_first,
-                   struct ke_error *err)
+int kei_proc_spawn(const char *shim, const char *folder, int *ret_fd,
+                   struct kei_proc_first *ret_first, struct ke_error *err)
 {
     int p[2];
     pid_t first = 0;
@@ -473,15 +454,26 @@ int kei_proc_spawn(const char *shim, const char *folder, int *ret_fd, pid_t *ret
         return kei_error_errno(err, e, "could not start %s for %s", shim, folder);
     }
     *ret_fd = p[0];
-    *ret_first = first;
+    /* before it could be reaped by the host and its number used again for another */
+    *ret_first = (struct kei_proc_first){first, (int)syscall(SYS_pidfd_open, first, 0)};
     return 0;
 }
 
-void kei_proc_reap(pid_t first)
+void kei_proc_reap(struct kei_proc_first *first)
 {
-    /* the host may have taken its status, which does not matter */
-    while (first > 0 && waitpid(first, NULL, 0) < 0 && errno == EINTR)
-        ;
+    siginfo_t info;
+    struct pollfd ended = {.fd = first->pidfd, .events = POLLIN};
+    int r = -1;
+    if (first->pidfd >= 0) {
+        /* the host may have taken its status, which does not matter */
+        (void)poll(&ended, 1, REAP_WAIT_MS);
+        r = waitid(P_PIDFD, (id_t)first->pidfd, &info, WEXITED | WNOHANG);
+        r = r < 0 && errno == EINVAL ? -1 : 0; /* Linux 5.3 has no P_PIDFD */
+        close(first->pidfd);
+    }
+    if (r < 0 && first->pid > 0) /* only the number is known: never wait for who has it */
+        (void)waitpid(first->pid, NULL, WNOHANG);
+    *first = KEI_PROC_NO_FIRST;
 }
 
 int kei_proc_stop(const char *folder, int64_t grace_ms, struct ke_error *err)

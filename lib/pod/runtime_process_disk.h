@@ -29,9 +29,15 @@ int kei_proc_create(const char *run, const char *id, struct ke_str config, const
  * Starts a shim on folder. *ret_fd is readable when it has told how it went. *ret_first is a child
  * that forks the shim and goes at once; it is to be reaped, best when the shim has spoken.
  */
-int kei_proc_spawn(const char *shim, const char *folder, int *ret_fd, pid_t *ret_first,
-                   struct ke_error *err);
-void kei_proc_reap(pid_t first); /* 0 is fine */
+struct kei_proc_first {
+    pid_t pid;
+    int pidfd; /* -1: could not be had */
+};
+#define KEI_PROC_NO_FIRST ((struct kei_proc_first){0, -1})
+int kei_proc_spawn(const char *shim, const char *folder, int *ret_fd,
+                   struct kei_proc_first *ret_first, struct ke_error *err);
+/* Takes its status, unless the host did, and sets *first to none, which is fine too. */
+void kei_proc_reap(struct kei_proc_first *first);
 /*
  * Reads folder's state. pidfd: open one of the shim if it lives. KE_ENOTFOUND if there is no
  * folder; KE_EPARSE if it was left half made and nothing lives in it.

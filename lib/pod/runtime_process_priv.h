@@ -47,8 +47,8 @@ struct kei_proc_job {
     const char *folder, *command, *log_path; /* in the arena: many jobs may wait at once */
     struct ke_buf config;
     int64_t grace_ms;
-    int fd;      /* start: what the shim says */
-    pid_t first; /* start: to be reaped, so that starts need not wait for one another */
+    int fd;                      /* start: what the shim says */
+    struct kei_proc_first first; /* start: reaped later: starts need not wait for one another */
     struct kei_proc_state *look; /* start, ended: one; list: n of them */
     size_t n, cap;
     /* start */

@@ -18,7 +18,7 @@ struct kei_lost {
 
 struct sweep_entry {
     struct sweep_entry *next;
-    const char *path;
+    const char *path, *uid;
 };
 
 struct sweep {
@@ -30,6 +30,8 @@ struct sweep {
     struct sweep_entry *entries;
     const char *pods, *logs; /* folders; logs is NULL where others may write too */
     const char *folder;      /* the one being listed */
+    bool listed;
+    struct kei_folder_removal rm; /* of the first entry */
 };
 
 /* ---- notes without a pod ---- */
@@ -67,12 +69,14 @@ void kei_sweep_note(struct kei_pods *ps, struct ke_str uid, struct ke_str note)
 
 /* ---- on the worker ---- */
 
-static int add_entry(struct sweep *s, const char *folder, const char *name)
+static int add_entry(struct sweep *s, const char *folder, const char *name, const char *uid)
 {
     struct sweep_entry *e = kei_arena_alloc(&s->arena, sizeof *e);
-    if (e)
-        e->path = kei_arena_printf(&s->arena, "%s/%s", folder, name);
-    if (!e || !e->path)
+    if (!e)
+        return KE_ENOMEM;
+    e->path = kei_arena_printf(&s->arena, "%s/%s", folder, name);
+    e->uid = kei_arena_strdup(&s->arena, kei_str(uid));
+    if (!e->path || !e->uid)
         return KE_ENOMEM;
     e->next = s->entries;
     s->entries = e;
@@ -92,23 +96,35 @@ static int sweep_one(void *arg, const char *name)
     }
     if (!kei_pod_uid_valid(kei_str(uid)) || kei_map_get(&s->keep, kei_str(uid)))
         return 0;
-    return add_entry(s, s->folder, name);
+    return add_entry(s, s->folder, name, uid);
 }
 
-static void sweep_run(struct kei_work *w)
+static void sweep_list(struct sweep *s, const struct ke_io *io)
 {
-    struct sweep *s = KEI_OF(w, struct sweep, work);
-    const struct ke_io *io = kei_ctx_io(s->ps->ctx);
     const char *folders[] = {s->pods, s->logs};
     for (size_t i = 0; i < 2; i++) {
         s->folder = folders[i];
         if (s->folder && io->list(io->user, s->folder, sweep_one, s) < 0)
             continue; /* not there, or found at the next start */
     }
-    for (struct sweep_entry *e = s->entries; e; e = e->next) {
-        int r = kei_folder_remove(io, e->path, NULL);
-        (void)r; /* tried again at the next start */
-    }
+    s->listed = true;
+}
+
+static void next_entry(struct sweep *s)
+{
+    s->entries = s->entries->next;
+    s->rm = (struct kei_folder_removal){.root = 0};
+}
+
+static void sweep_run(struct kei_work *w)
+{
+    struct sweep *s = KEI_OF(w, struct sweep, work);
+    const struct ke_io *io = kei_ctx_io(s->ps->ctx);
+    if (!s->listed)
+        sweep_list(s, io);
+    if (s->entries &&
+        kei_folder_remove_some(io, &s->rm, s->entries->path, KEI_REMOVE_SLICE, NULL) <= 0)
+        next_entry(s); /* what could not be removed: tried at the next start */
 }
 
 /* ---- on the loop ---- */
@@ -138,6 +154,11 @@ static void sweep_done(struct kei_work *w)
 {
     struct sweep *s = KEI_OF(w, struct sweep, work);
     struct kei_pods *ps = s->ps;
+    while (s->entries && kei_pods_by_uid(ps, kei_str(s->entries->uid)))
+        next_entry(s); /* it came again, and its volumes are made after the slice that ran */
+    if (s->entries && !ps->stopped &&
+        kei_work_submit(ps->ctx, &s->work, sweep_run, sweep_done) == 0)
+        return;
     for (struct kei_lost *l = s->lost; l && !ps->stopped; l = l->next) {
         if (kei_pods_by_uid(ps, kei_str(l->uid)))
             continue; /* it came again meanwhile */
@@ -164,7 +185,7 @@ static bool add_lost(struct sweep *s)
         if (n >= (int)sizeof name || !slash)
             continue;
         *slash = '_';
-        if (add_entry(s, s->ps->log_folder, name) < 0)
+        if (add_entry(s, s->ps->log_folder, name, l->uid) < 0)
             return false;
     }
     return true;

@@ -237,6 +237,7 @@ static void deliver_tx(struct ke_store *s, struct ke_store_tx *tx)
 {
     if (tx->op.status < 0)
         set_error(s, &tx->op);
+    kei_trouble_note(s, tx->op.status);
     if (tx->fn)
         tx->fn(tx->user, tx->op.status);
 }

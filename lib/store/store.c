@@ -152,6 +152,7 @@ int ke_store_open(struct ke_store **ret, struct ke_ctx *ctx, const struct ke_sto
         return kei_fail(ctx, KE_ENOMEM, "memory ran out while the store was opened");
     s->ctx = ctx;
     s->alloc = kei_ctx_alloc(ctx);
+    kei_trouble_init(s);
     kei_list_init(&s->pending);
     kei_list_init(&s->txs);
     kei_list_init(&s->batch.ops);
@@ -194,6 +195,7 @@ void ke_store_close(struct ke_store *s)
         kei_op_free(s, &KEI_OF(s->txs.next, struct ke_store_tx, open)->op);
     kei_queue_drain(s);
     kei_report_deliver(s);
+    kei_trouble_fini(s);
     /* The last connection writes the log back: on the worker, like all that touches the files. */
     s->batch.busy = true;
     if (kei_work_submit(s->ctx, &s->batch.work, close_run, close_done) < 0) {

@@ -115,6 +115,17 @@ struct kei_batch {
     struct ke_error err;
 };
 
+/* With the disk (state.c). The loop's, but for what a probe found. */
+struct kei_trouble {
+    struct ke_error err; /* code 0: none */
+    void (*watch)(void *user);
+    void *user;
+    struct kei_timer timer;
+    struct kei_work work;
+    bool busy;
+    int probed;
+};
+
 struct ke_store {
     struct ke_ctx *ctx;
     const struct ke_alloc *alloc;
@@ -142,7 +153,14 @@ struct ke_store {
     size_t bytes, bytes_max;
     bool closing;
     struct kei_batch batch;
+    struct kei_trouble trouble;
 };
+
+/* state.c */
+void kei_trouble_init(struct ke_store *s);
+void kei_trouble_fini(struct ke_store *s); /* waits for the worker */
+/* How a commit went; the context has the text. */
+void kei_trouble_note(struct ke_store *s, int status);
 
 /* batch.c */
 void kei_queue_add(struct ke_store *s, struct kei_op *op);

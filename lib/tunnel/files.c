@@ -26,6 +26,7 @@ struct job {
     struct ke_buf current, previous, notes; /* read, or what is to be written */
     struct ke_buf ca, cert, key;
     bool with_notes;  /* load: they are in a file */
+    bool has_current; /* load: there is such a file */
     uint32_t pending; /* load: parts that are still read */
     int status;
     struct ke_error err;
@@ -99,11 +100,12 @@ static void load_run(struct kei_work *w)
     struct job *j = JOB(w);
 
     j->status = kei_identity_read(j->io, j->folder, "current.pem", &j->current, &j->err);
-    if (j->status == 0)
+    j->has_current = j->status > 0;
+    if (j->status >= 0)
         j->status = kei_identity_read(j->io, j->folder, "previous.pem", &j->previous, &j->err);
-    if (j->status == 0 && j->with_notes)
+    if (j->status >= 0 && j->with_notes)
         j->status = kei_identity_read(j->io, j->folder, "notes", &j->notes, &j->err);
-    if (j->status == 0)
+    if (j->status >= 0)
         j->status = read_host_file(j, j->ca_file, &j->ca);
     if (j->status == 0)
         j->status = read_host_file(j, j->cert_file, &j->cert);
@@ -152,18 +154,30 @@ static int take_host_cert(struct ke_tunnel *t, struct job *j)
     return 0;
 }
 
+static void tell_damaged(struct ke_tunnel *t, const struct job *j, int r, bool has_previous)
+{
+    const char *why = j->current.n > 0 ? j->err.text : "the file is empty";
+    kei_tunnel_error(t, r, "%s/identity/current.pem could not be used: %s%s", j->folder, why,
+                     has_previous ? "; the certificate before it, previous.pem, is used" : "");
+    if (!has_previous && r != KE_ENOMEM)
+        snprintf(t->damaged, sizeof t->damaged, "%.119s", why);
+}
+
 static void take_units(struct ke_tunnel *t, struct job *j)
 {
     struct kei_identity previous = {0};
-    int r = 0;
+    int r = j->has_current ? KE_EPARSE : 0;
+
+    t->damaged[0] = '\0';
 
     if (j->current.n > 0)
         r = kei_identity_parse(&t->id, t->crypto, kei_buf_str(&j->current), t->host_key, &j->err);
+    bool has_previous =
+        j->previous.n > 0 &&
+        kei_identity_parse(&previous, t->crypto, kei_buf_str(&j->previous), t->host_key, NULL) == 0;
     if (r < 0)
-        kei_tunnel_error(t, r, "the identity in %s/identity could not be used: %s", j->folder,
-                         j->err.text);
-    if (j->previous.n > 0 && kei_identity_parse(&previous, t->crypto, kei_buf_str(&j->previous),
-                                                t->host_key, NULL) == 0) {
+        tell_damaged(t, j, r, has_previous);
+    if (has_previous) {
         if (kei_identity_whole(&t->id)) {
             kei_identity_clear(&t->other);
             t->other = previous;

@@ -44,7 +44,9 @@ static const struct manner *manner_of(const struct ke_msg *m)
 {
     const char *op = ke_msg_operation(m);
     struct kei_resource res = {{NULL, 0}, {NULL, 0}, {NULL, 0}};
-    bool whole = kei_resource_parse(&res, kei_str(ke_msg_resource(m))) && res.name.n > 0;
+    /* the device twin's begin with "device/NAME": NAME is not a type */
+    bool whole = kei_resource_parse(&res, kei_str(ke_msg_resource(m))) && res.name.n > 0 &&
+                 strcmp(ke_msg_source(m), "twin") != 0;
 
     for (size_t i = 0; i < sizeof manners / sizeof manners[0]; i++) {
         const struct manner *x = &manners[i];
@@ -154,7 +156,7 @@ static void on_down(void *user, struct ke_msg *m)
 
 static void tell_link(struct kei_hub *h, bool up)
 {
-    static const char *const groups[] = {"meta", "edged", "twin"};
+    static const char *const groups[] = {"meta", "edged", "twin", "device"};
     struct ke_msg_config c;
     struct ke_msg *m = NULL;
     struct ke_error err = KE_ERROR_INIT;

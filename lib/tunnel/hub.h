@@ -28,6 +28,8 @@ uint32_t kei_tunnel_dialect(const struct ke_tunnel *t);
 /* own address on the present link, or the last one; "" if there was none. Borrowed. */
 const char *kei_tunnel_local_ip(const struct ke_tunnel *t);
 
+/* What fn says is told at each connect (header Libkubeedge-Newest), unless it is -1. */
+void kei_tunnel_tell_newest(struct ke_tunnel *t, int64_t (*fn)(void *user), void *user);
 /* Rows of the tunnel's store were lost: the cloud is told at the next connect, which is begun, and
  * delivers everything again. Loop. */
 void kei_tunnel_store_lost(struct ke_tunnel *t);

@@ -179,7 +179,7 @@ int kei_identity_read(const struct ke_io *io, const char *folder, const char *na
 
     if (r == 0)
         r = kei_file_read(io, path, KEI_IDENTITY_FILE_MAX, out, err);
-    return r == KE_ENOTFOUND ? 0 : r;
+    return r == KE_ENOTFOUND ? 0 : r == 0 ? 1 : r;
 }
 
 int kei_identity_store(const struct ke_io *io, const struct ke_alloc *a, const char *folder,
@@ -191,11 +191,11 @@ int kei_identity_store(const struct ke_io *io, const struct ke_alloc *a, const c
     kei_buf_init(&current, a);
     kei_buf_init(&previous, a);
     r = kei_identity_read(io, folder, "current.pem", &current, err);
-    if (r == 0)
+    if (r >= 0)
         r = kei_identity_read(io, folder, "previous.pem", &previous, err);
-    if (r == 0 && previous.n == 0 && current.n > 0)
+    if (r >= 0 && previous.n == 0 && current.n > 0)
         r = replace(io, folder, "previous.pem", kei_buf_str(&current), err);
-    if (r == 0)
+    if (r >= 0)
         r = replace(io, folder, "current.pem", unit, err);
     kei_buf_wipe(&current);
     kei_buf_wipe(&previous);
@@ -218,7 +218,9 @@ int kei_identity_go_back(const struct ke_io *io, const struct ke_alloc *a, const
 
     kei_buf_init(&previous, a);
     r = kei_identity_read(io, folder, "previous.pem", &previous, err);
-    if (r == 0 && previous.n > 0) {
+    if (r > 0)
+        r = 0;
+    if (previous.n > 0) {
         r = replace(io, folder, "current.pem", kei_buf_str(&previous), err);
         if (r == 0)
             r = kei_identity_proven(io, folder, err);

@@ -49,7 +49,8 @@ bool kei_identity_is_for(const struct kei_identity *id, const char *node_name);
 void kei_buf_wipe(struct ke_buf *b);
 
 /* ---- files; disk worker ---- */
-/* Reads FOLDER/identity/NAME, appended to out; a missing one is no error and leaves out empty. */
+/* Reads FOLDER/identity/NAME, appended to out; a missing one is no error (0) and leaves out empty;
+ * 1: it was there. */
 int kei_identity_read(const struct ke_io *io, const char *folder, const char *name,
                       struct ke_buf *out, struct ke_error *err);
 int kei_identity_store(const struct ke_io *io, const struct ke_alloc *a, const char *folder,

@@ -25,6 +25,7 @@
  * worked on may be overtaken by it. So it waits for the predecessor's reply, but not for ever.
  */
 #define HOLD_MS 10000
+#define WRITE_AGAIN_MS 10000 /* after a row could not be written */
 
 enum place { NOWHERE, WAITING, PARKED, FLYING };
 
@@ -39,6 +40,7 @@ struct entry {
     uint32_t retries;
     enum place place;
     bool is_state, answered;
+    bool unwritten;         /* the store has no row of it, or an older state's */
     char after[37];         /* PARKED: id of the replaced message whose reply is awaited; or "" */
     int status;             /* of a leaving one */
     struct waiter *waiters; /* while the store is being read: who waits for the row */
@@ -74,7 +76,7 @@ struct kei_outbox {
     uint64_t next_order, unordered, marks, ping_mark;
     int64_t stalled_ms; /* out of memory: no sending before; 0: none */
     struct kei_defer defer_pump, defer_tell;
-    struct kei_timer timer;
+    struct kei_timer timer, rewrite;
 };
 
 #define ENTRY(l) KEI_OF(l, struct entry, link)
@@ -222,17 +224,35 @@ static void leave(struct kei_outbox *ob, struct entry *e, int status)
 struct writing {
     struct kei_outbox *ob;
     struct waiter *waiters;
+    char id[37]; /* of the message, which may have left meanwhile */
 };
+
+/*
+ * Until its row is written, a crash loses the message, or sends the older state whose row is still
+ * there.
+ */
+static void write_again(struct kei_outbox *ob, struct entry *e)
+{
+    if (!e->unwritten)
+        kei_log(ob->ctx, KE_LOG_WARN, "tunnel",
+                "message %s (%s) could not be stored, it is kept in memory only and tried again: "
+                "%s",
+                ke_msg_id(e->m), ke_msg_resource(e->m), ke_ctx_error(ob->ctx));
+    e->unwritten = true;
+    if (!kei_timer_armed(&ob->rewrite))
+        (void)kei_timer_in(&ob->rewrite, WRITE_AGAIN_MS); /* init reserved the slot */
+}
 
 static void on_written(void *user, int status)
 {
     struct writing *w = user;
     struct kei_outbox *ob = w->ob;
+    struct entry *e = ob->freed ? NULL : kei_map_get(&ob->ids, kei_str(w->id));
 
-    if (status < 0 && status != KE_ECANCELED && !ob->freed)
-        kei_log(ob->ctx, KE_LOG_WARN, "tunnel",
-                "a message for the cloud could not be stored, it is kept in memory only: %s",
-                ke_ctx_error(ob->ctx));
+    if (e && status < 0 && status != KE_ECANCELED)
+        write_again(ob, e);
+    else if (e && status == 0)
+        e->unwritten = false;
     tell_waiters(ob, w->waiters, status);
     kei_free(ob->alloc, w);
     outbox_unref(ob);
@@ -259,7 +279,8 @@ static int write_row(struct kei_outbox *ob, const struct entry *e, struct waiter
         kei_free(ob->alloc, w);
         return r;
     }
-    *w = (struct writing){ob, waiters};
+    *w = (struct writing){.ob = ob, .waiters = waiters};
+    snprintf(w->id, sizeof w->id, "%s", ke_msg_id(e->m));
     ob->refs++;
     r = ke_store_commit(tx, on_written, w);
     if (r < 0) {
@@ -267,6 +288,20 @@ static int write_row(struct kei_outbox *ob, const struct entry *e, struct waiter
         kei_free(ob->alloc, w);
     }
     return r;
+}
+
+static void on_rewrite(struct kei_timer *t)
+{
+    struct kei_outbox *ob = KEI_OF(t, struct kei_outbox, rewrite);
+    struct kei_link *lists[] = {&ob->waiting, &ob->parked, &ob->flying};
+
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        KEI_LIST_EACH(l, lists[i])
+        {
+            if (ENTRY(l)->unwritten && write_row(ob, ENTRY(l), NULL) < 0)
+                write_again(ob, ENTRY(l));
+        }
+    }
 }
 
 static void delete_row(struct kei_outbox *ob, const struct entry *e)
@@ -540,8 +575,10 @@ static void write_added(struct kei_outbox *ob)
             snprintf(e->row, strlen(e->row) + 1, EVENT_ROW, e->order);
         e->waiters = NULL;
         r = write_row(ob, e, w);
-        if (r < 0)
+        if (r < 0) {
+            write_again(ob, e);
             tell_waiters(ob, w, r);
+        }
         if (ob->freed)
             return;
     }
@@ -747,6 +784,7 @@ int kei_outbox_new(struct kei_outbox **ret, struct ke_ctx *ctx, struct ke_store 
     kei_map_init(&ob->rows, a, kei_ctx_random64(ctx));
     kei_map_init(&ob->ids, a, kei_ctx_random64(ctx));
     kei_timer_init(ctx, &ob->timer, on_timer);
+    kei_timer_init(ctx, &ob->rewrite, on_rewrite);
     *ret = ob;
     return 0;
 }
@@ -768,6 +806,7 @@ void kei_outbox_free(struct kei_outbox *ob)
         return;
     ob->freed = true;
     kei_timer_fini(&ob->timer);
+    kei_timer_fini(&ob->rewrite);
     kei_defer_cancel(&ob->defer_pump);
     kei_defer_cancel(&ob->defer_tell);
     free_list(ob, &ob->waiting);

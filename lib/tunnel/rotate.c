@@ -151,6 +151,11 @@ int kei_identity_ask(struct ke_tunnel *t)
     t->rotating = false;
     if (t->conf.token)
         return ask(t, true);
+    if (!whole && t->damaged[0])
+        return kei_fail(t->ctx, KE_ETOKEN,
+                        "%s/identity/current.pem of node %s is damaged (%s) and there is no join "
+                        "token: put back a whole copy of it, or configure a token of the cloud %s",
+                        t->conf.folder, t->conf.node_name, t->damaged, t->conf.host);
     if (!whole)
         return kei_fail(t->ctx, KE_ETOKEN,
                         "node %s has no certificate and no join token: configure a token of the "

@@ -295,6 +295,14 @@ int ke_tunnel_reconnect(struct ke_tunnel *t)
     return 0;
 }
 
+void kei_tunnel_tell_newest(struct ke_tunnel *t, int64_t (*fn)(void *user), void *user)
+{
+    if (t) {
+        t->newest = fn;
+        t->newest_user = user;
+    }
+}
+
 void kei_tunnel_store_lost(struct ke_tunnel *t)
 {
     if (!t || !t->conf.store)

@@ -88,9 +88,10 @@ struct ke_tunnel {
     struct kei_identity id, other; /* in use; the second best while id is not proven */
     struct kei_key *host_key;
     struct kei_cert *host_ca;
-    bool host_cert;   /* certificate and key are the host's: nothing is issued here */
-    bool id_is_other; /* id is what previous.pem holds */
-    bool unsaved;     /* id could not be written yet */
+    bool host_cert;    /* certificate and key are the host's: nothing is issued here */
+    bool id_is_other;  /* id is what previous.pem holds */
+    bool unsaved;      /* id could not be written yet */
+    char damaged[120]; /* why current.pem could not be used while nothing else can; or "" */
     bool saving, save_again;
     struct kei_join *join;
     bool rotating;       /* join runs besides the link */
@@ -101,7 +102,9 @@ struct ke_tunnel {
 
     /* time and notes */
     struct kei_notes notes;
-    char store_id[37]; /* told at each connect; "": not known yet, or no store */
+    int64_t (*newest)(void *user); /* NULL, or what the header says; -1: nothing */
+    void *newest_user;
+    char store_id[37];             /* told at each connect; "": not known yet, or no store */
     int64_t hint_ms, hint_mono_ms; /* what the cloud says it is, and when it said so; 0: none */
     bool true_time; /* the floor has the cloud's time, as it was told over a verified link */
     struct kei_probe *probe;

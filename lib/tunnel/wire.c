@@ -361,6 +361,12 @@ int kei_wire_dial(struct ke_tunnel *t)
         size_t n = strlen(headers);
         snprintf(headers + n, sizeof headers - n, KEI_STORE_HEADER ": %s\r\n", t->store_id);
     }
+    int64_t newest = t->newest ? t->newest(t->newest_user) : -1;
+    if (newest >= 0) {
+        size_t n = strlen(headers);
+        snprintf(headers + n, sizeof headers - n, KEI_NEWEST_HEADER ": %lld\r\n",
+                 (long long)newest);
+    }
     r = kei_ws_connect(&t->ws, t->ctx, &s, target, headers, &c, &ws_ops, t);
     kei_tls_config_unref(tls);
     return r;

@@ -35,6 +35,7 @@ struct kei_lane {
     uint64_t request; /* under way; 0: none */
     uint64_t seq;     /* of the device when it was sent last on this link; 0: not yet */
     int64_t due_ms;   /* not before */
+    int64_t sent_ms;
     uint8_t index;
     uint8_t tries; /* on this link */
 };

@@ -20,6 +20,8 @@
 #define WINDOW 64u      /* requests under way */
 #define ANSWER_MS 60000 /* upstream's, doubled with each try */
 #define ANSWER_MAX 3600000
+#define NEWER_MS 1000  /* unconfirmed, and something newer is there: that is sent, with the former \
+                        */
 #define LATER_MS 10000 /* could not be sent, though there is a link */
 #define SCAN_MS 5000
 #define FLUSH_MS 2000
@@ -50,7 +52,11 @@ static bool is_ready(const struct ke_twin *t, const struct kei_tdev *dev, unsign
     const struct kei_lane *lane = &dev->lane[i];
     uint64_t up = newest(dev, i);
 
-    if (!up || lane->request || lane->due_ms > now)
+    if (!up)
+        return false;
+    if (lane->request) /* some clouds never confirm what they could not use: do not wait for that */
+        return up > lane->seq && now >= lane->sent_ms + NEWER_MS;
+    if (lane->due_ms > now)
         return false;
     return up > lane->seq || is_confirmed(kei_twin_dialect(t), i);
 }
@@ -228,6 +234,9 @@ static int send_lane(struct ke_twin *t, struct kei_tdev *dev, unsigned i)
 
     if (r < 0)
         return r;
+    dev->refs++;
+    cancel(t, lane);
+    dev->refs--;
     if (kei_twin_dialect(t) == KE_DIALECT_1_4)
         r = ke_router_send(t->c.router, CLOUD, m, &err);
     else
@@ -242,6 +251,7 @@ static int send_lane(struct ke_twin *t, struct kei_tdev *dev, unsigned i)
         t->flying++;
     }
     lane->seq = dev->d.seq;
+    lane->sent_ms = ke_ctx_mono_ms(t->ctx);
     if (!answered)
         lane->due_ms = 0;
     t->st.sent++;

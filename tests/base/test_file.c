@@ -610,10 +610,10 @@ static void test_remove_tree_failing(void **state)
 }
 
 /* Deeper than any path can name: made step by step, as a workload could. */
-static void test_remove_deep_tree(void **state)
+static void remove_deep_tree(uint32_t max)
 {
-    (void)state;
     struct ke_error err = KE_ERROR_INIT;
+    struct kei_folder_removal rm = {.root = 0};
     char name[201];
     memset(name, 'd', 200);
     name[200] = '\0';
@@ -632,10 +632,70 @@ static void test_remove_deep_tree(void **state)
         at = next;
     }
     close(at);
-    int r = kei_folder_remove(IO, in_dir("t"), &err);
+    int r = max ? 1 : kei_folder_remove(IO, in_dir("t"), &err);
+    while (r > 0)
+        r = kei_folder_remove_some(IO, &rm, in_dir("t"), max, &err);
     if (r < 0)
         fail_msg("%s", err.text);
     assert_false(exists(in_dir("t")));
+}
+
+static void test_remove_deep_tree(void **state)
+{
+    (void)state;
+    remove_deep_tree(0);
+    remove_deep_tree(3);
+}
+
+/* A code alone would say nothing. */
+static void test_link_circle(void **state)
+{
+    (void)state;
+    struct ke_error err = KE_ERROR_INIT;
+    struct ke_buf b;
+    kei_buf_init(&b, kei_alloc_malloc());
+    assert_int_equal(symlink("loop", in_dir("loop")), 0);
+    assert_int_equal(kei_file_read(IO, in_dir("loop"), 10, &b, &err), KE_ELIMIT);
+    assert_non_null(
+        strstr(err.text, "loop: its name is too long, or symbolic links in it lead in"));
+    assert_int_equal(kei_folder_make(IO, in_dir("loop"), 0700, &err), KE_ELIMIT);
+    assert_non_null(strstr(err.text, "lead in a circle"));
+    assert_int_equal(kei_folder_make(IO, in_dir("loop/x"), 0700, &err), KE_ELIMIT);
+    assert_non_null(strstr(err.text, "lead in a circle"));
+    ke_buf_free(&b);
+}
+
+static int n_files(const char *folder)
+{
+    char cmd[PATH_MAX + 40], out[16] = "";
+    snprintf(cmd, sizeof cmd, "find %s -mindepth 1 2>/dev/null | wc -l", folder);
+    FILE *p = popen(cmd, "re");
+    assert_non_null(p);
+    assert_non_null(fgets(out, sizeof out, p));
+    pclose(p);
+    return (int)strtol(out, NULL, 10);
+}
+
+/* A slice takes away no more than it may; the next goes on where it was. */
+static void test_remove_tree_in_slices(void **state)
+{
+    (void)state;
+    struct ke_error err = KE_ERROR_INIT;
+    for (uint32_t max = 1; max < 20; max++) {
+        struct kei_folder_removal rm = {.root = 0};
+        make_tree();
+        int before = n_files(in_dir("t")) + 1, slices = 0, r = 1;
+        for (int n = before; r > 0; slices++) {
+            r = kei_folder_remove_some(IO, &rm, in_dir("t"), max, &err);
+            int now = exists(in_dir("t")) ? n_files(in_dir("t")) + 1 : 0;
+            assert_true(now < n);
+            assert_true(n - now <= (int)max);
+            assert_int_equal(r, now > 0);
+            n = now;
+        }
+        assert_int_equal(r, 0);
+        assert_int_equal(slices, (before + (int)max - 1) / (int)max);
+    }
 }
 
 static void test_long_paths(void **state)
@@ -676,6 +736,8 @@ int main(void)
         T(test_remove_tree),
         T(test_remove_tree_failing),
         T(test_remove_deep_tree),
+        T(test_remove_tree_in_slices),
+        T(test_link_circle),
         T(test_long_paths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,6 +101,65 @@ static void forgotten_is_forgotten(void **state)
     finish(&r, &e);
 }
 
+#define NEWEST(n) "\r\nLibkubeedge-Newest: " n
+
+static int64_t version_of(struct ke_msg *m)
+{
+    return strtoll(msg_text(m, "metadata.resourceVersion"), NULL, 10);
+}
+
+/* This cloud's folder is a copy: what the node has of later is written anew, above it. */
+static void an_older_cloud(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    start(&r, &e, STORE("a1") NEWEST("3"));
+    come(&e, STORE("a1") NEWEST("3"));
+    assert_int_equal(e.n_messages, 0);
+    come(&e, STORE("a1") NEWEST("5000"));
+    struct ke_msg *m = edge_find(&e, "update", "default/pod/p", 0);
+    assert_non_null(m);
+    assert_true(version_of(m) > 5000);
+    m = edge_find(&e, "update", "default/configmap/c", 0);
+    assert_non_null(m);
+    assert_true(version_of(m) > 5000);
+    assert_int_equal(e.n_messages, 2);
+    char newest[80];
+    snprintf(newest, sizeof newest, STORE("a1") NEWEST("%lld"),
+             (long long)kei_objects_version(r.c->objects));
+    come(&e, newest);
+    assert_int_equal(e.n_messages, 0);
+    /* what is no number, or would use up the versions, says nothing */
+    come(&e, STORE("a1") NEWEST("-1"));
+    come(&e, STORE("a1") NEWEST("x"));
+    come(&e, STORE("a1") NEWEST("9223372036854775807"));
+    assert_int_equal(e.n_messages, 0);
+    finish(&r, &e);
+}
+
+/* The node's store is a copy: it lacks what it acknowledged. */
+static void an_older_node(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct edge e;
+    start(&r, &e, STORE("a1"));
+    come(&e, STORE("a1") NEWEST("1"));
+    assert_non_null(edge_find(&e, "insert", "default/pod/p", 0));
+    assert_non_null(edge_find(&e, "insert", "default/configmap/c", 0));
+    char newest[80];
+    snprintf(newest, sizeof newest, STORE("a1") NEWEST("%lld"),
+             (long long)kei_objects_version(r.c->objects));
+    come(&e, newest);
+    assert_int_equal(e.n_messages, 0);
+    edge_drop(&e);
+    rig_restart(&r); /* it is known from the folder, too */
+    come(&e, STORE("a1") NEWEST("0"));
+    assert_non_null(edge_find(&e, "insert", "default/configmap/c", 0));
+    finish(&r, &e);
+}
+
 /* What was deleted meanwhile is not taken for gone: some of a store may be left. */
 static void the_end_is_told_again(void **state)
 {
@@ -221,6 +280,8 @@ int main(void)
         cmocka_unit_test(another_store_gets_all_again),
         cmocka_unit_test(forgotten_is_forgotten),
         cmocka_unit_test(the_end_is_told_again),
+        cmocka_unit_test(an_older_cloud),
+        cmocka_unit_test(an_older_node),
         cmocka_unit_test(who_joins_by_token_gets_all_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -287,6 +287,11 @@ static void a_folder_that_vanishes_and_returns(void **state)
     rig_start(&r);
     rig_wait_line(&r, "error ");
     assert_string_equal(value(&r, "a"), "3");
+    assert_int_equal(symlink(r.manifests, r.manifests), 0);
+    assert_non_null(strstr(rig_wait_line(&r, "error "), "it does not exist"));
+    rig_forget(&r);
+    assert_non_null(strstr(rig_wait_line(&r, "error "), "lead in a circle"));
+    assert_int_equal(unlink(r.manifests), 0);
     assert_int_equal(mkdir(r.manifests, 0700), 0);
     assert_true(rig_wait_gone(&r, "configmap", "default", "a"));
     rig_fini(&r);

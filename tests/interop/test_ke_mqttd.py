@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ke-mqttd in the place of mosquitto: the same configuration files, the same answers from both."""
 import os
+import resource
 import signal
 import shutil
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import pytest
 
 from harness import BIN, PATIENCE, Program, free_port, wait_for
+from mqtt_harness import connect
 
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 pytestmark = pytest.mark.skipif(not shutil.which("mosquitto_pub"), reason="mosquitto-clients is not installed")
@@ -338,6 +340,63 @@ def test_user(tmp_path):
         assert (home / "pid").read_text().strip() == str(b.process.pid)
         assert publish("-p", port, "-t", "kept", "-r") == "ok"
     assert not (home / "pid").exists()
+
+
+def open_files(soft, hard):
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def come(port, i):
+    s = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    try:
+        s.sendall(connect(f"client-{i}"))
+    except ConnectionError:
+        pass  # refused already
+    return s
+
+
+def is_let_in(s):
+    try:
+        answer = s.recv(4)
+    except ConnectionResetError:
+        answer = b""
+    assert answer in (b"", b"\x20\x02\x00\x00")
+    if not answer:
+        s.close()
+    return answer != b""
+
+
+def test_a_crowd_needs_no_flags(tmp_path):
+    """Thousands come at once and are let in, though the soft limit of open files is lower."""
+    port, n = free_port(), 3000
+    with Broker("ke-mqttd", tmp_path, f"listener {port} 127.0.0.1\nallow_anonymous true\nlog_type error\n") as broker:
+        broker.end()
+        with open(broker.log, "ab") as log:
+            broker.process = subprocess.Popen([BIN / "ke-mqttd", "--config", broker.conf], stderr=log,
+                                              preexec_fn=open_files(256, 4096))
+        wait_for("the port", lambda: connects(port))
+        crowd = [come(port, i) for i in range(n)]  # none waits for the others
+        assert all(is_let_in(s) for s in crowd)
+        for s in crowd:
+            s.close()
+
+
+def test_beyond_the_open_files_clients_are_refused_clearly(tmp_path):
+    port = free_port()
+    with Broker("ke-mqttd", tmp_path, f"listener {port} 127.0.0.1\nallow_anonymous true\n") as broker:
+        broker.end()
+        with open(broker.log, "ab") as log:
+            broker.process = subprocess.Popen([BIN / "ke-mqttd", "--config", broker.conf], stderr=log,
+                                              preexec_fn=open_files(128, 256))
+        wait_for("the port", lambda: connects(port))
+        broker.wait_log("there is room for 191 clients at once")
+        inside = [s for s in (come(port, i) for i in range(250)) if is_let_in(s)]
+        assert len(inside) == 191
+        broker.wait_log("a connection was refused: max_connections is 191")
+        inside[0].sendall(b"\xc0\x00")  # those who are in are served
+        assert inside[0].recv(2) == b"\xd0\x00"
+        for s in inside:
+            s.close()
 
 
 def test_the_server_inside_of_a_firmware():

@@ -98,3 +98,38 @@ def test_reset_asks_the_lock_not_the_socket(node):
     r = run_reset()
     assert r.returncode == 0, r.stderr
     assert [p.name for p in store.iterdir()] == ["lock"] and (store / "lock").stat().st_ino == lock
+
+
+def test_a_cloud_restored_from_an_older_copy(tmp_path, cloud, node):
+    """What the node got since the copy was made does not hide what the restored cloud says."""
+    config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata: {{k: \"{0}\"}}\n"
+    mount = """    volumeMounts:
+    - {name: v, mountPath: /v}
+  volumes:
+  - name: v
+    configMap: {name: c}
+"""
+
+    def value():
+        return [p.read_text() for p in node.folder.glob("pods/*/volumes/kubernetes.io~configmap/v/k")]
+
+    node.start()
+    cloud.apply("c.yaml", config.format(1))
+    cloud.apply("p.yaml", pod("p", WORK, more=mount))
+    wait_for("the pod", lambda: cloud.running("p") and value() == ["1"])
+    before = node.shims()
+    cloud.kill()
+    copy = tmp_path / "copy"
+    shutil.copytree(cloud.folder, copy, ignore=shutil.ignore_patterns("control.sock"))
+    cloud.start()
+    for n in range(2, 6):
+        cloud.apply("c.yaml", config.format(n))
+        wait_for("the change", lambda: value() == [str(n)])
+    cloud.kill()
+    shutil.rmtree(cloud.folder)
+    shutil.copytree(copy, cloud.folder)
+    cloud.apply("c.yaml", config.format("restored"))
+    cloud.start()
+    cloud.wait_log("a copy of an older day")
+    wait_for("what the restored cloud says", lambda: value() == ["restored"])
+    assert node.shims() == before

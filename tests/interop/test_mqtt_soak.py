@@ -2,24 +2,33 @@
 """Messages through persistent sessions while server, publisher and subscriber are killed (kill -9): with QoS 1 none is
 lost, with QoS 2 none is lost and none comes twice.
 
-KE_SOAK_MESSAGES and KE_SOAK_KILLS set the size (a million and a thousand in soak.sh), LOAD is the folder of mqtt_soak.
+Memory is flat over many connects and many messages.
+
+KE_SOAK_MESSAGES and KE_SOAK_KILLS set the size (a million and a thousand in soak.sh), KE_SOAK_CONNECTS and KE_SOAK_FLOW
+that of the others (a million connects, ten million messages). LOAD is the folder of mqtt_soak and mqtt_load.
 """
 import json
 import os
 import pathlib
 import random
+import shutil
+import socket
 import struct
 import subprocess
+import tempfile
 import time
 
 import pytest
 
 from harness import BIN, PATIENCE, wait_for
-from mqtt_harness import IS_MOSQUITTO, Server
+from mqtt_harness import IS_MOSQUITTO, Raw, Server, connect, packet, publish, subscribe, text
 
 LOAD = pathlib.Path(os.environ.get("LOAD", str(BIN.parent / "tests/bench/mqtt")))
 MESSAGES = int(os.environ.get("KE_SOAK_MESSAGES", "30000"))
 KILLS = int(os.environ.get("KE_SOAK_KILLS", "30"))
+CONNECTS = int(os.environ.get("KE_SOAK_CONNECTS", "6000"))
+FLOW = int(os.environ.get("KE_SOAK_FLOW", "120000"))
+FLAT_KIB = 150  # what an allocator may differ by from one look to the next
 
 
 class Half:
@@ -85,4 +94,61 @@ def test_kills(tmp_path, qos):
     finally:
         pub.end()
         sub.end()
+        server.kill()
+
+
+def come_and_go(path, i):
+    """One connection, its subscription and message; every other one goes without a word, and its will is published."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(PATIENCE)
+        s.connect(path)
+        version = 4 + i // 2 % 2
+        will = (b"\0" if version == 5 else b"") + text("will") + text("gone")
+        s.sendall(connect(f"soak-{i}", version, True, 60, 4, b"", will) + subscribe(f"t/{i}", 1, 1, version)
+                  + publish(f"t/{i}", b"x" * 50, 1, 2, version) + packet(0xC0))
+        got = b""
+        while not got.endswith(b"\xd0\0"):
+            more = s.recv(4096)
+            assert more, got
+            got += more
+        if i % 2:
+            s.sendall(packet(0xE0))
+
+
+def test_memory_is_flat_over_connects(tmp_path):
+    folder = tempfile.mkdtemp(prefix="ke-soak-")  # the path of a socket is short
+    path = f"{folder}/s"
+    server = Server(tmp_path, more=f"log_type error\nlistener 0 {path}\n").start()
+    try:
+        Raw(server.port).connected("ready").close()  # it serves, so all its sockets are open
+        looks = []
+        for part in range(3):
+            for i in range(part * CONNECTS // 3, (part + 1) * CONNECTS // 3):
+                come_and_go(path, i)
+            looks.append(server.private_kib())
+        print(f"private KiB over {CONNECTS} connects: {looks}")
+        assert looks[-1] - looks[0] <= FLAT_KIB
+    finally:
+        server.kill()
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("persist", [False, True], ids=["memory", "disk"])
+def test_memory_is_flat_over_messages(tmp_path, persist):
+    server = Server(tmp_path, persist=persist, more="max_queued_messages 0\nlog_type error\n").start()
+    flow = FLOW // 10 if persist else FLOW
+    try:
+        looks = []
+        for _ in range(3):
+            for qos in (0, 1, 2):
+                subprocess.run([LOAD / "mqtt_load", "pairs", "--qos", str(qos), "--clients", "20", "--messages",
+                                str(flow // 9), "--to", f"127.0.0.1:{server.port}", "--pid", str(server.process.pid)]
+                               + (["--persistent"] if persist and qos else []), check=True, stdout=subprocess.DEVNULL,
+                               timeout=60 * PATIENCE)
+                for i in range(20 if persist else 0):  # what the last run left behind is not the next one's
+                    Raw(server.port).connected(f"sub-{i}").send(packet(0xE0)).closed()
+            looks.append(server.private_kib())
+        print(f"private KiB over {flow} messages: {looks}")
+        assert looks[-1] - looks[0] <= FLAT_KIB
+    finally:
         server.kill()

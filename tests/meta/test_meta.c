@@ -317,6 +317,28 @@ static void useless_ones_are_acknowledged(void **state)
     meta_fini(&r);
 }
 
+/* Of a pod that the store lost: its containers may be there. */
+static void delete_of_an_unknown_pod(void **state)
+{
+    struct meta_rig r;
+    char id[37];
+    struct told t = {.operation = "delete",
+                     .resource = "default/pod/web",
+                     .content = "{\"metadata\":{\"name\":\"web\",\"namespace\":\"default\","
+                                "\"uid\":\"u1\"}}"};
+
+    (void)state;
+    meta_init(&r, false);
+    meta_tell(&r, &t, id);
+    assert_int_equal(meta_acks(&r, id), 1);
+    assert_int_equal(meta_count(&r.edged, "delete", "default/pod/web"), 1);
+    t.resource = "default/configmap/web";
+    meta_tell(&r, &t, id);
+    assert_int_equal(meta_acks(&r, id), 1);
+    assert_int_equal(meta_count(&r.edged, "delete", "default/configmap/web"), 0);
+    meta_fini(&r);
+}
+
 static void deletes_of_every_form(void **state)
 {
     static const struct {
@@ -513,6 +535,7 @@ int main(void)
         cmocka_unit_test(power_cuts),
         cmocka_unit_test(lists_are_acknowledged_only),
         cmocka_unit_test(useless_ones_are_acknowledged),
+        cmocka_unit_test(delete_of_an_unknown_pod),
         cmocka_unit_test(deletes_of_every_form),
         cmocka_unit_test(the_node_is_one),
         cmocka_unit_test(told_when_there_is_room),

@@ -112,12 +112,32 @@ static void test_globals(void **state)
     assert_int_equal(c->log_facility, 3);
     mosquitto_conf_free(c);
 
+    c = good("global_max_connections 7\nglobal_max_clients 9\nallow_anonymous true\n"
+             "listener 1\nlistener 2\nlistener_allow_anonymous false\n");
+    assert_int_equal(c->mqtt.max_connections, 7);
+    assert_int_equal(c->mqtt.max_sessions, 9);
+    assert_int_equal(c->listeners[0].l.flags, KE_MQTT_ANONYMOUS);
+    assert_int_equal(c->listeners[1].l.flags, KE_MQTT_NO_ANONYMOUS);
+    mosquitto_conf_free(c);
+    c = good("global_max_connections -1\n");
+    assert_int_equal(c->mqtt.max_connections, 0);
+    mosquitto_conf_free(c);
+    c = good("max_keepalive 0\n"); /* any */
+    assert_int_equal(c->mqtt.max_keepalive, KE_MQTT_NONE);
+    assert_int_equal(c->mqtt.flags, 0);
+    mosquitto_conf_free(c);
     c = good("persistence true\npersistence_location /x/\npersistence_file my.db\nlog_type none\n"
              "persistent_client_expiration 1000y\nmax_queued_bytes 0\n");
     assert_string_equal(c->data, "/x/my.db.d");
     assert_true(c->log_quiet);
     assert_int_equal(c->mqtt.max_session_expiry, 136u * 31536000u); /* the most that can be said */
     assert_true(c->mqtt.max_queued_bytes == UINT64_MAX);
+    mosquitto_conf_free(c);
+    c = good("max_queued_messages 0\n"); /* then no bytes count, as with mosquitto */
+    assert_true(c->mqtt.max_queued_bytes == UINT64_MAX);
+    mosquitto_conf_free(c);
+    c = good("");
+    assert_int_equal(c->mqtt.max_queued_bytes, 0); /* the default */
     mosquitto_conf_free(c);
 }
 

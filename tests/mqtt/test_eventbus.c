@@ -368,6 +368,29 @@ static void devices_to_twin(void **state)
     rig_fini(&r);
 }
 
+/* A node without device twins: counted, told once however much comes. */
+static void twin_messages_nobody_takes(void **state)
+{
+    struct rig r;
+    struct ke_eventbus_status st;
+    (void)state;
+    rig_init(&r, false);
+    ke_module_remove(r.twin.module);
+    r.twin.module = NULL;
+    rig_bus(&r);
+    connect_fake(&r);
+    unsigned before = atomic_load(&r.env.log_lines);
+    for (int i = 0; i < 100; i++) {
+        from_device(&r, "$hw/events/device/d/twin/get", "{}");
+        test_drive_ms(&r.env, 11000); /* also over time */
+    }
+    assert_int_equal(ke_eventbus_status(r.bus, &st, sizeof st), 0);
+    assert_int_equal(st.refused, 100);
+    assert_int_equal(st.to_twin, 0);
+    assert_int_equal(atomic_load(&r.env.log_lines) - before, 1);
+    rig_fini(&r);
+}
+
 /* ---- orders ---- */
 
 static void orders(void **state)
@@ -712,6 +735,7 @@ int main(void)
         cmocka_unit_test(routes),
         cmocka_unit_test(as_recorded),
         cmocka_unit_test(devices_to_twin),
+        cmocka_unit_test(twin_messages_nobody_takes),
         cmocka_unit_test(orders),
         cmocka_unit_test(connection_of_1_4),
         cmocka_unit_test(buffer_and_reconnect),

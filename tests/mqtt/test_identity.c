@@ -594,6 +594,16 @@ static void test_refused(void **state)
 
 /* ---- reload ---- */
 
+static int reload(struct fix *f)
+{
+    struct kei_access *a = f->m.access;
+    struct kei_access_files *files;
+    int r = a->ops->prepare(a, &f->conf, &files, &f->err);
+    if (r == 0)
+        a->ops->use(a, files);
+    return r;
+}
+
 static void test_reload(void **state)
 {
     (void)state;
@@ -614,13 +624,17 @@ static void test_reload(void **state)
     assert_false(may(&f, 1, KE_MQTT_WRITE, "a"));
 
     write_text(acl, "user ann\ntopic a\nbogus\n"); /* a bad file changes nothing */
-    assert_int_equal(a->ops->reload(a, &f.conf, &f.err), KE_EPARSE);
+    assert_int_equal(reload(&f), KE_EPARSE);
     assert_non_null(strstr(f.err.text, "acl:3"));
     assert_true(may(&f, 0, KE_MQTT_WRITE, "a"));
 
     write_text(acl, "user bob\ntopic a\n");
     write_text(passwd, BOB ANN);
-    assert_int_equal(a->ops->reload(a, &f.conf, &f.err), 0);
+    struct kei_access_files *files; /* read, and something else failed: nothing changes */
+    assert_int_equal(a->ops->prepare(a, &f.conf, &files, &f.err), 0);
+    a->ops->drop(a, files);
+    assert_true(may(&f, 0, KE_MQTT_WRITE, "a"));
+    assert_int_equal(reload(&f), 0);
     assert_false(may(&f, 0, KE_MQTT_WRITE, "a"));
     assert_true(may(&f, 1, KE_MQTT_WRITE, "a"));
     assert_false(f.m.clients[0].closed || f.m.clients[1].closed);
@@ -629,7 +643,7 @@ static void test_reload(void **state)
 
     write_text(passwd, ANN);
     f.conf.acl_file = NULL;
-    assert_int_equal(a->ops->reload(a, &f.conf, &f.err), 0);
+    assert_int_equal(reload(&f), 0);
     assert_true(f.m.clients[1].closed && !f.m.clients[0].closed);
     assert_true(a->ops->unlimited(a, f.m.clients[0].who, KE_MQTT_READ));
     server_free(&f);

@@ -264,6 +264,79 @@ static void shared(void **state)
     rig_fini(&r);
 }
 
+/* What a member had and did not acknowledge when its session ended, another one gets. */
+static void shared_messages_are_passed_on(void **state)
+{
+    struct rig r;
+    struct peer a, b, c;
+
+    (void)state;
+    start(&r);
+    hello5(&c, &r, "c", 0);
+    hear(&c, ACK5);
+    peer_open(&a, &r); /* a window of two, and a session for 10 s */
+    say(&a, "10 16 0004 'MQTT' 05 00 0000 08 11 0000000a 21 0002 0001 'a'");
+    hear(&a, ACK5);
+    say(&a, "82 10 0001 00 000a '$share/g/t' 02");
+    hear(&a, "90 04 0001 00 02");
+    say(&c, "32 07 0001 't' 0001 00 '1' 34 07 0001 't' 0002 00 '2'");
+    say(&c, "32 07 0001 't' 0003 00 '3' 34 07 0001 't' 0004 00 '4'");
+    hear(&c, "40 02 0001 50 02 0002 40 02 0003 50 02 0004");
+    hear(&a, "32 07 0001 't' 0001 00 '1' 34 07 0001 't' 0002 00 '2'");
+    hello5(&b, &r, "b", 0);
+    hear(&b, ACK5);
+    say(&b, "82 12 0001 02 0b 07 000a '$share/g/t' 01");
+    hear(&b, "90 04 0001 00 01");
+    peer_close(&a);
+    test_settle(&r.env);
+    hear_nothing(&b); /* it may come back */
+    test_drive_ms(&r.env, 10100);
+    /* all but the one of QoS 2 that had been begun */
+    hear(&b, "32 09 0001 't' 0001 02 0b 07 '1' 32 09 0001 't' 0002 02 0b 07 '3'");
+    hear(&b, "32 09 0001 't' 0003 02 0b 07 '4'");
+    hear_nothing(&b);
+    assert_int_equal(rig_stats(&r).queued, 0);
+    assert_int_equal(rig_stats(&r).inflight, 3);
+    peer_close(&b); /* the last one: nobody is left, they are gone */
+    test_settle(&r.env);
+    assert_int_equal(rig_stats(&r).inflight, 0);
+    peer_close(&c);
+    rig_fini(&r);
+}
+
+/* Two groups, two copies: each goes on in its own group. */
+static void each_group_passes_on_its_own(void **state)
+{
+    struct rig r;
+    struct peer a, b, c;
+
+    (void)state;
+    start(&r);
+    hello4(&c, &r, "c", true);
+    hear(&c, "20 02 00 00");
+    hello4(&a, &r, "a", true);
+    hear(&a, "20 02 00 00");
+    say(&a, "82 0f 0001 000a '$share/g/t' 01 82 0f 0002 000a '$share/h/t' 01");
+    hear(&a, "90 03 0001 01 90 03 0002 01");
+    say(&c, "32 06 0001 't' 0001 'x'");
+    hear(&c, "40 02 0001");
+    hear(&a, "32 06 0001 't' 0001 'x' 32 06 0001 't' 0002 'x'");
+    hello4(&b, &r, "b", true);
+    hear(&b, "20 02 00 00");
+    say(&b, "82 0f 0001 000a '$share/g/t' 01 82 0f 0002 000a '$share/h/t' 00");
+    hear(&b, "90 03 0001 01 90 03 0002 00");
+    peer_close(&a);
+    test_settle(&r.env);
+    need_bytes(&b, 14);
+    assert_int_equal(b.in.n, 14); /* one of QoS 1, one of QoS 0 */
+    assert_int_not_equal(b.in.p[0], b.in.p[b.in.p[0] == 0x32 ? 8 : 6]);
+    kei_buf_drop(&b.in, 14);
+    hear_nothing(&b);
+    peer_close(&b);
+    peer_close(&c);
+    rig_fini(&r);
+}
+
 static void aliases_both_ways(void **state)
 {
     struct rig r;
@@ -387,6 +460,7 @@ static void a_slow_consumer_is_bounded(void **state)
     struct ke_mqtt_stats s = rig_stats(&r);
     assert_true(s.over_output > 0);
     assert_true(s.output_bytes <= 100000 + 60000);
+    uint32_t lines = r.env.log_lines;
     for (int i = 1; i <= 20; i++) {
         char hex[60];
         snprintf(hex, sizeof hex, "32 06 0001 't' %04x 'q'", i);
@@ -396,6 +470,10 @@ static void a_slow_consumer_is_bounded(void **state)
     }
     s = rig_stats(&r);
     assert_int_equal(s.queued, 5);
+    /* said once, with the limit */
+    assert_int_equal(r.env.log_lines - lines, 1);
+    assert_non_null(strstr(r.env.last_log, "client \"a\": messages for it are dropped"));
+    assert_non_null(strstr(r.env.last_log, "max_queued, which is 5"));
     assert_true(s.over_queued >= 13);
     say(&c, "c0 00");
     hear(&c, "d0 00"); /* others do not notice */
@@ -534,11 +612,13 @@ static void two_servers_start_and_stop(void **state)
     struct rig r;
     struct ke_mqtt *other;
     struct peer a;
+    const char *text = getenv("KE_SOAK_STARTS");
+    long starts = text ? strtol(text, NULL, 10) : 100;
 
     (void)state;
     start(&r);
     assert_int_equal(ke_mqtt_new(&other, r.env.ctx, &r.c, NULL, NULL), 0);
-    for (int i = 0; i < 100; i++) {
+    for (long i = 0; i < starts; i++) {
         assert_int_equal(ke_mqtt_start(other), 0);
         peer_open(&a, &r);
         say(&a, "10 15 0004 'MQTT' 04 06 0000 0001 'a' 0001 'w' 0003 'bye'");
@@ -600,6 +680,8 @@ int main(void)
         cmocka_unit_test(wills),
         cmocka_unit_test(keepalive),
         cmocka_unit_test(shared),
+        cmocka_unit_test(shared_messages_are_passed_on),
+        cmocka_unit_test(each_group_passes_on_its_own),
         cmocka_unit_test(aliases_both_ways),
         cmocka_unit_test(receive_maximum_both_ways),
         cmocka_unit_test(those_who_say_nothing_go),

@@ -288,6 +288,7 @@ static void unix_sockets(void **state)
     assert_string_equal(last->in.p, "status");
     snprintf(text, sizeof text, "unix:%s", path);
     assert_string_equal(kei_stream_peer_name(p.s), text);
+    assert_string_equal(kei_stream_peer_name(last->s), text); /* who dials has none of its own */
     assert_string_equal(kei_stream_local_ip(p.s), "");
     probe_fini(&p);
     door_close(&d);

@@ -2,6 +2,7 @@
 /* Streams, HTTP and WebSocket over TLS: both ends ours, through a proxy, and against Python. */
 #include "util.h"
 
+#include <arpa/inet.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -334,6 +335,29 @@ static void failed_handshakes_are_logged(void **state)
     assert_int_equal(atomic_load(&b.f.env.log_lines) - before, 1);
     assert_non_null(strstr(b.f.env.last_log, "127.0.0.1:"));
     assert_int_equal(b.accepted, 0);
+    end(&b);
+}
+
+/* Gone before it was accepted: the socket has forgotten whose it was. */
+static void who_is_gone_has_a_name(void **state)
+{
+    struct both b;
+    char port[40];
+    struct sockaddr_in own;
+    socklen_t len = sizeof own;
+    struct linger reset = {1, 0};
+
+    (void)state;
+    begin(&b);
+    listen_tls(&b, (struct kei_listener_config){0});
+    int fd = raw_connect(kei_listener_port(b.l));
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&own, &len), 0);
+    snprintf(port, sizeof port, "from 127.0.0.1:%u did", ntohs(own.sin_port));
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
+    close(fd);
+    test_settle(&b.f.env);
+    if (!strstr(b.f.env.last_log, port))
+        fail_msg("%s is not in: %s", port, b.f.env.last_log);
     end(&b);
 }
 
@@ -864,6 +888,7 @@ int main(void)
         KE_TEST(large_then_finish),
         KE_TEST(refused_servers),
         KE_TEST(failed_handshakes_are_logged),
+        KE_TEST(who_is_gone_has_a_name),
         KE_TEST(slow_handshakes),
         KE_TEST(peers_without_tls),
         KE_TEST(new_settings_for_new_connections),

@@ -47,7 +47,7 @@ static void reads_both_versions(void **state)
                   "    websocket: {enable: true, server: \"10.1.2.3:10000\", readDeadline: 15}\n"
                   "    quic: {enable: false, server: x}\n"
                   "  edged:\n"
-                  "    hostnameOverride: edge-9\n    nodeIP: 10.0.0.9\n    nodeLabels: {zone: a}\n"
+                  "    hostnameOverride: edge-9\n    nodeIP: 10.0.0.9\n    nodeLabels: {zone: a, 'a\"b': c}\n"
                   "    tailoredKubeletConfig:\n"
                   "      maxPods: 20\n      nodeStatusUpdateFrequency: 1m5s\n"
                   "      registerWithTaints: [{key: t, effect: NoSchedule}]\n      address: 127.0.0.1\n"
@@ -69,8 +69,9 @@ static void reads_both_versions(void **state)
     assert_int_equal(c->max_pods, 20);
     assert_int_equal(c->status_ms, 65000);
     assert_string_equal(c->node_ip, "10.0.0.9");
-    assert_int_equal(c->n_labels, 1);
+    assert_int_equal(c->n_labels, 2);
     assert_string_equal(c->labels[0].name, "zone");
+    assert_string_equal(c->labels[1].name, "a\"b");
     assert_int_equal(c->n_taints, 1);
     assert_string_equal(c->taints[0].key, "t");
     assert_null(c->ca_file); /* not there yet: the node fetches its own */
@@ -168,6 +169,13 @@ static void event_bus(void **state)
          "mqttMode: 2}}\nlibkubeedge: {mqttKeepSession: true, mqttQueue: 7}",
          KE_NODE_MQTT_EXTERNAL, NULL, NULL, "p", "/ca",
          KE_EVENTBUS_TLS | KE_EVENTBUS_KEEP_SESSION, 0, 7},
+        {"kind: EdgeCore\nmodules: {edged: {}}", KE_NODE_MQTT_EXTERNAL, NULL, NULL, NULL, NULL, 0, 0, 0},
+        {"kind: EdgeCore", KE_NODE_MQTT_EXTERNAL, NULL, NULL, NULL, NULL, 0, 0, 0},
+        {"kind: EdgeCore\nmodules: {eventBus: {enable: false}}", KE_NODE_MQTT_NONE, NULL, NULL, NULL,
+         NULL, 0, 0, 0},
+        {"kind: EdgeCore\nmodules: {eventBus: {mqttMode: 0}}", KE_NODE_MQTT_INTERNAL, NULL, NULL, NULL,
+         NULL, 0, 0, 0},
+        {"kind: Other", KE_NODE_MQTT_NONE, NULL, NULL, NULL, NULL, 0, 0, 0},
         {"modules: {eventBus: {enable: false, mqttMode: 1}}", KE_NODE_MQTT_NONE, NULL, NULL, NULL, NULL,
          0, 0, 0},
     };

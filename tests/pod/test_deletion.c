@@ -440,6 +440,120 @@ static void gone_while_the_node_was_down(void **state)
     }
 }
 
+/* A job of another that comes to the disk worker again and again, as commits do. */
+struct commits {
+    struct kei_work work;
+    struct rig *r;
+    char folder[400];
+    int n, left, steps, largest; /* entries there, and how many went between two commits */
+    bool over, enough;
+};
+
+static int count_one(void *arg, const char *name)
+{
+    (void)name;
+    ++*(int *)arg;
+    return 0;
+}
+
+static void commit_run(struct kei_work *w)
+{
+    struct commits *c = KEI_OF(w, struct commits, work);
+    const struct ke_io *io = ke_io_posix();
+    c->left = 0;
+    if (io->list(io->user, c->folder, count_one, &c->left) < 0)
+        c->left = 0;
+}
+
+static void commit_done(struct kei_work *w)
+{
+    struct commits *c = KEI_OF(w, struct commits, work);
+    int went = c->n - c->left;
+    c->steps += went > 0;
+    if (went > c->largest)
+        c->largest = went;
+    c->n = c->left;
+    c->over = c->left == 0 || c->enough;
+    if (!c->over)
+        assert_int_equal(kei_work_submit(c->r->env.ctx, w, commit_run, commit_done), 0);
+}
+
+#define MANY 3000
+
+static void fill(struct rig *r, struct commits *c, const char *folder)
+{
+    char path[500];
+    *c = (struct commits){.r = r, .n = MANY};
+    snprintf(c->folder, sizeof c->folder, "%s/%s", r->data, folder);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(path, sizeof path, "%s/%d", folder, i);
+        make_folder(r, path);
+    }
+}
+
+/* However much is in a pod's folder, others get their turn at the disk worker in between. */
+static void big_folders_go_in_slices(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct commits c;
+    char pod[2048];
+    rig_init(&r, 0);
+    rig_start(&r);
+    rig_send(&r, "insert", "default/pod/web", rig_pod(pod, "web", "u-1", "", VOLUME));
+    fill(&r, &c, "pods/u-1/volumes/kubernetes.io~empty-dir/tmp");
+    assert_int_equal(kei_work_submit(r.env.ctx, &c.work, commit_run, commit_done), 0);
+    rig_send(&r, "update", "default/pod/web", rig_pod(pod, "web", "u-1", DELETING("2"), VOLUME));
+    assert_true(test_drive(&r.env, test_true, &c.over));
+    assert_true(c.steps >= 4);
+    assert_true(c.largest <= MANY / 4);
+    rig_settle(&r);
+    assert_false(exists(&r, "pods/u-1"));
+    assert_int_equal(rig_count(&r, "delete", "default/pod/web"), 1); /* once, and after it */
+
+    /* what a start finds */
+    rig_stop(&r);
+    fill(&r, &c, "pods/u-old/x");
+    rig_store_pod(&r, "default/web", NULL);
+    r.last_told[0] = '\0';
+    assert_int_equal(kei_pods_new(&r.pods, r.env.ctx, &r.conf), 0);
+    assert_int_equal(kei_work_submit(r.env.ctx, &c.work, commit_run, commit_done), 0);
+    assert_int_equal(kei_pods_start(r.pods), 0);
+    assert_true(test_drive(&r.env, test_true, &c.over));
+    assert_true(c.steps >= 4);
+    assert_true(c.largest <= MANY / 4);
+    rig_settle(&r);
+    assert_false(exists(&r, "pods/u-old"));
+    rig_fini(&r);
+}
+
+static bool began(void *arg)
+{
+    const struct commits *c = arg;
+    return c->steps > 0;
+}
+
+/* A pod of the uid whose folder is being taken away keeps what is made for it. */
+static void the_sweep_leaves_who_came_again(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct commits c;
+    char pod[2048];
+    rig_init(&r, 0);
+    fill(&r, &c, "pods/u-1/x");
+    assert_int_equal(kei_pods_new(&r.pods, r.env.ctx, &r.conf), 0);
+    assert_int_equal(kei_pods_start(r.pods), 0);
+    assert_int_equal(kei_work_submit(r.env.ctx, &c.work, commit_run, commit_done), 0);
+    assert_true(test_drive(&r.env, began, &c));
+    assert_false(c.over);
+    c.enough = true;
+    rig_send(&r, "insert", "default/pod/web", rig_pod(pod, "web", "u-1", "", VOLUME));
+    assert_true(exists(&r, "pods/u-1/volumes/kubernetes.io~empty-dir/tmp"));
+    assert_true(exists(&r, "pods/u-1/x"));
+    rig_fini(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -458,6 +572,8 @@ int main(void)
         cmocka_unit_test(removal_waits_no_longer),
         cmocka_unit_test(leftovers_go),
         cmocka_unit_test(gone_while_the_node_was_down),
+        cmocka_unit_test(big_folders_go_in_slices),
+        cmocka_unit_test(the_sweep_leaves_who_came_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -544,6 +544,61 @@ static void pods_that_are_no_pods(void **state)
     rig_fini(&r);
 }
 
+static void see_pod(void *user, const struct ke_pod_info *p)
+{
+    char *out = user;
+    size_t n = strlen(out);
+    snprintf(out + n, 600 - n, "%s/%s %s %s %s: %s;", p->pod_namespace, p->name, p->uid, p->phase,
+             p->reason, p->message);
+}
+
+static const char *all_pods(struct rig *r)
+{
+    static char out[600];
+    out[0] = '\0';
+    kei_pods_each(r->pods, see_pod, out);
+    return out;
+}
+
+/* Who asks for the pods sees those that cannot be run, too, until they are gone or whole. */
+static void invalid_pods_are_listed(void **state)
+{
+    (void)state;
+    struct rig r;
+    char pod[2048];
+    uint32_t n, running;
+    static const char bad[] = "\"containers\":[{\"name\":\"../m\",\"image\":\"i\"}]";
+    rig_init(&r, 0);
+    rig_start(&r);
+    rig_send(&r, "insert", "default/pod/b", rig_pod(pod, "b", "u-1", "", bad));
+    assert_non_null(strstr(all_pods(&r), "default/b u-1 Failed InvalidPod: "));
+    assert_non_null(strstr(all_pods(&r), "is no container name;"));
+    kei_pods_count(r.pods, &n, &running);
+    assert_int_equal(n, 1);
+    assert_int_equal(r.told, 1);
+    rig_send(&r, "update", "default/pod/b", rig_pod(pod, "b", "u-1", "", bad));
+    kei_pods_count(r.pods, &n, &running);
+    assert_int_equal(n, 1);
+    assert_int_equal(r.told, 1);
+    /* known to the next life, which does not tell the cloud again */
+    int reports = r.n_reports;
+    rig_stop(&r);
+    rig_start(&r);
+    assert_non_null(strstr(all_pods(&r), "default/b u-1 Failed InvalidPod: "));
+    assert_int_equal(r.n_reports, reports);
+    rig_send(&r, "update", "default/pod/b", rig_pod(pod, "b", "u-1", "", RIG_MAIN));
+    assert_string_equal(all_pods(&r), "default/b u-1 Running : ;");
+    rig_send(&r, "insert", "default/pod/c", rig_pod(pod, "c", "u-2", "", bad));
+    kei_pods_count(r.pods, &n, &running);
+    assert_int_equal(n, 2);
+    int removed = r.removed;
+    rig_send(&r, "delete", "default/pod/c", pod);
+    assert_string_equal(all_pods(&r), "default/b u-1 Running : ;");
+    assert_int_equal(r.removed, removed + 1);
+    atomic_store(&r.env.log_errors, 0); /* each was logged */
+    rig_fini(&r);
+}
+
 /* The queue of the object flow is full: the status is told later. */
 static void a_full_queue_delays_the_status(void **state)
 {
@@ -677,6 +732,7 @@ int main(void)
         cmocka_unit_test(an_event_with_an_id_only),
         cmocka_unit_test(finished_in_the_cloud),
         cmocka_unit_test(pods_that_are_no_pods),
+        cmocka_unit_test(invalid_pods_are_listed),
         cmocka_unit_test(a_full_queue_delays_the_status),
         cmocka_unit_test(free_at_any_moment),
         cmocka_unit_test(free_in_a_callback),

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "pod/engine.h"
 
 static int sure;
 
@@ -110,6 +111,33 @@ static void the_named_is_taken_back_the_other_ended(void **state)
     rig_fini(&r);
 }
 
+#define STUB(uid) "{\"metadata\":{\"name\":\"z\",\"namespace\":\"default\",\"uid\":\"" uid "\"}}"
+
+/* The cloud says of one that it is deleted: it ends, also when that was said before the list. */
+static void the_deleted_is_ended(void **state)
+{
+    (void)state;
+    for (int early = 0; early < 2; early++) {
+        struct rig r;
+        hold(&r);
+        put_container(&r, "stray", "u-9", 0, KE_CONTAINER_RUNNING);
+        put_container(&r, "other", "u-8", 0, KE_CONTAINER_RUNNING);
+        if (early)
+            r.fake.fail_list = KE_EIO;
+        rig_start(&r);
+        rig_send(&r, "delete", "default/pod/z", STUB("u-9"));
+        r.fake.fail_list = 0;
+        test_drive_ms(&r.env, 5000);
+        assert_int_equal(fake_live(&r.fake), 1);
+        assert_non_null(fake_find(&r.fake, "u-8", "main"));
+        assert_int_equal(kei_pods_held(r.pods), 1);
+        assert_int_equal(sure, 0);
+        rig_send(&r, "delete", "default/pod/z", STUB("u-7")); /* nobody's */
+        assert_int_equal(fake_live(&r.fake), 1);
+        rig_fini(&r);
+    }
+}
+
 /* Events of what is kept do not end it; a new pod beside it begins as ever. */
 static void life_goes_on_beside(void **state)
 {
@@ -188,13 +216,137 @@ static void told_while_the_store_is_read(void **state)
     rig_fini(&r);
 }
 
+/* ---- what comes while the store is read ---- */
+
+static void held(struct rig *r, const char *operation, const char *resource, const char *json)
+{
+    struct ke_msg_config c;
+    struct ke_msg *m = NULL;
+    ke_msg_config_init(&c, sizeof c);
+    c.source = "edgecontroller";
+    c.group = "resource";
+    c.operation = operation;
+    c.resource = resource;
+    c.content = json;
+    c.content_len = json ? strlen(json) : 0;
+    assert_int_equal(ke_msg_new(&m, r->env.ctx, &c, NULL), 0);
+    kei_load_hold(r->pods->load, m);
+    ke_msg_unref(m);
+}
+
+static void begin(struct rig *r)
+{
+    r->last_told[0] = '\0';
+    assert_int_equal(kei_pods_new(&r->pods, r->env.ctx, &r->conf), 0);
+    assert_int_equal(kei_pods_start(r->pods), 0);
+    assert_non_null(r->pods->load);
+}
+
+#define WITH_MAP                                                                                   \
+    "\"volumes\":[{\"name\":\"v\",\"configMap\":{\"name\":\"c\"}}],\"containers\":[{\"name\":"     \
+    "\"main\",\"image\":\"i\",\"volumeMounts\":[{\"name\":\"v\",\"mountPath\":\"/v\"}]}]"
+#define MAP(value)                                                                                 \
+    "{\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"c\",\"namespace\":\"default\"},\"data\":{"   \
+    "\"k\":\"" value "\"}}"
+
+static bool file_is(struct rig *r, const char *want)
+{
+    struct ke_buf b = {0};
+    char path[500];
+    snprintf(path, sizeof path, "%s/pods/u-1/volumes/kubernetes.io~configmap/v/k", r->data);
+    kei_buf_init(&b, kei_alloc_malloc());
+    assert_int_equal(kei_file_read(ke_io_posix(), path, 100, &b, NULL), 0);
+    bool same = b.n == strlen(want) && !memcmp(b.p, want, b.n);
+    ke_buf_free(&b);
+    return same;
+}
+
+/* Too many, or no memory for one: nothing of what the store has is missed, nor the link. */
+static void more_than_is_kept(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 3; how++) {
+        struct rig r;
+        char pod[2048];
+        static char big[9 << 20];
+        rig_init(&r, 0);
+        rig_store_pod(&r, "default/a", rig_pod(pod, "a", "u-1", "", WITH_MAP));
+        rig_object(&r, "default/configmap/c", MAP("1"));
+        rig_store_pod(&r, "default/b", rig_pod(pod, "b", "u-2", "", RIG_MAIN));
+        rig_start(&r);
+        assert_true(file_is(&r, "1"));
+        assert_int_equal(fake_live(&r.fake), 2);
+        rig_stop(&r);
+        begin(&r);
+        /* as the store is read, a changes, b goes, c comes */
+        size_t before = atomic_load(&r.env.alloc.live_bytes);
+        if (how == 0) {
+            for (int i = 0; i < 5000; i++)
+                held(&r, "update", "default/configmap/x", "{}");
+            assert_true(atomic_load(&r.env.alloc.live_bytes) - before < 1 << 20);
+        } else if (how == 1) {
+            snprintf(big, sizeof big, "{\"x\":\"%0*d\"}", (int)sizeof big - 20, 0);
+            for (int i = 0; i < 5; i++)
+                held(&r, "update", "default/configmap/x", big);
+            assert_true(atomic_load(&r.env.alloc.live_bytes) - before < 17 << 20);
+        } else {
+            /* the message itself is made of two */
+            struct ke_msg_config c;
+            struct ke_msg *m = NULL;
+            ke_msg_config_init(&c, sizeof c);
+            c.source = "edgehub";
+            c.group = "edged";
+            c.operation = "delete";
+            c.resource = "default/pod/b";
+            assert_int_equal(ke_msg_new(&m, r.env.ctx, &c, NULL), 0);
+            test_alloc_fail_at(&r.env.alloc, 1);
+            kei_load_hold(r.pods->load, m);
+            assert_int_equal(atomic_load(&r.env.alloc.failed), 1);
+            ke_msg_unref(m);
+        }
+        held(&r, "connect", "node/connection", "\"cloud_connected\"");
+        assert_true(test_drive(&r.env, test_nonzero, &r.settled));
+        rig_object(&r, "default/configmap/c", MAP("2"));
+        rig_store_pod(&r, "default/b", NULL);
+        rig_store_pod(&r, "default/c", rig_pod(pod, "c", "u-3", "", RIG_MAIN));
+        test_drive_ms(&r.env, 5000);
+        rig_settle(&r);
+        assert_true(r.pods->connected);
+        assert_true(file_is(&r, "2"));
+        assert_non_null(fake_find(&r.fake, "u-1", "main"));
+        assert_null(fake_find(&r.fake, "u-2", "main"));
+        assert_non_null(fake_find(&r.fake, "u-3", "main"));
+        rig_fini(&r);
+    }
+}
+
+/* Rows that the store lost while it was open are no deletions. */
+static void lost_rows_end_nobody(void **state)
+{
+    (void)state;
+    struct rig r;
+    char pod[2048];
+    rig_init(&r, 0);
+    rig_start(&r);
+    rig_send(&r, "insert", "default/pod/a", rig_pod(pod, "a", "u-1", "", RIG_MAIN));
+    assert_false(kei_pods_hold(r.pods)); /* as the node does when the store tells */
+    rig_store_pod(&r, "default/a", NULL);
+    kei_pods_lost_news(r.pods);
+    test_drive_ms(&r.env, 5000);
+    assert_int_equal(fake_live(&r.fake), 1);
+    rig_fini(&r);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_named_is_taken_back_the_other_ended),
+        cmocka_unit_test(the_deleted_is_ended),
         cmocka_unit_test(life_goes_on_beside),
         cmocka_unit_test(a_list_that_fails_ends_nothing),
         cmocka_unit_test(told_while_the_store_is_read),
+        cmocka_unit_test(more_than_is_kept),
+        cmocka_unit_test(lost_rows_end_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -651,6 +651,49 @@ static void a_killed_shim(void **state)
     rig_fini(&r);
 }
 
+/* The host reaped the first process, and its number is another child's now. */
+static void a_number_used_again(void **state)
+{
+    (void)state;
+    char dir[200];
+    int fd = -1, status;
+    struct ke_error err = KE_ERROR_INIT;
+    struct kei_proc_first first = KEI_PROC_NO_FIRST;
+    test_tmp_make(dir, sizeof dir);
+    kei_proc_reap(&first); /* none */
+    assert_int_equal(kei_proc_spawn("/bin/true", dir, &fd, &first, &err), 0);
+    assert_true(first.pidfd >= 0);
+    close(fd);
+    assert_int_equal(waitpid(first.pid, &status, 0), first.pid);
+    pid_t other = fork();
+    if (other == 0) {
+        for (;;)
+            pause();
+    }
+    first.pid = other;
+    kei_proc_reap(&first); /* does not wait for it */
+    assert_int_equal(first.pid, 0);
+    assert_int_equal(first.pidfd, -1);
+    assert_int_equal(kill(other, SIGKILL), 0);
+    siginfo_t info;
+    assert_int_equal(waitid(P_PID, (id_t)other, &info, WEXITED | WNOWAIT), 0);
+    assert_int_equal(kei_proc_spawn("/bin/true", dir, &fd, &first, &err), 0);
+    pid_t mine = first.pid;
+    close(fd);
+    close(first.pidfd);
+    first = (struct kei_proc_first){other, -1}; /* no pidfd could be had: at least no waiting */
+    kei_proc_reap(&first);
+    assert_int_equal(waitpid(mine, &status, 0), mine);
+    /* and the one that is ours leaves no zombie */
+    assert_int_equal(kei_proc_spawn("/bin/true", dir, &fd, &first, &err), 0);
+    mine = first.pid;
+    close(fd);
+    kei_proc_reap(&first);
+    assert_int_equal(waitpid(mine, &status, 0), -1);
+    assert_int_equal(errno, ECHILD);
+    test_tmp_remove(dir);
+}
+
 /* Crafted leftovers: half a folder, a pid that is another's now, one that is not. */
 static void leftovers(void **state)
 {
@@ -865,6 +908,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(outlives_the_node),
         cmocka_unit_test(an_exit_while_the_node_is_down),
         cmocka_unit_test(a_killed_shim),
+        cmocka_unit_test(a_number_used_again),
         cmocka_unit_test(leftovers),
         cmocka_unit_test(killed_at_any_moment),
     };

@@ -347,6 +347,7 @@ static void on_hub_request(void *user, struct kei_http_conn *c, const struct kei
     copy_header(fc->use, sizeof fc->use, head, "ConnectionUse");
     copy_header(fc->origin, sizeof fc->origin, head, "Origin");
     copy_header(fc->user_agent, sizeof fc->user_agent, head, "User-Agent");
+    copy_header(fc->newest, sizeof fc->newest, head, "Libkubeedge-Newest");
     if (!may_connect(fc, c)) {
         answer(c, 403, KEI_STR("not this certificate"));
         return;

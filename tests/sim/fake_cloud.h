@@ -60,7 +60,7 @@ struct fake_cloud {
     bool first_was_keepalive; /* of the newest session */
     bool any_in_session;
     char last_keepalive[512];
-    char target[256], node_id[256], project_id[256], use[32], origin[64], user_agent[64];
+    char target[256], node_id[256], project_id[256], use[32], origin[64], user_agent[64], newest[32];
     char edge_auth[2048], edge_node[256];
     bool edge_had_cert; /* the last /edge.crt came with a client certificate */
     char csr_cn[256], csr_org[256];

@@ -437,6 +437,41 @@ static void a_damaged_identity_is_replaced(void **state)
     rig_fini(&r);
 }
 
+/* It says which file that is, what it lacks and what can be done. */
+static void a_truncated_identity_is_told(void **state)
+{
+    static const char *const lacks[] = {"the file is empty", "the certificate was missing",
+                                        "the CA was missing"};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct rig r;
+        char want[400], *unit;
+
+        rig_init(&r, NULL);
+        rig_connect(&r);
+        rig_drive(&r, 100); /* written besides */
+        rig_free_tunnel(&r);
+        unit = rig_read(&r, "identity/current.pem");
+        assert_non_null(unit);
+        char *cut = unit;
+        for (size_t n = 0; n < i; n++)
+            cut = strstr(cut + 1, "-----END ") + 30;
+        *cut = '\0';
+        rig_write(&r, "identity/current.pem", unit);
+        free(unit);
+        r.conf.token = NULL;
+        rig_tunnel(&r);
+        assert_int_equal(ke_tunnel_start(r.t), 0);
+        rig_drive(&r, 2000);
+        snprintf(want, sizeof want, "%s/identity/current.pem of node %s is damaged (", r.dir, NODE);
+        if (!strstr(r.last_text, want) || !strstr(r.last_text, lacks[i]) ||
+            !strstr(r.last_text, "put back a whole copy of it, or configure a token of the cloud"))
+            fail_msg("%zu: %s", i, r.last_text);
+        rig_fini(&r);
+    }
+}
+
 static void a_folder_that_cannot_be_written(void **state)
 {
     struct rig r;
@@ -507,6 +542,7 @@ int main(void)
         cmocka_unit_test(with_a_key_by_uri),
         cmocka_unit_test(missing_files_are_named),
         cmocka_unit_test(a_damaged_identity_is_replaced),
+        cmocka_unit_test(a_truncated_identity_is_told),
         cmocka_unit_test(a_folder_that_cannot_be_written),
         cmocka_unit_test(wrong_clocks_do_not_strand),
     };

@@ -552,6 +552,53 @@ static void what_waits_outlives_a_restart(void **state)
     box_fini(&b);
 }
 
+/* A disk that is full for a while. */
+static atomic_bool disk_full;
+
+static int pwrite_or_full(void *user, struct ke_io_file *f, const void *p, size_t n, int64_t off)
+{
+    return disk_full ? KE_ENOSPC : ke_io_posix()->pwrite(user, f, p, n, off);
+}
+
+/* It is written when there is room again: a crash then does not bring the older state back. */
+static void what_could_not_be_written(void **state)
+{
+    struct box b;
+    struct ke_io io = *ke_io_posix();
+
+    (void)state;
+    io.pwrite = pwrite_or_full;
+    disk_full = false;
+    memset(&b, 0, sizeof b);
+    test_env_init_io(&b.env, 0, &io);
+    b.limits = (struct kei_outbox_limits){100, 1u << 20};
+    b.room = UINT32_MAX;
+    test_tmp_make(b.dir, sizeof b.dir);
+    box_open_store(&b, b.dir);
+    box_new(&b);
+    test_settle(&b.env);
+    assert_int_equal(add(&b, "s1", KE_SEND_STATE, "k"), 0);
+    test_settle(&b.env);
+    assert_int_equal(b.done_status, 0);
+    disk_full = true;
+    assert_int_equal(add(&b, "s2", KE_SEND_STATE, "k"), 0);
+    assert_int_equal(event(&b, "e1"), 0);
+    test_settle(&b.env);
+    assert_int_equal(b.n_done, 3);
+    assert_int_equal(b.done_status, KE_ENOSPC);
+    test_drive_ms(&b.env, 60000);
+    disk_full = false;
+    test_drive_ms(&b.env, 10000);
+    test_settle(&b.env);
+    assert_int_equal(b.n_done, 3); /* told once, as it was then */
+    box_forget(&b);
+    box_restart(&b);
+    up(&b);
+    test_settle(&b.env);
+    assert_sent(&b, "s2 e1");
+    box_fini(&b);
+}
+
 static void rows_that_cannot_be_read(void **state)
 {
     struct box b;
@@ -840,6 +887,7 @@ int main(void)
         cmocka_unit_test(what_the_dialect_lacks_counts_as_sent),
         cmocka_unit_test(bounds),
         cmocka_unit_test(what_waits_outlives_a_restart),
+        cmocka_unit_test(what_could_not_be_written),
         cmocka_unit_test(rows_that_cannot_be_read),
         cmocka_unit_test(power_cuts),
         cmocka_unit_test(sent_while_the_link_dies),

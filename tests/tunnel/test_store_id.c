@@ -76,12 +76,46 @@ static void without_a_store_there_is_none(void **state)
     rig_fini(&r);
 }
 
+static int64_t answer;
+
+static int64_t newest(void *user)
+{
+    (void)user;
+    return answer;
+}
+
+/* Told at each connect, when it is known. */
+static void the_newest_version_is_told(void **state)
+{
+    (void)state;
+    struct rig r;
+    char id[37];
+    rig_init(&r, NULL);
+    connect(&r, id);
+    assert_string_equal(r.fc.newest, "");
+    leave(&r);
+    rig_store(&r);
+    rig_tunnel(&r);
+    kei_tunnel_tell_newest(r.t, newest, NULL);
+    answer = -1;
+    rig_start(&r);
+    assert_true(rig_until_state(&r, KE_TUNNEL_CONNECTED));
+    assert_string_equal(r.fc.newest, "");
+    answer = 4711;
+    kei_tunnel_store_lost(r.t); /* connects anew */
+    assert_true(rig_until_state(&r, KE_TUNNEL_CONNECTING));
+    assert_true(rig_until_state(&r, KE_TUNNEL_CONNECTED));
+    assert_string_equal(r.fc.newest, "4711");
+    rig_fini(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stays_with_its_store),
         cmocka_unit_test(changes_with_what_was_lost),
         cmocka_unit_test(without_a_store_there_is_none),
+        cmocka_unit_test(the_newest_version_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proc_id.h"
 #include "shim.h"
 
 static int64_t clock_ms(clockid_t c)
@@ -45,37 +46,11 @@ void shim_close_from(int fd)
         close(i);
 }
 
-/* /proc/PID/stat: parent (field 4) and start time (field 22) */
-static bool read_stat(pid_t p, pid_t *ret_parent, uint64_t *ret_start)
-{
-    char path[40], buf[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)p);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    ssize_t n = read(fd, buf, sizeof buf - 1);
-    close(fd);
-    buf[n > 0 ? n : 0] = '\0';
-    char *s = strrchr(buf, ')'); /* the name before it may hold anything */
-    if (!s)
-        return false;
-    s++;
-    for (int field = 3; field <= 22; field++) {
-        s += strspn(s, " ");
-        if (field == 4)
-            *ret_parent = (pid_t)strtol(s, NULL, 10);
-        if (field == 22)
-            *ret_start = strtoull(s, NULL, 10);
-        s += strcspn(s, " ");
-    }
-    return true;
-}
-
 uint64_t shim_start_time(pid_t p)
 {
     pid_t parent;
     uint64_t start = 0;
-    return read_stat(p, &parent, &start) ? start : 0;
+    return kei_proc_stat(p, &parent, &start) ? start : 0;
 }
 
 static void kill_round(pid_t self)
@@ -86,7 +61,7 @@ static void kill_round(pid_t self)
     for (struct dirent *e; (e = readdir(d));) {
         pid_t parent = 0, p = (pid_t)strtol(e->d_name, NULL, 10);
         uint64_t start;
-        if (p > 1 && read_stat(p, &parent, &start) && parent == self)
+        if (p > 1 && kei_proc_stat(p, &parent, &start) && parent == self)
             kill(p, SIGKILL); /* ours and not reaped: the number cannot be another's */
     }
     closedir(d);
@@ -120,21 +95,10 @@ static void sync_folder(const char *path)
     }
 }
 
-/* Start times count from the boot, so the boot is told too. */
-static void boot_id(char out[48])
-{
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, out, 47) : 0;
-    if (fd >= 0)
-        close(fd);
-    out[n > 0 ? n : 0] = '\0';
-    out[strcspn(out, "\n")] = '\0';
-}
-
 bool shim_pid_write(pid_t shim, pid_t child, int64_t started_ms)
 {
-    char text[KE_SHIM_STATE_MAX], boot[48];
-    boot_id(boot);
+    char text[KE_SHIM_STATE_MAX], boot[KEI_BOOT_ID_MAX];
+    kei_proc_boot(boot);
     int n =
         snprintf(text, sizeof text,
                  "shim=%d\nshimstart=%llu\nchild=%d\nchildstart=%llu\nboot=%s\nstarted=%lld\nend\n",

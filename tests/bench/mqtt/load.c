@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -270,10 +271,12 @@ static void flush_all(void)
     }
 }
 
-/* Sends what is due at a fixed rate, publishers by turns, whatever the answers do. */
-static int pace(int64_t start)
+/* Sends what is due at a fixed rate, publishers by turns, whatever the answers do. Returns the
+ * nanoseconds until the next is. */
+static int64_t pace(int64_t start)
 {
-    int64_t due_n = (now_ns() - start) * g.rate / 1000000000;
+    int64_t past = now_ns() - start;
+    int64_t due_n = past * g.rate / 1000000000;
     due_n -= due_n % g.burst;
     while ((int64_t)g.published <= due_n && g.published < g.messages + g.warmup) {
         struct client *p = &g.c[g.next_paced++ % g.pubs];
@@ -281,7 +284,22 @@ static int pace(int64_t start)
             die("the server is %u messages behind at %u a second", RING, g.rate);
         send_one(p);
     }
-    return 0; /* polls: the delay of a wake-up would count as the server's */
+    int64_t next = (due_n + g.burst) * 1000000000 / g.rate - past;
+    return next > 0 ? next : 0;
+}
+
+/*
+ * A paced generator sleeps until the next message is due or one has come. It must not poll: under a
+ * realtime class the kernel would halt it for 50 ms of each second, and what it then sends at once
+ * would count as the server's delay.
+ */
+static void sleep_for(int64_t ns)
+{
+    struct timespec t = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+    struct pollfd p = {.fd = g.epoll, .events = POLLIN};
+
+    if (ppoll(&p, 1, &t, NULL) < 0 && errno != EINTR)
+        die("poll: %s", strerror(errno));
 }
 
 static bool finished(void)
@@ -297,9 +315,11 @@ static bool finished(void)
 static void turn(int64_t start)
 {
     struct epoll_event e[256];
-    int timeout = g.rate ? pace(start) : 30000;
+    int64_t pause = g.rate ? pace(start) : 0;
     flush_all();
-    int n = epoll_wait(g.epoll, e, 256, timeout);
+    if (g.rate)
+        sleep_for(pause);
+    int n = epoll_wait(g.epoll, e, 256, g.rate ? 0 : 30000);
     if (n < 0 && errno != EINTR)
         die("epoll: %s", strerror(errno));
     if (n == 0 && !g.rate)
