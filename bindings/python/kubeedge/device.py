@@ -402,8 +402,9 @@ class Devices(Handle):
         )
 
     def process(self, device: str, rules: Optional[Json]) -> None:
-        """Data processing of a device, as in the annotation libkubeedge.io/process, before which it comes; None
-        removes it. NotFound, ParseError, LimitExceeded."""
+        """Data processing of a device, until this is closed: a list of rules as in the annotation
+        libkubeedge.io/process, before which it comes; see ke_devices_process in device.h. None removes it.
+        NotFound, ParseError, LimitExceeded."""
         ns, name = _split(device)
         data = None if rules is None else _json(rules)
         self._core.call(
@@ -428,8 +429,9 @@ class Devices(Handle):
         return self._core.call(start)
 
     def set(self, device: str, property: str, value: Value) -> Pending[None]:
-        """Makes it the desired value, until the cloud says another. Done when it was written and read back.
-        NotFound, AccessDenied (read-only), ParseError (no value of its type), LimitExceeded (out of range)."""
+        """Makes it the desired value, until the cloud says another or this is closed. Done when it was written and
+        read back. NotFound, AccessDenied (read-only), ParseError (no value of its type), LimitExceeded (out of
+        range)."""
         ns, name = _split(device)
         return self._pending(
             lambda ptr, key: ffi.ke_devices_set(ptr, ns, name, cstr(property), cstr(text_of(value)), _on_done, key)

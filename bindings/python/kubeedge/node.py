@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import weakref
 from ctypes import byref, cast, pointer, sizeof
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
 
@@ -105,7 +106,7 @@ class _Callbacks:
         self, context: Context, state: Optional[StateFn], pod: Optional[PodFn], devices: Optional[DevicesFn]
     ) -> None:
         self.core = context._core
-        self.context = context
+        self.context = weakref.ref(context)  # alive while its node is started; nothing in C keeps it
         self.state = state
         self.pod = pod
         self.devices = devices
@@ -139,8 +140,9 @@ def _on_devices(user: Optional[int], twin: s.Twin, devices: s.Devices) -> None:
     for state in record.lent:
         state.free()
     record.lent.clear()
-    if twin and devices:
-        lent_twin, lent_devices = Twin._borrow(record.context, twin), Devices._borrow(record.context, devices)
+    context = record.context()
+    if twin and devices and context is not None:
+        lent_twin, lent_devices = Twin._borrow(context, twin), Devices._borrow(context, devices)
         record.lent += [lent_twin._state, lent_devices._state]
         record.core.user(record.devices, lent_twin, lent_devices)
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
 import contextlib
+import gc
 import json
+import os
 import threading
 
 import pytest
@@ -29,6 +31,7 @@ from kubeedge import (
     Store,
     TimedOut,
     Twin,
+    _core,
 )
 from support import PATIENCE, Collector, device, device_model, has
 
@@ -692,14 +695,29 @@ def test_node_without_devices(ctx, tmp_path):
         node.stop()
 
 
+def test_a_node_with_devices_dropped_with_its_context(tmp_path):
+    """What it lent does not keep them alive."""
+    given = []
+    ctx = Context()
+    node = Node(ctx, name="edge-1", data=tmp_path / "node", devices=lambda *both: given.append(len(both)))
+    node.start()
+    assert given == [2]
+    core = ctx._core
+    with pytest.warns(ResourceWarning):
+        del ctx, node
+        gc.collect()
+    with core.lock:
+        assert core.changed.wait_for(lambda: core.ptr is None, PATIENCE)
+    while core in _core._cores:  # discarded right after the wait above was woken
+        os.sched_yield()
+
+
 def test_dropped():
     with Context(thread=True) as ctx:
         devices = Devices(ctx)
         devices.register("py", Rooms())
         with pytest.warns(ResourceWarning, match="Devices"):
             del devices
-            import gc
-
             gc.collect()
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -293,8 +294,6 @@ def test_dropped():
         twin.observe(lambda e: None)
         with pytest.warns(ResourceWarning, match="Twin"):
             del twin
-            import gc
-
             gc.collect()
 
 
