@@ -210,6 +210,7 @@ struct ke_devices {
     struct kei_timer save;    /* windows of data processing */
     struct kei_timer profile; /* ask for the profile */
     uint64_t profile_request;
+    uint32_t profile_tries; /* that found none, since something spoke for one */
     struct ke_buf buf, buf2, raw;   /* scratch of the loop */
     uint32_t *scratch;              /* indexes, as many as the largest device has properties */
     struct ke_device_value *values; /* the same */
@@ -246,6 +247,8 @@ int kei_dv_put(struct ke_devices *d, struct ke_str object, enum source source);
 int kei_dv_remove(struct ke_devices *d, bool model, const char *ns, const char *name);
 void kei_dv_message(void *user, struct ke_msg *m);
 void kei_dv_ask_profile(struct ke_devices *d, int64_t in_ms);
+/* Something speaks for a profile, or a new one: now. */
+void kei_dv_profile_due(struct ke_devices *d);
 void kei_dv_save_desired(struct dev *dev);
 struct dev *kei_dv_find(struct ke_devices *d, const char *ns, const char *name);
 struct driver *kei_dv_driver(struct ke_devices *d, const char *protocol);

@@ -486,7 +486,9 @@ static void on_profile(void *user, int status, struct ke_msg *reply)
     const char *text = status == 0 ? ke_msg_content(reply, &n) : NULL;
     if (!text || strcmp(ke_msg_operation(reply), "response") != 0 ||
         kei_json_value(kei_strn(text, n), 0, &v, NULL) < 0 || kei_json_type(v) != '{') {
-        kei_dv_ask_profile(d, ASK_AGAIN_MS); /* perhaps the cloud has not made it yet */
+        /* perhaps the cloud has not made it yet; most nodes have no devices */
+        kei_dv_ask_profile(d, (int64_t)ASK_AGAIN_MS
+                                  << (d->profile_tries < 7 ? d->profile_tries++ : 7));
         return;
     }
     if (put_configmap(d, v, "default") < 0)
@@ -528,6 +530,14 @@ void kei_dv_ask_profile(struct ke_devices *d, int64_t in_ms)
     if (!d->profile.fn)
         kei_timer_init(d->ctx, &d->profile, ask_profile);
     (void)kei_timer_in(&d->profile, in_ms);
+}
+
+void kei_dv_profile_due(struct ke_devices *d)
+{
+    d->profile_tries = 0;
+    if (d->profile.fn)
+        kei_timer_stop(&d->profile);
+    kei_dv_ask_profile(d, 0);
 }
 
 /* ---- messages ---- */
@@ -620,7 +630,7 @@ static void on_delta(struct ke_devices *d, struct ke_str id, struct ke_str conte
     struct dev *dev = find_id(d, id);
 
     if (!dev) {
-        kei_dv_ask_profile(d, 0);
+        kei_dv_profile_due(d);
         return;
     }
     /* v1beta1 says in the object what is desired: an older delta must not undo a newer object */
@@ -672,7 +682,7 @@ void kei_dv_message(void *user, struct ke_msg *m)
         resource.n > front.n + tail.n)
         on_delta(d, kei_strn(resource.p + front.n, resource.n - front.n - tail.n), content);
     else if (kei_str_is(resource, "node/connection") && kei_json_str_is(v, "cloud_connected"))
-        kei_dv_ask_profile(d, 0); /* it may have changed meanwhile, and nobody would tell */
+        kei_dv_profile_due(d); /* it may have changed meanwhile, and nobody would tell */
     else if (kei_resource_parse(&res, resource) &&
              (kei_str_is(res.type, "device") || kei_str_is(res.type, "devicemodel") ||
               kei_str_is(res.type, "configmap")))

@@ -5,7 +5,8 @@
  * (habits of EdgeCore), how a status is cut into patches, ids, times and facts of the machine beyond
  * their form.
  */
-#define DEVICES "devices come later"
+#define DEVICES "the recordings of devices are played to the twin"
+#define PROFILE "asks for what a mapper's pod mounts at upstream's: the protocols of its devices"
 #define ONE_SUBJECT "sent before the dialect is known; a cloud up to 1.15 takes the key of it only"
 #define NO_ATTACH "no volume of this node is attached by a controller"
 #define NO_HUGE "huge pages are refused: there is nothing to tell"
@@ -26,7 +27,7 @@
 #define HOW_IT_ENDED "how it ended is told; EdgeCore 1.4 tells one container without a name"
 #define ASKS "asks for the deletion: a cloud that is away may miss the last status"
 #define IMAGE_FIRST "objects are asked for when the image is there"
-{"", "get detail", NOT_SENT, DEVICES, 0},
+{"1.4", "query configmap", MORE, PROFILE, 0},
 {"1.15 1.4", "http /edge.crt", "csr", ONE_SUBJECT, 0},
 {"1.15 1.23", "insert node", "content.metadata.annotations", NO_ATTACH, 0},
 {"1.15 1.23", "", "content.status.capacity.hugepages-1Gi", NO_HUGE, 0},
