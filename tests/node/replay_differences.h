@@ -6,6 +6,7 @@
  * their form.
  */
 #define DEVICES "the recordings of devices are played to the twin"
+#define ASKED_ONCE "the list of devices is asked for once on each link: clouds that know it answer, others never do"
 #define PROFILE "asks for what a mapper's pod mounts at upstream's: the protocols of its devices"
 #define ONE_SUBJECT "sent before the dialect is known; a cloud up to 1.15 takes the key of it only"
 #define NO_ATTACH "no volume of this node is attached by a controller"
@@ -28,6 +29,7 @@
 #define ASKS "asks for the deletion: a cloud that is away may miss the last status"
 #define IMAGE_FIRST "objects are asked for when the image is there"
 {"1.4", "query configmap", MORE, PROFILE, 0},
+{"1.15/50 1.4/04", "get detail", NOT_SENT, ASKED_ONCE, 0},
 {"1.15 1.4", "http /edge.crt", "csr", ONE_SUBJECT, 0},
 {"1.15 1.23", "insert node", "content.metadata.annotations", NO_ATTACH, 0},
 {"1.15 1.23", "", "content.status.capacity.hugepages-1Gi", NO_HUGE, 0},
