@@ -620,7 +620,7 @@ class RuntimeOps(Struct):
 
 # ---- twin.h ----
 
-# uint32_t (*dialect_now)(void *user)
+# uint32_t (*dialect_now)(void *user); also of ke_devices_config
 TwinDialectNowFn = CFUNCTYPE(c_uint32, c_void_p)
 
 
@@ -859,6 +859,8 @@ class DevicesConfig(Struct):
         ("max_devices", c_uint32),
         ("max_properties", c_uint32),
         ("max_rules", c_uint32),
+        ("dialect_now", TwinDialectNowFn),
+        ("user", c_void_p),
     ]
 
 
