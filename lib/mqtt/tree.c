@@ -6,11 +6,20 @@
  */
 #include "mqtt/server.h"
 
+/* The two halves of the product, folded. */
 static uint64_t mix(uint64_t a, uint64_t b)
 {
-    __uint128_t r = (__uint128_t)a * b;
+#ifdef __SIZEOF_INT128__
+    __extension__ typedef unsigned __int128 wide;
+    wide r = (wide)a * b;
 
     return (uint64_t)r ^ (uint64_t)(r >> 64);
+#else
+    uint64_t al = (uint32_t)a, ah = a >> 32, bl = (uint32_t)b, bh = b >> 32;
+    uint64_t low = al * bl, m1 = ah * bl + (low >> 32), m2 = al * bh + (uint32_t)m1;
+
+    return (m2 << 32 | (uint32_t)low) ^ (ah * bh + (m1 >> 32) + (m2 >> 32));
+#endif
 }
 
 static uint32_t hash_seg(const struct mq_tree *t, const struct mq_node *parent, struct ke_str seg)
