@@ -50,7 +50,7 @@ sysroot() { # ARCH
     mode=chrootless # unpacking needs no rights; root is not refused them either
     [ "$(id -u)" = 0 ] && mode=root
     mmdebstrap --quiet --mode=$mode --variant=extract --architectures="$1" \
-        --include=libc6-dev,libssl-dev,libsqlite3-dev,libcjson-dev,libwslay-dev,libyaml-dev,libcmocka-dev,linux-libc-dev \
+        --include=libc6-dev,libssl-dev,libsqlite3-dev,libcjson-dev,libwslay-dev,libyaml-dev,libnghttp2-dev,libprotobuf-c-dev,libcmocka-dev,linux-libc-dev \
         "$release" "$sysroot.new" "deb $uri $release main"
     mv "$sysroot.new" "$sysroot"
 }

@@ -210,7 +210,8 @@ struct ke_devices {
     struct kei_timer save;    /* windows of data processing */
     struct kei_timer profile; /* ask for the profile */
     uint64_t profile_request;
-    uint32_t profile_tries; /* that found none, since something spoke for one */
+    bool profile_stale;             /* asked for before something spoke for a newer one */
+    uint32_t profile_tries;         /* that found none, since something spoke for one */
     struct ke_buf buf, buf2, raw;   /* scratch of the loop */
     uint32_t *scratch;              /* indexes, as many as the largest device has properties */
     struct ke_device_value *values; /* the same */

@@ -9,7 +9,7 @@
 #include "message/msg_priv.h"
 
 #define ASK_TIMEOUT_MS 60000
-#define ASK_AGAIN_MS 30000
+#define ASK_AGAIN_MS 1000 /* doubled with each try */
 
 static char *make_key(const struct ke_alloc *a, const char *ns, const char *name)
 {
@@ -432,6 +432,17 @@ static bool listed(const struct kei_device_profile *p, const char *name)
     return false;
 }
 
+/* KubeEdge 1.4 loses protocolCommonConfig, where the address is, when it writes the profile again
+ * after a change of the device: what it said before goes on. */
+static void keep_address(struct ke_devices *d, struct kei_device *kd)
+{
+    const struct dev *dev = kei_dv_find(d, kd->meta.ns, kd->meta.name);
+
+    if (!kd->protocol_common.p && dev && dev->source == SOURCE_PROFILE &&
+        !strcmp(dev->img->conf.protocol, kd->protocol))
+        kd->protocol_config = kei_strn(dev->img->conf.config, dev->img->conf.config_len);
+}
+
 static int put_profile(struct ke_devices *d, struct ke_str json, const char *ns)
 {
     struct kei_arena a;
@@ -444,8 +455,10 @@ static int put_profile(struct ke_devices *d, struct ke_str json, const char *ns)
     int r = kei_device_profile_read(&p, json, ns, &a, kei_err(d->ctx));
     if (r == 0)
         r = take_models(d, &p, ns);
-    for (uint32_t i = 0; r == 0 && i < p.n_devices; i++)
+    for (uint32_t i = 0; r == 0 && i < p.n_devices; i++) {
+        keep_address(d, &p.devices[i]);
         r = apply_device(d, &p.devices[i], kei_strn(NULL, 0), SOURCE_PROFILE);
+    }
     while (r == 0 && kei_map_next(&d->devs, &it, &key, &v)) {
         struct dev *dev = v;
         if (dev->source == SOURCE_PROFILE && !strcmp(dev->img->conf.ns, ns) &&
@@ -493,6 +506,8 @@ static void on_profile(void *user, int status, struct ke_msg *reply)
     }
     if (put_configmap(d, v, "default") < 0)
         refused(d, "the device profile");
+    if (d->profile_stale)
+        kei_dv_profile_due(d);
 }
 
 static void ask_profile(struct kei_timer *t)
@@ -535,6 +550,7 @@ void kei_dv_ask_profile(struct ke_devices *d, int64_t in_ms)
 void kei_dv_profile_due(struct ke_devices *d)
 {
     d->profile_tries = 0;
+    d->profile_stale = d->profile_request != 0; /* its answer may be older than this */
     if (d->profile.fn)
         kei_timer_stop(&d->profile);
     kei_dv_ask_profile(d, 0);

@@ -780,12 +780,15 @@ static void delta_of_the_twin(void **state)
     assert_true(fake(r, "a")->regs[0] == 30);
 }
 
-#define PROFILE(instances)                                                                         \
+#define PROFILE(instances) PROFILE_AT(instances, "")
+#define COMMON ",\\\"protocolCommonConfig\\\":{\\\"tcp\\\":{\\\"ip\\\":\\\"10.0.0.9\\\"}}"
+#define NO_COMMON ",\\\"protocolCommonConfig\\\":null"
+#define PROFILE_AT(instances, common)                                                              \
     "{\"metadata\":{\"name\":\"device-profile-config-edge-1\"},\"data\":{\"deviceProfile.json\":"  \
     "\"{\\\"deviceInstances\\\":[" instances "],\\\"deviceModels\\\":[{\\\"name\\\":\\\"m\\\","    \
     "\\\"properties\\\":[{\\\"name\\\":\\\"sp\\\",\\\"dataType\\\":\\\"int\\\",\\\"accessMode\\\"" \
     ":\\\"ReadWrite\\\"}]}],\\\"protocols\\\":[{\\\"name\\\":\\\"p\\\",\\\"protocol\\\":"          \
-    "\\\"fake\\\",\\\"protocolConfig\\\":{\\\"slaveID\\\":1}}]}\"}}"
+    "\\\"fake\\\",\\\"protocolConfig\\\":{\\\"slaveID\\\":1}" common "}]}\"}}"
 #define INSTANCE(name, desired)                                                                    \
     "{\\\"id\\\":\\\"" name "\\\",\\\"name\\\":\\\"" name                                          \
     "\\\",\\\"protocol\\\":\\\"p\\\",\\\"model\\\":"                                               \
@@ -801,7 +804,7 @@ static void device_profile(void **state)
     test_drive_ms(&r->env, 100);
     assert_int_equal(r->asked, 1);
     r->profile = PROFILE(INSTANCE("x", "7") "," INSTANCE("y", "8"));
-    test_drive_ms(&r->env, 31000); /* the cloud has made it meanwhile */
+    test_drive_ms(&r->env, 1100); /* the cloud has made it meanwhile */
     assert_int_equal(r->asked, 2);
     assert_true(fake(r, "x")->regs[0] == 7 && fake(r, "y")->regs[0] == 8);
     assert_string_equal(fake(r, "x")->config, "{\"slaveID\":1}");
@@ -812,6 +815,16 @@ static void device_profile(void **state)
     assert_false(fake(r, "x")->is_open);
     assert_true(fake(r, "y")->regs[0] == 9);
     assert_int_equal(fake(r, "y")->opens, 1);
+    /* KubeEdge 1.4 loses the address when it writes the profile again */
+    hrig_tell(r, "update", "default/configmap/device-profile-config-edge-1",
+              PROFILE_AT(INSTANCE("y", "9"), COMMON));
+    test_drive_ms(&r->env, 2000);
+    assert_string_equal(fake(r, "y")->config, "{\"ip\":\"10.0.0.9\",\"slaveID\":1}");
+    hrig_tell(r, "update", "default/configmap/device-profile-config-edge-1",
+              PROFILE_AT(INSTANCE("y", "10"), NO_COMMON));
+    test_drive_ms(&r->env, 2000);
+    assert_string_equal(fake(r, "y")->config, "{\"ip\":\"10.0.0.9\",\"slaveID\":1}");
+    assert_true(fake(r, "y")->regs[0] == 10);
     /* a delta for one that is not known: ask */
     hrig_tell(r, "update", "device/z/twin/delta", "{\"delta\":{}}");
     test_drive_ms(&r->env, 100);
