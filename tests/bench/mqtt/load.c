@@ -295,7 +295,7 @@ static int64_t pace(int64_t start)
  */
 static void sleep_for(int64_t ns)
 {
-    struct timespec t = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+    struct timespec t = {.tv_sec = ns / 1000000000, .tv_nsec = (long)(ns % 1000000000)};
     struct pollfd p = {.fd = g.epoll, .events = POLLIN};
 
     if (ppoll(&p, 1, &t, NULL) < 0 && errno != EINTR)
@@ -386,7 +386,7 @@ static void flow(const char *mode)
     g.fan = g.pubs == 1 ? g.subs : 1;
     g.warmup = g.messages / 10;
     g.epoll = epoll_create1(EPOLL_CLOEXEC);
-    g.delay = malloc(((g.messages + g.warmup) * g.fan + 1) * sizeof *g.delay);
+    g.delay = malloc((size_t)((g.messages + g.warmup) * g.fan + 1) * sizeof *g.delay);
     if (g.epoll < 0 || !g.delay)
         die("out of memory");
     make_clients();
@@ -404,7 +404,7 @@ static void flow(const char *mode)
     double seconds = (double)(now_ns() - since) / 1e9;
     cpu = cpu_seconds(g.pid) - cpu;
     uint64_t n = g.delivered - before;
-    qsort(g.delay, g.n_delay, sizeof *g.delay, by_value);
+    qsort(g.delay, (size_t)g.n_delay, sizeof *g.delay, by_value);
     printf(
         "{\"mode\":\"%s\",\"qos\":%d,\"delivered\":%" PRIu64
         ",\"seconds\":%.3f,\"rate\":%.0f,\"cpu\":%.4f,"

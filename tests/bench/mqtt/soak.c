@@ -56,7 +56,7 @@ static struct {
 
 static void map_state(void)
 {
-    size_t n = sizeof *g.s + g.messages;
+    size_t n = sizeof *g.s + (size_t)g.messages;
     int fd = open(g.file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || ftruncate(fd, (off_t)n) < 0)
         die("%s: %s", g.file, strerror(errno));
