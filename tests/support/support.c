@@ -3,6 +3,7 @@
 #include "support/support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <time.h>
@@ -183,4 +184,18 @@ bool test_true(void *flag)
 bool test_nonzero(void *count)
 {
     return *(const int *)count != 0;
+}
+
+bool test_has_pty(void)
+{
+    char path[64];
+    int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    bool ok = fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0 &&
+              ptsname_r(fd, path, sizeof path) == 0 && access(path, R_OK | W_OK) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    if (!ok)
+        print_message("there are no pseudo-terminals here: is devpts mounted?\n");
+    return ok;
 }

@@ -73,6 +73,9 @@ void test_drive_ms(struct test_env *e, int64_t ms);
 /* Runs turns without moving the clock until nothing is left to do. */
 void test_settle(struct test_env *e);
 
+/* Whether pseudo-terminals can be had here: a chroot may lack them. Else a message says so. */
+bool test_has_pty(void);
+
 /* A fresh folder under the system's temporary folder; remove with test_tmp_remove. */
 void test_tmp_make(char *out, size_t n);
 void test_tmp_remove(const char *path);
