@@ -101,7 +101,7 @@ static int empty(struct inside *in)
     return mc_say(in, MC_ERROR, "%s has no value", in->key);
 }
 
-static int parse_bool(struct inside *in, char *rest, long *to)
+static int parse_bool(struct inside *in, char *rest, int64_t *to)
 {
     char *v = word(&rest);
     if (!v)
@@ -115,19 +115,19 @@ static int parse_bool(struct inside *in, char *rest, long *to)
     return 0;
 }
 
-int mc_number(struct inside *in, const char *v, long min, long max, long *to)
+int mc_number(struct inside *in, const char *v, int64_t min, int64_t max, int64_t *to)
 {
     char *end;
     errno = 0;
-    long n = strtol(v, &end, 10);
+    int64_t n = strtoll(v, &end, 10);
     if (errno || end == v || *end || n < min || n > max)
-        return mc_say(in, MC_ERROR, "%s is \"%s\": no number from %ld to %ld", in->key, v, min,
-                      max);
+        return mc_say(in, MC_ERROR, "%s is \"%s\": no number from %lld to %lld", in->key, v,
+                      (long long)min, (long long)max);
     *to = n;
     return 0;
 }
 
-static int parse_number(struct inside *in, char *rest, long min, long max, long *to)
+static int parse_number(struct inside *in, char *rest, int64_t min, int64_t max, int64_t *to)
 {
     char *v = word(&rest);
     return v ? mc_number(in, v, min, max, to) : empty(in);
@@ -181,7 +181,7 @@ static int add_listener(struct inside *in)
 /* listener PORT [ADDRESS|PATH] */
 static int key_listener(struct inside *in, char *rest)
 {
-    long port = 0;
+    int64_t port = 0;
     char *v = word(&rest);
     if (!v)
         return empty(in);
@@ -274,17 +274,17 @@ static int key_expiry(struct inside *in, char *rest)
 {
     static const struct {
         char unit;
-        long seconds;
+        int64_t seconds;
     } units[] = {{'h', 3600}, {'d', 86400}, {'w', 604800}, {'m', 2592000}, {'y', 31536000}};
     char *v = word(&rest);
     if (!v)
         return empty(in);
     char *end;
     errno = 0;
-    long n = strtol(v, &end, 10);
+    int64_t n = strtoll(v, &end, 10);
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
         if (end != v && end[0] == units[i].unit && !end[1] && !errno && n > 0) {
-            long most = 0xfffffffel / units[i].seconds;
+            int64_t most = INT64_C(0xfffffffe) / units[i].seconds;
             in->g.expiry = (n > most ? most : n) * units[i].seconds;
             return 0;
         }
@@ -341,7 +341,7 @@ static int key_log_type(struct inside *in, char *rest)
 
 static int key_connection_messages(struct inside *in, char *rest)
 {
-    long on = 1;
+    int64_t on = 1;
     if (parse_bool(in, rest, &on) < 0)
         return -1;
     return on ? 0
@@ -422,7 +422,7 @@ static int key_topic(struct inside *in, char *rest)
 {
     struct raw_bridge *b = bridge(in);
     struct ke_bridge_topic t = {.size = sizeof t, .direction = KE_BRIDGE_OUT};
-    long qos = 0;
+    int64_t qos = 0;
     char *v = word(&rest);
     if (!v)
         return empty(in);
@@ -483,8 +483,8 @@ static int key_restart_timeout(struct inside *in, char *rest)
     if (second && mc_number(in, second, 1, 86400, &b->retry_max) < 0)
         return -1;
     if (b->retry_max < b->retry_min)
-        return mc_say(in, MC_ERROR, "%s: %ld is less than %ld", in->key, b->retry_max,
-                      b->retry_min);
+        return mc_say(in, MC_ERROR, "%s: %lld is less than %lld", in->key, (long long)b->retry_max,
+                      (long long)b->retry_min);
     return 0;
 }
 
@@ -555,7 +555,7 @@ struct key {
     enum kind kind;
     enum scope scope;
     size_t at; /* in struct raw_global, raw_listener, security, raw_bridge */
-    long min, max;
+    int64_t min, max;
     int (*call)(struct inside *in, char *rest);
 };
 
@@ -824,7 +824,7 @@ static struct inside *begin(mc_say_fn fn, void *user)
     in->user = user;
     in->file = "";
     in->conf.inside = in;
-    long *g = &in->g.per_listener; /* the numbers stand first */
+    int64_t *g = &in->g.per_listener; /* the numbers stand first */
     for (size_t i = 0; i < offsetof(struct raw_global, location) / sizeof *g; i++)
         g[i] = -1;
     in->g.sec.anonymous = -1;

@@ -5,7 +5,7 @@
 
 #include "mosquitto_conf_priv.h"
 
-static uint32_t limit(long v) /* 0: none; not given: the default */
+static uint32_t limit(int64_t v) /* 0: none; not given: the default */
 {
     return v < 0 ? 0 : v == 0 ? KE_MQTT_NONE : (uint32_t)v;
 }
@@ -18,12 +18,12 @@ static uint32_t anonymous_flag(struct inside *in, const struct security *s)
 }
 
 /* "1883", "1883 127.0.0.1", "/run/mqtt.sock": the same after a reload */
-static const char *listener_name(struct inside *in, const struct raw_listener *l, long port)
+static const char *listener_name(struct inside *in, const struct raw_listener *l, int64_t port)
 {
     char text[600];
     if (l->path)
         return l->path;
-    snprintf(text, sizeof text, "%ld%s%s", port, l->host ? " " : "", l->host ? l->host : "");
+    snprintf(text, sizeof text, "%lld%s%s", (long long)port, l->host ? " " : "", l->host ? l->host : "");
     return mc_keep(in, text);
 }
 
@@ -57,7 +57,7 @@ static int finish_tls(struct inside *in, const struct raw_listener *r, struct ke
 static int finish_listener(struct inside *in, const struct raw_listener *r, struct mc_listener *to)
 {
     struct ke_mqtt_listener *l = &to->l;
-    long port = r->port > 0 ? r->port : 1883;
+    int64_t port = r->port > 0 ? r->port : 1883;
     ke_mqtt_listener_init(l, sizeof *l);
     to->family = r->family;
     to->line = r->line;
@@ -130,7 +130,7 @@ static int finish_bridge(struct inside *in, const struct raw_bridge *r, struct k
                       "connection %s has only one of bridge_certfile and bridge_keyfile", r->name);
     ke_bridge_config_init(c, sizeof *c);
     const char *first = r->addresses[0], *colon = strrchr(first, ':');
-    long port = 0;
+    int64_t port = 0;
     in->key = "the port of an address";
     c->host = colon ? mc_keep_n(in, first, (size_t)(colon - first)) : first;
     if (!c->host || (colon && mc_number(in, colon + 1, 1, 65535, &port) < 0))

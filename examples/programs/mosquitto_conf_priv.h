@@ -10,14 +10,14 @@
 /* ---- what is read; -1 and NULL: not given ---- */
 
 struct security {
-    long anonymous;
+    int64_t anonymous;
     const char *password_file, *acl_file;
 };
 
 struct raw_listener {
     unsigned line;
     const char *file;
-    long port, max_connections, max_qos, max_topic_alias, require_certificate, use_identity,
+    int64_t port, max_connections, max_qos, max_topic_alias, require_certificate, use_identity,
         use_subject, anonymous;
     const char *host, *path, *mount_point, *cafile, *certfile, *keyfile, *crlfile;
     int family;
@@ -32,14 +32,14 @@ struct raw_bridge {
     unsigned n_addresses;
     struct ke_bridge_topic *topics;
     unsigned n_topics;
-    long clean, notify, notify_local, try_private, insecure, keepalive, retry_min, retry_max,
+    int64_t clean, notify, notify_local, try_private, insecure, keepalive, retry_min, retry_max,
         version, max_packet;
     const char *client_id, *local_client_id, *user_name, *password, *cafile, *certfile, *keyfile,
         *notify_topic;
 };
 
 struct raw_global {
-    long per_listener, persistence, max_inflight, max_inflight_bytes, max_queued, max_queued_bytes,
+    int64_t per_listener, persistence, max_inflight, max_inflight_bytes, max_queued, max_queued_bytes,
         max_packet, max_payload, max_keepalive, retain_available, sys_interval, queue_qos0,
         upgrade_qos, empty_id, log_time, log_facility, expiry,
         all_connections, all_clients;
@@ -68,7 +68,7 @@ struct inside {
     int depth;
 };
 
-/* Blocks that live as long as the configuration; NULL: no memory. */
+/* Blocks that live as int64_t as the configuration; NULL: no memory. */
 void *mc_take(struct inside *in, size_t n);
 /* A copy; says so when there is no memory. */
 const char *mc_keep_n(struct inside *in, const char *s, size_t n);
@@ -76,7 +76,7 @@ const char *mc_keep(struct inside *in, const char *s);
 /* -1 for MC_ERROR, else 0 */
 int mc_say(struct inside *in, int what, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-int mc_number(struct inside *in, const char *v, long min, long max, long *to);
+int mc_number(struct inside *in, const char *v, int64_t min, int64_t max, int64_t *to);
 /* All is read: fills in->conf. */
 int mc_finish(struct inside *in);
 

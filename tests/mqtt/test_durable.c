@@ -211,6 +211,8 @@ static void power_cuts(void **state)
     powercut_free(disk);
 }
 
+#define NO_EXEC 126 /* an emulator of user programs does not start others */
+
 /* This program again, without one of the syncs: how it ends. */
 static int end_without(char *name)
 {
@@ -225,7 +227,7 @@ static int end_without(char *name)
         dup2(null, 2);
         setenv("KE_MQTT_DROP", name, 1);
         execv("/proc/self/exe", argv);
-        _exit(0);
+        _exit(NO_EXEC);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     return status;
@@ -234,9 +236,13 @@ static int end_without(char *name)
 static void every_sync_is_needed(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof syncs / sizeof syncs[0]; i++)
-        if (end_without(syncs[i]) == 0)
+    for (size_t i = 0; i < sizeof syncs / sizeof syncs[0]; i++) {
+        int status = end_without(syncs[i]);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == NO_EXEC)
+            skip();
+        if (status == 0)
             fail_msg("the power cuts do not notice that the sync of %s is missing", syncs[i]);
+    }
 }
 
 /* That a message came by a shared subscription is kept, too: after a restart it is passed on. */
