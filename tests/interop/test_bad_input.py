@@ -22,11 +22,12 @@ def run(program, *args):
     (["--labels", "novalue"], "KEY=VALUE"),
     (["--taints", "a=b"], "EFFECT"),
     (["--nonsense"], "nonsense"),
-    (["frobnicate"], "is not status, pods, logs or reset"),
+    (["frobnicate"], "is not status, pods, devices, logs or reset"),
     (["--name", "UPPER_case", "--data", "/tmp/never-made"], "no node name"),
     (["--name", "e", "--process-allow", "bin/sleep"], '"bin/sleep" is not an absolute path'),
     (["--name", "e", "--proxy", "nonsense"], "proxy URL had no scheme; expected http://"),
     (["--name", "e", "--proxy", "socks5://h:1"], "proxy scheme was not http://"),
+    (["--name", "e", "--drivers", "modbus,nonsense"], '"nonsense" does not exist: modbus, gpio'),
     (["--name", "e", "--cloud", "1.2.3.4:10000"], "give ports apart"),
     (["--name", "e", "--cloud", "https://c"], "is no address and no host name"),
 ])
