@@ -87,7 +87,8 @@ class Cloud(Program):
         return self
 
     def token(self):
-        return self.command("token").strip()
+        # it listens for nodes a moment before it answers commands
+        return wait_for("a token", lambda: self.command("token").strip())
 
     def apply(self, name, text):
         """Replaces a manifest the way an editor does: never half a file."""
