@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "base/fnv.h"
 #include "base/log.h"
 #include "dmi/dmi_priv.h"
 
@@ -47,15 +48,6 @@ static void object_free(struct kei_dmi_object *o)
     kei_free(a, o);
 }
 
-static uint64_t digest_of(const void *p, size_t n, uint64_t h)
-{
-    const unsigned char *c = p;
-
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ c[i]) * UINT64_C(0x100000001b3);
-    return h;
-}
-
 /* The message of a device without what changes by itself (status). */
 static int digest_message(uint64_t *ret, struct kei_dmi *d, const void *m, struct ke_error *err)
 {
@@ -64,7 +56,7 @@ static int digest_message(uint64_t *ret, struct kei_dmi *d, const void *m, struc
     kei_buf_init(&b, d->alloc);
     kei_pb_pack(&b, m);
     bool ok = kei_buf_ok(&b);
-    uint64_t h = digest_of(b.p, b.n, UINT64_C(0xcbf29ce484222325));
+    uint64_t h = kei_fnv1a(KEI_FNV1A, b.p, b.n);
     ke_buf_free(&b);
     *ret = h ? h : 1;
     return ok ? 0 : kei_error(err, KE_ENOMEM, "no memory for a device's message");

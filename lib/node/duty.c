@@ -11,6 +11,7 @@
 
 #include "base/backoff.h"
 #include "base/error.h"
+#include "base/fnv.h"
 #include "base/log.h"
 #include "message/dialect.h"
 #include "message/msg_priv.h"
@@ -59,15 +60,6 @@ static void report(struct kei_duty *d, bool always);
 static uint32_t dialect(const struct kei_duty *d)
 {
     return d->c.dialect(d->c.user);
-}
-
-/* FNV-1a: tells "changed" only, nobody chooses the input against us. */
-static uint64_t hash(struct ke_str s)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < s.n; i++)
-        h = (h ^ (uint8_t)s.p[i]) * 0x100000001b3u;
-    return h;
 }
 
 static void refresh_facts(struct kei_duty *d)
@@ -218,7 +210,7 @@ static void report(struct kei_duty *d, bool always)
     refresh_facts(d);
     kei_buf_init(&body, kei_ctx_alloc(d->ctx));
     kei_node_status_write(&body, &d->facts, 0);
-    uint64_t h = hash(kei_buf_str(&body));
+    uint64_t h = kei_fnv1a(KEI_FNV1A, body.p, body.n);
     bool due = always || d->sent_hash != h || dialect(d) == KE_DIALECT_1_4 ||
                ke_ctx_mono_ms(d->ctx) - d->sent_ms >= REPORT_MS;
     if (!due) {

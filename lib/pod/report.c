@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "base/fnv.h"
 #include "pod/engine.h"
 
 #define NOTE_BUCKET "pod"
@@ -89,22 +90,13 @@ void kei_pod_info(const struct kei_pod *p, struct ke_pod_info *ret)
     }
 }
 
-/* FNV-1a */
-static uint64_t hash(uint64_t h, const void *p, size_t n)
-{
-    const unsigned char *s = p;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ s[i]) * 0x100000001b3u;
-    return h;
-}
-
 static uint64_t info_hash(const struct ke_pod_info *i)
 {
     const char *const texts[] = {i->phase, i->reason, i->message};
     const uint32_t numbers[] = {i->ready, i->containers, i->restarts};
-    uint64_t h = hash(0xcbf29ce484222325u, numbers, sizeof numbers);
+    uint64_t h = kei_fnv1a(KEI_FNV1A, numbers, sizeof numbers);
     for (size_t k = 0; k < 3; k++)
-        h = hash(h, texts[k], strlen(texts[k]) + 1);
+        h = kei_fnv1a(h, texts[k], strlen(texts[k]) + 1);
     return h;
 }
 
