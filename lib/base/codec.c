@@ -122,7 +122,7 @@ void kei_hex_encode(char *out, const void *p, size_t n)
     out[2 * n] = '\0';
 }
 
-static int hex_digit(char c)
+int kei_hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -138,11 +138,11 @@ bool kei_hex_decode(uint8_t *out, size_t out_n, struct ke_str s)
     if (s.n % 2 || s.n / 2 != out_n)
         return false;
     for (size_t i = 0; i < s.n; i++) {
-        if (hex_digit(s.p[i]) < 0)
+        if (kei_hex_digit(s.p[i]) < 0)
             return false;
     }
     for (size_t i = 0; i < out_n; i++)
-        out[i] = (uint8_t)(hex_digit(s.p[2 * i]) << 4 | hex_digit(s.p[2 * i + 1]));
+        out[i] = (uint8_t)(kei_hex_digit(s.p[2 * i]) << 4 | kei_hex_digit(s.p[2 * i + 1]));
     return true;
 }
 

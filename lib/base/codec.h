@@ -11,6 +11,8 @@ void kei_b64url_encode(struct ke_buf *out, const void *p, size_t n);  /* no padd
 bool kei_b64_decode(struct ke_buf *out, struct ke_str s);
 bool kei_b64url_decode(struct ke_buf *out, struct ke_str s);
 void kei_hex_encode(char *out /* 2n+1 */, const void *p, size_t n); /* lower case */
+/* its value; -1: none */
+int kei_hex_digit(char c);
 bool kei_hex_decode(uint8_t *out, size_t out_n, struct ke_str s);   /* exactly out_n bytes */
 
 #define KEI_UUID_LEN 36

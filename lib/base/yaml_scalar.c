@@ -4,6 +4,7 @@
  * too), octal with a leading 0, underscores in numbers, no base 60, dates stay strings. Numbers
  * come out as JSON with all their digits. Pure; any thread.
  */
+#include "base/codec.h"
 #include "base/yaml_priv.h"
 
 /* exponents a double has; beyond them Kubernetes reads a string */
@@ -42,17 +43,6 @@ static char resolve_word(struct ke_buf *out, struct ke_str s)
     return word_in(s, infinite) ? KEI_YAML_INFINITE : KEI_YAML_STRING;
 }
 
-static int digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return 16;
-}
-
 /* 0x1f, 0o17, 017, 0b11, decimal; fits int64, or uint64 without a sign */
 static bool resolve_int(struct ke_buf *out, struct ke_str s)
 {
@@ -69,7 +59,7 @@ static bool resolve_int(struct ke_buf *out, struct ke_str s)
     if (i >= s.n)
         return false;
     for (; i < s.n; i++) {
-        uint64_t d = (uint64_t)digit(s.p[i]);
+        uint64_t d = (uint64_t)kei_hex_digit(s.p[i]); /* none: more than any base */
         if (d >= base || v > (UINT64_MAX - d) / base)
             return false;
         v = v * base + d;

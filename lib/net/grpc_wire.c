@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gRPC's small encodings: message frames, timeouts, percent-encoded texts. Pure. */
 #include "base/buf.h"
+#include "base/codec.h"
 #include "net/grpc.h"
 
 #define FRAME_HEAD 5u
@@ -68,22 +69,11 @@ void kei_grpc_text_encode(struct ke_buf *out, const char *text)
     }
 }
 
-static int hex_of(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 void kei_grpc_text_decode(struct ke_buf *out, struct ke_str s)
 {
     for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] == '%' && i + 2 < s.n && hex_of(s.p[i + 1]) >= 0 && hex_of(s.p[i + 2]) >= 0) {
-            char c = (char)(hex_of(s.p[i + 1]) * 16 + hex_of(s.p[i + 2]));
+        if (s.p[i] == '%' && i + 2 < s.n && kei_hex_digit(s.p[i + 1]) >= 0 && kei_hex_digit(s.p[i + 2]) >= 0) {
+            char c = (char)(kei_hex_digit(s.p[i + 1]) * 16 + kei_hex_digit(s.p[i + 2]));
             kei_buf_addc(out, c ? c : '?');
             i += 2;
         } else {

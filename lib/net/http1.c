@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "base/codec.h"
+
 enum body_mode { BODY_NONE, BODY_LENGTH, BODY_CHUNKED, BODY_CLOSE };
 
 enum chunk_state {
@@ -357,17 +359,6 @@ bool kei_http_body_none(const struct kei_http_body *b)
     return b->mode == BODY_NONE;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 static int bad_chunk(struct ke_error *err, const char *what)
 {
     return kei_error(err, KE_EPROTO, "HTTP chunk %s was malformed", what);
@@ -376,7 +367,7 @@ static int bad_chunk(struct ke_error *err, const char *what)
 /* A byte of the line that holds a chunk's size. */
 static int chunk_size_byte(struct kei_http_body *b, char c, struct ke_error *err)
 {
-    int d = hex_digit(c);
+    int d = kei_hex_digit(c);
 
     if (++b->line > CHUNK_LINE_MAX)
         return kei_error(err, KE_ELIMIT, "HTTP chunk line was over the limit of %u bytes",
