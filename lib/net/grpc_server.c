@@ -238,6 +238,18 @@ static const struct kei_h2_ops h2_ops = {.request = on_request, .gone = on_gone}
 
 /* ---- connections ---- */
 
+/* Ends the connection; err has the reason. Inside depth. */
+static void cut(struct conn *c, int r, const struct ke_error *err)
+{
+    if (r != KE_ECLOSED)
+        kei_log(c->ctx, KE_LOG_DEBUG, "net", "gRPC connection from %s was ended: %s",
+                kei_stream_peer_name(c->wire.stream), err->text);
+    c->wire.open = false;
+    kei_h2_abort(c->wire.h2, r, err->text);
+    if (c->server)
+        kei_stream_finish(c->wire.stream);
+}
+
 /* Sends; ends the connection when there is nothing more to say. Inside depth. */
 static void pump(struct conn *c)
 {
@@ -246,15 +258,8 @@ static void pump(struct conn *c)
     if (!c->server)
         return;
     int r = kei_grpc_link_pump(&c->wire, &err);
-    if (r == 0 || !c->server)
-        return;
-    if (r != KE_ECLOSED)
-        kei_log(c->ctx, KE_LOG_DEBUG, "net", "gRPC connection from %s was ended: %s",
-                kei_stream_peer_name(c->wire.stream), err.text);
-    c->wire.open = false;
-    kei_h2_abort(c->wire.h2, r, err.text);
-    if (c->server)
-        kei_stream_finish(c->wire.stream);
+    if (r != 0 && c->server)
+        cut(c, r, &err);
 }
 
 static size_t on_data(void *user, const char *p, size_t n)
@@ -267,14 +272,8 @@ static size_t on_data(void *user, const char *p, size_t n)
     c->depth++;
     int r = kei_h2_feed(c->wire.h2, p, n, &err);
     pump(c);
-    if (r < 0 && c->server && c->wire.open) {
-        kei_log(c->ctx, KE_LOG_DEBUG, "net", "gRPC connection from %s was ended: %s",
-                kei_stream_peer_name(c->wire.stream), err.text);
-        c->wire.open = false;
-        kei_h2_abort(c->wire.h2, r, err.text);
-        if (c->server)
-            kei_stream_finish(c->wire.stream);
-    }
+    if (r < 0 && c->server && c->wire.open)
+        cut(c, r, &err);
     if (c->server && c->wire.open && kei_h2_incomplete(c->wire.h2) == 0)
         kei_timer_stop(&c->idle);
     else if (c->server && !kei_timer_armed(&c->idle))
