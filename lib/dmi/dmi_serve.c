@@ -475,6 +475,27 @@ static bool put_twin(struct kei_dmi *d, struct kei_jw *w, const char *name, cons
     return true;
 }
 
+static void begin_twins(struct kei_dmi *d, struct kei_jw *w, struct ke_buf *out)
+{
+    begin_payload(d, w, out);
+    kei_jw_key(w, "twin");
+    kei_jw_obj(w);
+}
+
+/* n: how many of them say something. Frees the payload. */
+static void end_twins(struct kei_dmi *d, struct kei_grpc_call *call, const char *topic,
+                      struct kei_jw *w, struct ke_buf *payload, size_t n)
+{
+    kei_jw_obj_end(w);
+    kei_jw_obj_end(w);
+    if (n)
+        to_twin(d, call, topic, payload);
+    else
+        kei_grpc_refuse(call, KEI_GRPC_UNKNOWN,
+                        "ReportDeviceStatusRequest does not have twin data");
+    ke_buf_free(payload);
+}
+
 static void report_b1(struct kei_dmi *d, struct kei_grpc_call *call,
                       const Kei__B1__ReportDeviceStatusRequest *q)
 {
@@ -488,22 +509,13 @@ static void report_b1(struct kei_dmi *d, struct kei_grpc_call *call,
         kei_grpc_refuse(call, KEI_GRPC_UNKNOWN, "ReportDeviceStatusRequest names no device");
         return;
     }
-    begin_payload(d, &w, &payload);
-    kei_jw_key(&w, "twin");
-    kei_jw_obj(&w);
+    begin_twins(d, &w, &payload);
     for (size_t i = 0; s && i < s->n_twins; i++) {
         const Kei__B1__Twin *t = s->twins[i];
         n += put_twin(d, &w, t->propertyname, t->observeddesired ? t->observeddesired->value : NULL,
                       t->reported ? t->reported->value : NULL);
     }
-    kei_jw_obj_end(&w);
-    kei_jw_obj_end(&w);
-    if (n)
-        to_twin(d, call, topic, &payload);
-    else
-        kei_grpc_refuse(call, KEI_GRPC_UNKNOWN,
-                        "ReportDeviceStatusRequest does not have twin data");
-    ke_buf_free(&payload);
+    end_twins(d, call, topic, &w, &payload, n);
 }
 
 static void state_payload(struct kei_dmi *d, struct ke_buf *out, const char *state)
@@ -545,22 +557,13 @@ static void report_a1(struct kei_dmi *d, struct kei_grpc_call *call,
         return;
     }
     (void)topic_of(d, topic, sizeof topic, "", q->devicename, "twin/update");
-    begin_payload(d, &w, &payload);
-    kei_jw_key(&w, "twin");
-    kei_jw_obj(&w);
+    begin_twins(d, &w, &payload);
     for (size_t i = 0; s && i < s->n_twins; i++) {
         const Kei__A1__Twin *t = s->twins[i];
         n += put_twin(d, &w, t->propertyname, t->desired ? t->desired->value : NULL,
                       t->reported ? t->reported->value : NULL);
     }
-    kei_jw_obj_end(&w);
-    kei_jw_obj_end(&w);
-    if (n)
-        to_twin(d, call, topic, &payload);
-    else
-        kei_grpc_refuse(call, KEI_GRPC_UNKNOWN,
-                        "ReportDeviceStatusRequest does not have twin data");
-    ke_buf_free(&payload);
+    end_twins(d, call, topic, &w, &payload, n);
 }
 
 static void report_states(struct kei_dmi *d, struct kei_grpc_call *call,
