@@ -629,6 +629,12 @@ static int reset(const char *data)
     return 0;
 }
 
+/* What the running node answers itself: on_request. */
+static int is_question(const char *command)
+{
+    return strcmp(command, "status") == 0 || strcmp(command, "pods") == 0 || strcmp(command, "devices") == 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct flags f; /* keeps the lists that flags made */
@@ -647,8 +653,7 @@ int main(int argc, char **argv)
     int rest = argc - optind;
     if (!command && rest == 0)
         return run(&f);
-    if (command && rest == 0 && (strcmp(command, "status") == 0 || strcmp(command, "pods") == 0 ||
-                                 strcmp(command, "devices") == 0))
+    if (command && rest == 0 && is_question(command))
         return ask(data, command);
     if (command && rest == 0 && strcmp(command, "reset") == 0)
         return reset(data);
@@ -657,8 +662,7 @@ int main(int argc, char **argv)
     if (command && strcmp(command, "logs") == 0)
         return usage_error("command", command, rest == 0 ? "needs the name of a pod"
                                                           : "takes a pod and a container only");
-    if (command && strcmp(command, "status") != 0 && strcmp(command, "pods") != 0 &&
-        strcmp(command, "devices") != 0 && strcmp(command, "reset") != 0)
+    if (command && !is_question(command) && strcmp(command, "reset") != 0)
         return usage_error("command", command, "is not status, pods, devices, logs or reset");
     return usage_error("argument", argv[optind], "is not understood");
 }
