@@ -223,7 +223,7 @@ static void nothing_is_lost_while_the_link_is_down(void **state)
     assert_string_equal(ke_msg_source(r.cloud.m[r.cloud.n - 1]), "twin");
     assert_string_equal(ke_msg_group(r.cloud.m[r.cloud.n - 1]), "resource");
     /* no confirmation: again after a while, after a reconnect, and after a restart */
-    ms(&r, 130000);
+    ms(&r, 15000);
     assert_int_equal(twin_count(&r.cloud, EDGE_UPDATED), 2);
     twin_link(&r, false);
     twin_link(&r, true);
@@ -301,7 +301,7 @@ static void states_by_cloud(void **state)
         assert_int_equal(twin_count(&r.cloud, t[i].resource), 1);
         assert_int_equal(strstr(twin_last(&r.cloud, t[i].resource), "lastOnlineTime") != NULL,
                          t[i].again);
-        ms(&r, 130000);
+        ms(&r, 15000);
         assert_int_equal(twin_count(&r.cloud, t[i].resource), t[i].again ? 2 : 1);
         twin_link(&r, false);
         twin_link(&r, true);
