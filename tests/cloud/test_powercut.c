@@ -7,7 +7,6 @@
  *
  * KE_POWERCUT_IMAGES: how many (default 1500, of which this test takes a twentieth). KE_SEED.
  */
-#include <time.h>
 
 #include "cloud/cloud_rig.h"
 #include "sim/powercut_io.h"
@@ -43,7 +42,6 @@ struct node {
 struct world {
     struct rig r;
     struct powercut *disk;
-    struct ke_io io; /* the disk's */
     struct edge e[2];
     struct node nodes[2];
     uint64_t rng;
@@ -153,25 +151,13 @@ static void on_message(struct edge *e, struct ke_msg *m)
 
 /* ---- a life ---- */
 
-static int (*real_sync)(void *user, struct ke_io_file *f);
-
-/* A sync takes its time, so that what does not wait for it gets ahead of it. */
-static int slow_sync(void *user, struct ke_io_file *f)
-{
-    const struct timespec some = {.tv_nsec = 2000000};
-    nanosleep(&some, NULL);
-    return real_sync(user, f);
-}
-
 static void begin(struct world *w, struct powercut *disk, bool slow)
 {
     memset(w, 0, sizeof *w);
     w->disk = disk;
-    w->io = *powercut_io(disk);
-    real_sync = w->io.sync;
     if (slow)
-        w->io.sync = slow_sync;
-    rig_init(&w->r, &w->io);
+        powercut_slow(disk);
+    rig_init(&w->r, powercut_io(disk));
     w->r.quiet = true;
     w->r.idle_ms = 1;
     w->r.conf.manifests = "/m";

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "sim/powercut_tree.h"
 
@@ -28,6 +29,7 @@ struct powercut {
     powercut_drop_fn drop;
     void *drop_user;
     uint64_t capacity;
+    bool slow;
 };
 
 struct ke_io_file {
@@ -249,6 +251,8 @@ static int io_sync(void *user, struct ke_io_file *f)
 {
     struct powercut *p = user;
     struct powercut_op op = {.kind = POWERCUT_SYNC, .path = f->path};
+    if (p->slow)
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
     pthread_mutex_lock(&p->lock);
     pending_of(p, f->node, NONE, &op);
     int r = p->fault ? p->fault(p->fault_user, &op) : 0;
@@ -513,6 +517,11 @@ void powercut_drop(struct powercut *p, powercut_drop_fn fn, void *user)
     p->drop = fn;
     p->drop_user = user;
     (void)leave(p, 0);
+}
+
+void powercut_slow(struct powercut *p)
+{
+    p->slow = true;
 }
 
 void powercut_capacity(struct powercut *p, uint64_t bytes)

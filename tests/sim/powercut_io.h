@@ -90,6 +90,8 @@ void powercut_fault(struct powercut *p, powercut_fault_fn fn, void *user);
  */
 typedef bool (*powercut_drop_fn)(void *user, const struct powercut_op *op);
 void powercut_drop(struct powercut *p, powercut_drop_fn fn, void *user);
+/* Each sync takes two milliseconds of real time, so that what does not wait for it gets ahead. */
+void powercut_slow(struct powercut *p);
 /* Bytes of all files together; more is KE_ENOSPC, after a part was written. 0: no limit. */
 void powercut_capacity(struct powercut *p, uint64_t bytes);
 /* Without locks or faults, for checks: a copy of the bytes (free it), NULL if there is no such. */
