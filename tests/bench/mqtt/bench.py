@@ -36,6 +36,8 @@ PACED = [
      ["pairs", "--qos", "1", "--rate", "2000", "--burst", "20", "--clients", "1"], 8000, 0.20),
     ("p99 of QoS 1 at 2,000/s, 50 pairs", ["pairs", "--qos", "1", "--rate", "2000"], 8000, 0.20),
     ("p99 of QoS 1 at 2,000/s, 1 pair", ["pairs", "--qos", "1", "--rate", "2000", "--clients", "1"], 8000, 0.20),
+    ("p99 of QoS 1 at 2,000/s, 1 pair, acknowledged each 5 ms",
+     ["pairs", "--qos", "1", "--rate", "2000", "--clients", "1", "--ack-every", "5"], 8000, 0.20),
 ]
 MEMORY = [
     # name, mode, count, goal in bytes

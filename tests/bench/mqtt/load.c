@@ -33,12 +33,13 @@ struct client {
     uint16_t left[RING];        /* deliveries outstanding, by sequence */
     /* subscriber: next sequence by publisher (one, or all for a fan-in) */
     uint64_t *expect;
+    int64_t ack_at; /* its acknowledgements wait until then */
 };
 
 static struct {
     const char *to, *user, *password;
     int pid, qos;
-    uint32_t pubs, subs, fan, window, size, rate, burst, count;
+    uint32_t pubs, subs, fan, window, size, rate, burst, ack_ms, count;
     uint64_t messages, warmup;
     bool persistent;
     int epoll;
@@ -257,11 +258,23 @@ static void on_ready(struct client *c, uint32_t events)
     c->dirty |= (events & EPOLLOUT) != 0;
 }
 
+/* A subscriber that works on what it got before it acknowledges; the paced loop comes by often. */
+static bool holds_back(struct client *c)
+{
+    int64_t now = now_ns();
+    if (c->publisher || g.ack_ms == 0 || c->w.blocked)
+        return false;
+    if (now < c->ack_at)
+        return true;
+    c->ack_at = now + (int64_t)g.ack_ms * 1000000;
+    return false;
+}
+
 static void flush_all(void)
 {
     for (uint32_t i = 0; i < g.pubs + g.subs; i++) {
         struct client *c = &g.c[i];
-        if (!c->dirty)
+        if (!c->dirty || holds_back(c))
             continue;
         c->dirty = false;
         if (!wire_flush(&c->w))
@@ -540,7 +553,7 @@ static void usage(void)
         "ADDR:PORT|/PATH]\n"
         "  [--qos N] [--clients N] [--window N] [--size BYTES] [--messages N] [--rate PER_SECOND "
         "[--burst N]]\n"
-        "  [--count N] [--persistent] [--user U --password P]");
+        "  [--ack-every MS] [--count N] [--persistent] [--user U --password P]");
 }
 
 static void options(int argc, char **argv)
@@ -551,7 +564,8 @@ static void options(int argc, char **argv)
                                       {"messages", 1, NULL, 'm'},   {"rate", 1, NULL, 'r'},
                                       {"burst", 1, NULL, 'b'},      {"count", 1, NULL, 'n'},
                                       {"persistent", 0, NULL, 'P'}, {"user", 1, NULL, 'u'},
-                                      {"password", 1, NULL, 'x'},   {0}};
+                                      {"password", 1, NULL, 'x'},   {"ack-every", 1, NULL, 'a'},
+                                      {0}};
     for (int k; (k = getopt_long(argc, argv, "", o, NULL)) != -1;) {
         uint32_t v = optarg ? (uint32_t)strtoul(optarg, NULL, 10) : 0;
         switch (k) {
@@ -581,6 +595,9 @@ static void options(int argc, char **argv)
             break;
         case 'b':
             g.burst = v;
+            break;
+        case 'a':
+            g.ack_ms = v;
             break;
         case 'n':
             g.count = v;
