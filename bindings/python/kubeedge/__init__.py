@@ -10,9 +10,9 @@
             ctx.run()
 
 Start with Context, which says who drives the loop and where callbacks run; then Node and Runtime, Twin and Driver.
-Router, Store, Tunnel, Twin and Devices are usable without a node, and Cloud is the other end. Parameters that are
-times or sizes have the name and unit they have in C (timeout_ms); only waits of Python's own kind, as
-Pending.result, take seconds.
+Router, Store, Tunnel, Twin and Devices are usable without a node, a Mapper beside one, and Cloud is the other end.
+Parameters that are times or sizes have the name and unit they have in C (timeout_ms); only waits of Python's own
+kind, as Pending.result, take seconds.
 """
 from . import aio
 from ._core import Pending
@@ -44,6 +44,7 @@ from .errors import (
     TryAgain,
     WrongThread,
 )
+from .mapper import Mapper, MapperState, MapperStatus
 from .mqtt import (
     Mqtt,
     MqttAccess,
@@ -111,6 +112,9 @@ __all__ = [
     "Item",
     "KubeEdgeError",
     "LimitExceeded",
+    "Mapper",
+    "MapperState",
+    "MapperStatus",
     "Message",
     "Module",
     "ModuleStats",
