@@ -202,7 +202,7 @@ struct ke_devices {
     struct ke_module *module;
     struct kei_map devs;   /* NS/NAME: struct dev */
     struct kei_map models; /* NS/NAME: struct model */
-    struct kei_map saved;  /* NS/NAME: JSON text, desired values of v1alpha2 */
+    struct kei_map saved;  /* NS/NAME: JSON text, desired values of v1alpha2; also address/NS/NAME */
     struct kei_link drivers;
     struct kei_link ready, report_wait, dones;
     struct kei_defer defer;

@@ -9,7 +9,8 @@
 #include "message/msg_priv.h"
 
 #define ASK_TIMEOUT_MS 60000
-#define ASK_AGAIN_MS 1000 /* doubled with each try */
+#define ASK_AGAIN_MS 1000  /* doubled with each try */
+#define ADDRESS "address/" /* {PROTOCOL: its common part}, by NS/NAME */
 
 static char *make_key(const struct ke_alloc *a, const char *ns, const char *name)
 {
@@ -349,6 +350,9 @@ static void forget_desired(struct ke_devices *d, const char *key)
     (void)!ke_store_delete(tx, DV_BUCKET, name, NULL);
     snprintf(name, sizeof name, "process/%s", key);
     (void)!ke_store_delete(tx, DV_BUCKET, name, NULL);
+    snprintf(name, sizeof name, ADDRESS "%s", key);
+    kei_free(d->alloc, kei_map_remove(&d->saved, kei_str(name)));
+    (void)!ke_store_delete(tx, DV_BUCKET, name, NULL);
     (void)!ke_store_commit(tx, NULL, NULL);
 }
 
@@ -432,15 +436,57 @@ static bool listed(const struct kei_device_profile *p, const char *name)
     return false;
 }
 
-/* KubeEdge 1.4 loses protocolCommonConfig, where the address is, when it writes the profile again
- * after a change of the device: what it said before goes on. */
-static void keep_address(struct ke_devices *d, struct kei_device *kd)
+static void save_address(struct ke_devices *d, const char *name, struct ke_str text)
 {
-    const struct dev *dev = kei_dv_find(d, kd->meta.ns, kd->meta.name);
+    struct ke_store_tx *tx;
+    void *old = NULL;
+    char *copy = kei_strndup(d->alloc, text.p, text.n);
 
-    if (!kd->protocol_common.p && dev && dev->source == SOURCE_PROFILE &&
-        !strcmp(dev->img->conf.protocol, kd->protocol))
-        kd->protocol_config = kei_strn(dev->img->conf.config, dev->img->conf.config_len);
+    if (!copy || kei_map_put(&d->saved, kei_str(name), copy, &old) < 0) {
+        kei_free(d->alloc, copy);
+        return; /* the next profile has it again, or the store does */
+    }
+    kei_free(d->alloc, old);
+    if (!d->c.store || ke_store_begin(&tx, d->c.store) < 0)
+        return;
+    (void)!ke_store_put(tx, DV_BUCKET, name, NULL, 0, text.p, text.n);
+    if (ke_store_commit(tx, NULL, NULL) < 0)
+        kei_log(d->ctx, KE_LOG_WARN, "device", "%s was not stored: %s", name, ke_ctx_error(d->ctx));
+}
+
+/*
+ * KubeEdge 1.4 loses protocolCommonConfig, where the address is, when it writes the profile again
+ * after a change of the device: what it said before goes on, over a restart too. Of another
+ * protocol it does not.
+ */
+static int keep_address(struct ke_devices *d, struct kei_device *kd, struct kei_arena *a)
+{
+    char name[600];
+    const char *saved;
+    struct ke_str common;
+    int r = 0, n = snprintf(name, sizeof name, ADDRESS "%s/%s", kd->meta.ns, kd->meta.name);
+
+    if (n < 0 || n >= (int)sizeof name)
+        return 0;
+    saved = kei_map_get(&d->saved, kei_str(name));
+    if (kd->protocol_common.p) {
+        struct kei_jw w;
+
+        kei_buf_clear(&d->buf);
+        kei_jw_init(&w, &d->buf);
+        kei_jw_obj(&w);
+        kei_jw_key(&w, kd->protocol);
+        kei_jw_raw(&w, kd->protocol_common);
+        kei_jw_obj_end(&w);
+        if (kei_buf_ok(&d->buf) && (!saved || !kei_str_is(kei_buf_str(&d->buf), saved)))
+            save_address(d, name, kei_buf_str(&d->buf));
+    } else if (saved && kei_json_get(kei_str(saved), kd->protocol, &common)) {
+        const char *text = kei_arena_strdup(a, common); /* what is saved may go */
+
+        r = text ? kei_device_set_common(kd, kei_str(text), a, kei_err(d->ctx))
+                 : kei_fail(d->ctx, KE_ENOMEM, "out of memory for a device profile");
+    }
+    return r;
 }
 
 static int put_profile(struct ke_devices *d, struct ke_str json, const char *ns)
@@ -456,8 +502,9 @@ static int put_profile(struct ke_devices *d, struct ke_str json, const char *ns)
     if (r == 0)
         r = take_models(d, &p, ns);
     for (uint32_t i = 0; r == 0 && i < p.n_devices; i++) {
-        keep_address(d, &p.devices[i]);
-        r = apply_device(d, &p.devices[i], kei_strn(NULL, 0), SOURCE_PROFILE);
+        r = keep_address(d, &p.devices[i], &a);
+        if (r == 0)
+            r = apply_device(d, &p.devices[i], kei_strn(NULL, 0), SOURCE_PROFILE);
     }
     while (r == 0 && kei_map_next(&d->devs, &it, &key, &v)) {
         struct dev *dev = v;
@@ -772,10 +819,13 @@ static void on_own_item(void *user, int status, const struct ke_store_item *item
         kei_dv_data_saved(d, item->key + sizeof process - 1, v);
         return;
     }
-    if (!kei_str_starts(key, kei_str(desired)))
+    bool address = kei_str_starts(key, KEI_STR(ADDRESS));
+    if (!address && !kei_str_starts(key, kei_str(desired)))
         return;
     char *text = kei_strndup(d->alloc, v.p, v.n);
-    if (text && kei_map_put(&d->saved, kei_str(item->key + sizeof desired - 1), text, &old) < 0)
+    if (!address)
+        key = kei_str(item->key + sizeof desired - 1);
+    if (text && kei_map_put(&d->saved, key, text, &old) < 0)
         kei_free(d->alloc, text);
     kei_free(d->alloc, old);
 }

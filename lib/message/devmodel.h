@@ -151,6 +151,9 @@ struct kei_device_profile {
 };
 int kei_device_profile_read(struct kei_device_profile *ret, struct ke_str json, const char *ns,
                             struct kei_arena *a, struct ke_error *err);
+/* Gives protocol.common to a device of a profile that came without. KE_ENOMEM, KE_EPARSE. */
+int kei_device_set_common(struct kei_device *d, struct ke_str common, struct kei_arena *a,
+                          struct ke_error *err);
 
 const struct kei_device_prop *kei_device_prop_find(const struct kei_device *d, const char *name);
 const struct kei_model_prop *kei_model_prop_find(const struct kei_device_model *m,

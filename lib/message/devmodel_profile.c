@@ -129,6 +129,15 @@ static int read_protocol(struct kei_dm_reader *r, struct kei_device *d, const ch
                      d->meta.name);
 }
 
+int kei_device_set_common(struct kei_device *d, struct ke_str common, struct kei_arena *a,
+                          struct ke_error *err)
+{
+    struct kei_dm_reader r = {.a = a, .err = err, .kind = "device", .name = d->meta.name};
+
+    d->protocol_common = common;
+    return kei_dm_flat(&r, d);
+}
+
 static int read_instance(struct kei_dm_reader *r, struct kei_device *d, uint32_t at,
                          struct ke_str o, struct ke_str protocols, const char *ns)
 {

@@ -825,6 +825,23 @@ static void device_profile(void **state)
     test_drive_ms(&r->env, 2000);
     assert_string_equal(fake(r, "y")->config, "{\"ip\":\"10.0.0.9\",\"slaveID\":1}");
     assert_true(fake(r, "y")->regs[0] == 10);
+    /* after a restart, without a cloud, too */
+    hrig_keep(r, "o/configmap", "default/device-profile-config-edge-1",
+              PROFILE_AT(INSTANCE("y", "10"), NO_COMMON));
+    hrig_stop(r);
+    memset(fake(r, "y"), 0, sizeof *fake(r, "y"));
+    hrig_start(r);
+    test_drive_ms(&r->env, 2000);
+    assert_string_equal(fake(r, "y")->config, "{\"ip\":\"10.0.0.9\",\"slaveID\":1}");
+    /* another device of that name begins anew */
+    hrig_tell(r, "update", "default/configmap/device-profile-config-edge-1",
+              PROFILE(INSTANCE("x", "7")));
+    test_drive_ms(&r->env, 2000);
+    hrig_tell(r, "update", "default/configmap/device-profile-config-edge-1",
+              PROFILE_AT(INSTANCE("y", "11"), NO_COMMON));
+    test_drive_ms(&r->env, 2000);
+    assert_string_equal(fake(r, "y")->config, "{\"slaveID\":1}");
+    r->asked = 2;
     /* a delta for one that is not known: ask */
     hrig_tell(r, "update", "device/z/twin/delta", "{\"delta\":{}}");
     test_drive_ms(&r->env, 100);
