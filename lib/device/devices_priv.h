@@ -210,7 +210,7 @@ struct ke_devices {
     struct kei_timer save;    /* windows of data processing */
     struct kei_timer profile; /* ask for the profile */
     uint64_t profile_request;
-    bool profile_stale;             /* asked for before something spoke for a newer one */
+    int64_t profile_asked_ms;       /* since when there is no answer; 0: there is */
     uint32_t profile_tries;         /* that found none, since something spoke for one */
     struct ke_buf buf, buf2, raw;   /* scratch of the loop */
     uint32_t *scratch;              /* indexes, as many as the largest device has properties */

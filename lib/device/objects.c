@@ -9,6 +9,7 @@
 #include "message/msg_priv.h"
 
 #define ASK_TIMEOUT_MS 60000
+#define ASK_ANEW_MS 600   /* more than the metamanager's pause between two questions to the cloud */
 #define ASK_AGAIN_MS 1000  /* doubled with each try */
 #define ADDRESS "address/" /* {PROTOCOL: its common part}, by NS/NAME */
 
@@ -543,6 +544,7 @@ static void on_profile(void *user, int status, struct ke_msg *reply)
     size_t n;
 
     d->profile_request = 0;
+    d->profile_asked_ms = 0;
     const char *text = status == 0 ? ke_msg_content(reply, &n) : NULL;
     if (!text || strcmp(ke_msg_operation(reply), "response") != 0 ||
         kei_json_value(kei_strn(text, n), 0, &v, NULL) < 0 || kei_json_type(v) != '{') {
@@ -553,8 +555,6 @@ static void on_profile(void *user, int status, struct ke_msg *reply)
     }
     if (put_configmap(d, v, "default") < 0)
         refused(d, "the device profile");
-    if (d->profile_stale)
-        kei_dv_profile_due(d);
 }
 
 static void ask_profile(struct kei_timer *t)
@@ -575,7 +575,9 @@ static void ask_profile(struct kei_timer *t)
         r = ke_router_request(d->c.router, "metamanager", m, ASK_TIMEOUT_MS, on_profile, d,
                               &d->profile_request);
     ke_msg_unref(m);
-    if (r < 0)
+    if (r == 0)
+        d->profile_asked_ms = ke_ctx_mono_ms(d->ctx);
+    else
         kei_dv_ask_profile(d, ASK_AGAIN_MS);
 }
 
@@ -596,11 +598,19 @@ void kei_dv_ask_profile(struct ke_devices *d, int64_t in_ms)
 
 void kei_dv_profile_due(struct ke_devices *d)
 {
+    int64_t wait = 0;
+
     d->profile_tries = 0;
-    d->profile_stale = d->profile_request != 0; /* its answer may be older than this */
+    if (d->profile_request) { /* its answer may be older than this; a cloud of 1.4 has none at all for
+                                 what was not there when it was asked */
+        ke_router_cancel(d->c.router, d->profile_request);
+        d->profile_request = 0;
+    }
+    if (d->profile_asked_ms)
+        wait = d->profile_asked_ms + ASK_ANEW_MS - ke_ctx_mono_ms(d->ctx);
     if (d->profile.fn)
         kei_timer_stop(&d->profile);
-    kei_dv_ask_profile(d, 0);
+    kei_dv_ask_profile(d, wait > 0 ? wait : 0);
 }
 
 /* ---- messages ---- */

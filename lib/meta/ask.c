@@ -11,6 +11,7 @@
 
 #define REMOTE_MS 60000
 #define REMOTE_1_4_MS 15000 /* so long a hub of 1.4 keeps the place of a request */
+#define ANEW_1_4_MS 500     /* between two questions for one object */
 
 /* ---- round trips ---- */
 
@@ -329,6 +330,7 @@ struct query {
     struct kei_meta_manager *mm;
     struct asker first;   /* and who joined it */
     struct ke_msg *reply; /* while its object is stored */
+    int64_t asked_ms;
     bool is_query;
 };
 
@@ -375,6 +377,28 @@ static bool is_asked(const struct query *q, const char *name)
            kei_place_of(&place, &res, res.type) && strcmp(place.name, name) == 0;
 }
 
+static void on_answer(struct kei_meta_manager *mm, void *user, int status, const char *text,
+                      struct ke_msg *reply);
+
+/*
+ * Somebody asks for what is being asked for already. A cloud of 1.4 never answers for what was not
+ * there when it was asked: it is asked once more, if not too soon.
+ */
+static void ask_anew(struct query *q)
+{
+    struct kei_meta_manager *mm = q->mm;
+    int64_t now = ke_ctx_mono_ms(mm->ctx);
+
+    if (kei_meta_dialect(mm) != KE_DIALECT_1_4 || now - q->asked_ms < ANEW_1_4_MS)
+        return;
+    drop_trip(mm, q);
+    q->asked_ms = now;
+    if (kei_ask_cloud(mm, q->first.m, on_answer, q) == 0)
+        return;
+    answer_stored(q, ke_ctx_error(mm->ctx));
+    query_free(q);
+}
+
 /* true: m waits with another query for the same object. */
 static bool join(struct kei_meta_manager *mm, struct ke_msg *m)
 {
@@ -391,6 +415,7 @@ static bool join(struct kei_meta_manager *mm, struct ke_msg *m)
         a->m = ke_msg_ref(m);
         a->next = q->first.next;
         q->first.next = a;
+        ask_anew(q);
         return true;
     }
     return false;
@@ -528,7 +553,10 @@ static void answer_remote(struct kei_meta_manager *mm, struct ke_msg *asked, boo
         kei_meta_answer_error(mm, asked, "out of memory");
         return;
     }
-    *q = (struct query){.mm = mm, .first.m = ke_msg_ref(asked), .is_query = is_query};
+    *q = (struct query){.mm = mm,
+                        .first.m = ke_msg_ref(asked),
+                        .asked_ms = ke_ctx_mono_ms(mm->ctx),
+                        .is_query = is_query};
     if (is_query)
         kei_list_add_tail(&mm->queries, &q->link);
     mm->refs++;

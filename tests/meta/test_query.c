@@ -186,6 +186,34 @@ static void who_asks_for_the_same_waits_together(void **state)
     meta_fini(&r);
 }
 
+/* A cloud of 1.4 says nothing of what is not there; whoever asks a little later has it asked anew. */
+static void what_1_4_did_not_answer_is_asked_anew(void **state)
+{
+    static const uint32_t dialects[] = {KE_DIALECT_1_4, KE_DIALECT_1_15};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct meta_rig r;
+        uint32_t again = dialects[i] == KE_DIALECT_1_4;
+
+        meta_init(&r, false);
+        r.dialect = dialects[i];
+        meta_ask(&r, "query", "default/configmap/c", NULL);
+        test_drive_ms(&r.env, 400);
+        meta_ask(&r, "query", "default/configmap/c", NULL);
+        assert_int_equal(meta_count(&r.cloud, "query", "default/configmap/c"), 1);
+        test_drive_ms(&r.env, 200);
+        meta_ask(&r, "query", "default/configmap/c", NULL);
+        assert_int_equal(meta_count(&r.cloud, "query", "default/configmap/c"), 1 + again);
+        cloud_answers(&r, meta_find(&r.cloud, "query", "default/configmap/c", again),
+                      CM("u", "6", "v"), NULL);
+        assert_true(meta_until_answer(&r, 3));
+        assert_string_equal(meta_answer_content(&r), CM("u", "6", "v"));
+        assert_int_equal(r.n_answers, 3);
+        meta_fini(&r);
+    }
+}
+
 /* An update of the object replaces the reply in the cloud's queue, too. */
 static void a_push_is_an_answer(void **state)
 {
@@ -650,6 +678,7 @@ int main(void)
         cmocka_unit_test(who_answers),
         cmocka_unit_test(nothing_in_the_store),
         cmocka_unit_test(who_asks_for_the_same_waits_together),
+        cmocka_unit_test(what_1_4_did_not_answer_is_asked_anew),
         cmocka_unit_test(a_push_is_an_answer),
         cmocka_unit_test(errors_are_not_kept),
         cmocka_unit_test(no_answer_in_time),
