@@ -27,6 +27,19 @@ void kei_dmi_mappers(struct kei_dmi *d, void (*fn)(void *user, const struct kei_
     (void)d, (void)fn, (void)user;
 }
 
+int kei_dmi_listening(const struct kei_dmi *d)
+{
+    (void)d;
+    return KE_ENOTSUP;
+}
+
+int kei_dmi_serves(struct kei_dmi *d, const char *protocol, const char *ns, const char *name,
+                   struct kei_dmi_served *ret)
+{
+    (void)d, (void)protocol, (void)ns, (void)name, (void)ret;
+    return 0;
+}
+
 void ke_mapper_config_init(struct ke_mapper_config *c, size_t size)
 {
     kei_abi_init(c, size);
