@@ -118,10 +118,10 @@ void print_mappers(struct ke_node *n, FILE *out)
 
     if (lines)
         fclose(lines);
-    if (r != KE_ENOTFOUND && r != KE_ENOTSUP)
+    if (r != KE_ESTATE && r != KE_ENOTSUP)
         fprintf(out, "\n%-24s %-12s %-8s %-21s %-7s %-7s %s\n%s", "MAPPER", "PROTOCOL", "STATE",
                 "LAST SEEN", "DEVICES", "WAITING", "SOCKET", text ? text : "");
-    if (r < 0 && r != KE_ENOTFOUND && r != KE_ENOTSUP)
+    if (r < 0 && r != KE_ESTATE && r != KE_ENOTSUP)
         fprintf(out, "%s\n", err.text);
     free(text);
 }
@@ -144,7 +144,7 @@ void print_mapper_count(struct ke_node *n, FILE *out)
     struct count c = {0, 0};
     int r = ke_node_mappers(n, count_one, &c, &err);
 
-    if (r == KE_ENOTFOUND || r == KE_ENOTSUP)
+    if (r == KE_ESTATE || r == KE_ENOTSUP)
         return;
     fprintf(out, "mappers     %u (%u lost)%s%s\n", c.all, c.lost, r < 0 ? ": " : "",
             r < 0 ? err.text : "");

@@ -212,7 +212,7 @@ KE_API KE_NODISCARD int ke_node_pods(struct ke_node *n,
                                      void (*fn)(void *user, const struct ke_pod_info *p),
                                      void *user);
 /*
- * Calls fn for each mapper, on the caller's thread, of a snapshot. KE_ENOTFOUND: none can register,
+ * Calls fn for each mapper, on the caller's thread, of a snapshot. KE_ESTATE: none can register,
  * because no dmi_socket is configured or the node is not started; KE_ENOTSUP: built without DMI;
  * errors of the socket, with text, while it cannot be opened (it is tried again), after the mappers
  * known from before. reterr may be NULL. Any thread.

@@ -144,7 +144,7 @@ static void sweep(struct ke_mapper *m)
 
 static void wait_and_enlist(struct ke_mapper *m, int status, const char *text)
 {
-    if (m->st.state != KE_MAPPER_WAITING)
+    if (m->st.state != KE_MAPPER_WAITING || strcmp(m->st.error_text, text) != 0)
         kei_log(m->ctx, KE_LOG_WARN, "mapper", "not registered at %s: %s", m->c.edge_socket, text);
     m->st.state = KE_MAPPER_WAITING;
     kei_mapper_failed(m, status, text);

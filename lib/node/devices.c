@@ -189,7 +189,7 @@ void kei_node_devices_mappers(struct kei_node_devices *d, struct kei_node_mapper
 {
     ret->error = (struct ke_error)KE_ERROR_INIT;
     if (!d || !d->dmi) {
-        kei_error(&ret->error, KE_ENOTFOUND,
+        kei_error(&ret->error, KE_ESTATE,
                   "no socket for mappers is configured, or the node is "
                   "not started");
         return;

@@ -377,6 +377,9 @@ ke_node_free = f("ke_node_free", [s.Node], None)
 ke_node_state = f("ke_node_state", [s.Node, POINTER(s.NodeStatus), c_size_t], c_int)
 # int ke_node_pods(struct ke_node *n, void (*fn)(void *user, const struct ke_pod_info *p), void *user);
 ke_node_pods = f("ke_node_pods", [s.Node, s.PodFn, c_void_p], c_int)
+# int ke_node_mappers(struct ke_node *n, void (*fn)(void *user, const struct ke_node_mapper_info *m), void *user,
+#                     struct ke_error *reterr);
+ke_node_mappers = f("ke_node_mappers", [s.Node, s.NodeMapperFn, c_void_p, POINTER(s.Error)], c_int)
 
 # ---- cloud.h ----
 
