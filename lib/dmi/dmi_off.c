@@ -51,6 +51,24 @@ int ke_mapper_new(struct ke_mapper **ret, struct ke_ctx *ctx, const struct ke_ma
     return off(ctx);
 }
 
+int ke_mapper_settings_read(struct ke_mapper_settings **ret, struct ke_ctx *ctx, const char *path,
+                            void (*unknown)(void *user, const char *key, uint32_t line), void *user)
+{
+    (void)ret, (void)path, (void)unknown, (void)user;
+    return off(ctx);
+}
+
+struct ke_mapper_config *ke_mapper_settings_config(struct ke_mapper_settings *s)
+{
+    (void)s;
+    return NULL;
+}
+
+void ke_mapper_settings_free(struct ke_mapper_settings *s)
+{
+    (void)s;
+}
+
 struct ke_devices *ke_mapper_devices(struct ke_mapper *m)
 {
     (void)m;

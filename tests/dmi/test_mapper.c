@@ -268,6 +268,12 @@ static void calls_of_the_edge(void **state)
     const Kei__B1__Device *d = ((Kei__B1__DeviceResponse *)q)->device;
     assert_string_equal(d->name, "sim-1");
     assert_string_equal(d->spec->properties[0]->desired->value, "3");
+    assert_int_equal(d->status->n_twins, 1); /* as it is now */
+    assert_string_equal(d->status->twins[0]->propertyname, "level");
+    assert_string_equal(d->status->twins[0]->observeddesired->value, "3");
+    assert_string_equal(d->status->twins[0]->reported->value, "3");
+    assert_string_equal(d->status->twins[0]->reported->metadata[0]->key, "type");
+    assert_string_equal(d->status->twins[0]->reported->metadata[0]->value, "int");
     name.name = kei_pb_str("sim-9");
     ask(&r, c, &k, "GetDevice", &name);
     assert_int_equal(k.code, 2);
@@ -279,6 +285,21 @@ static void calls_of_the_edge(void **state)
     assert_string_equal(k.text, "the request has no device");
     ask(&r, c, &k, "Nothing", &device);
     assert_int_equal(k.code, 12);
+    assert_string_equal(k.text, "unknown method Nothing for service v1beta1.DeviceMapperService");
+    k.done = false; /* no message at all */
+    assert_int_equal(kei_grpc_ask(NULL, c, "/v1beta1.DeviceMapperService/UpdateDevice",
+                                  KEI_STR("\x0a\xff\xff"), 5000, on_done, &k),
+                     0);
+    assert_true(test_drive(&r.env, test_true, &k.done));
+    assert_int_equal(k.code, 13);
+    k.done = false; /* gRPC's own question whether it lives */
+    assert_int_equal(
+        kei_grpc_ask(NULL, c, "/grpc.health.v1.Health/Check", kei_strn("", 0), 5000, on_done, &k),
+        0);
+    assert_true(test_drive(&r.env, test_true, &k.done));
+    assert_int_equal(k.code, 0);
+    assert_int_equal(k.message.n, 2);
+    assert_memory_equal(k.message.p, "\x08\x01", 2);
     name.name = kei_pb_str("a b");
     ask(&r, c, &k, "RemoveDevice", &name);
     assert_int_equal(k.code, 2);
