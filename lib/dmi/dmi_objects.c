@@ -309,6 +309,7 @@ static void object_free(struct kei_dmi_object *o)
     kei_free(a, o->json);
     kei_free(a, o->protocol);
     kei_free(a, o->model);
+    kei_free(a, o->desired);
     kei_free(a, o->state);
     kei_free(a, o->error);
     kei_free(a, o);
@@ -322,6 +323,32 @@ void kei_dmi_objects_free(struct kei_dmi *d)
     while (kei_map_next(&d->objects, &it, NULL, &value))
         object_free(value);
     kei_map_free(&d->objects);
+}
+
+bool kei_dmi_desires(const struct kei_dmi_object *o, const char *property)
+{
+    size_t n = strlen(property);
+
+    if (!o || !o->desired)
+        return true;
+    for (const char *p = o->desired; (p = strstr(p, property)) != NULL; p++)
+        if (p > o->desired && p[-1] == '\n' && p[n] == '\n')
+            return true;
+    return false;
+}
+
+static char *desired_names(const struct kei_dmi *d, const struct kei_device *device)
+{
+    struct ke_buf names;
+
+    kei_buf_init(&names, d->alloc);
+    kei_buf_addc(&names, '\n');
+    for (uint32_t i = 0; i < device->n_props; i++)
+        if (device->props[i].desired.value && device->props[i].desired.value[0])
+            kei_buf_addf(&names, "%s\n", device->props[i].name);
+    char *ret = kei_buf_ok(&names) ? kei_strndup(d->alloc, names.p, names.n) : NULL;
+    ke_buf_free(&names);
+    return ret;
 }
 
 /* What the object says of itself: protocol and model. */
@@ -343,8 +370,9 @@ static int read_object(struct kei_dmi_object *o, struct ke_error *err)
             struct ke_str rest, ns = kei_str_cut(kei_str(o->key + 2), '/', &rest);
             snprintf(key, sizeof key, "m/%.*s/%.253s", KEI_FMT(ns), device.model);
             o->model = kei_strdup(d->alloc, key);
+            o->desired = desired_names(d, &device);
         }
-        if (!o->protocol || (!o->is_model && !o->model))
+        if (!o->protocol || (!o->is_model && (!o->model || !o->desired)))
             r = kei_error(err, KE_ENOMEM, "no memory for a device");
     }
     for (char *p = o->protocol; r == 0 && *p; p++)

@@ -30,6 +30,8 @@ struct kei_dmi_object {
     char *protocol; /* lower case; of a model "" when it names none */
     char *model;    /* of a device: its model's key */
     bool is_model;
+    char *desired; /* of a device: names of properties with a desired value, each after a newline
+                      and one at the end */
     /* of a device: what its mapper reported */
     char *state, *error; /* NULL: none */
     int64_t report_ms;   /* Unix time of the last that was taken */
@@ -109,6 +111,8 @@ void kei_dmi_leave(struct kei_dmi *d); /* one less of busy */
 
 /* ---- dmi_objects.c ---- */
 struct kei_dmi_object *kei_dmi_find(const struct kei_dmi *d, const char *key);
+/* Whether the device has a desired value for that property; true if it is not known. */
+bool kei_dmi_desires(const struct kei_dmi_object *o, const char *property);
 /* A device by its name; ns "": in any namespace, the default one first. */
 struct kei_dmi_object *kei_dmi_device_of(const struct kei_dmi *d, const char *ns, const char *name);
 struct kei_dmi_view *kei_dmi_view_of(const struct kei_dmi_object *o, const char *protocol);

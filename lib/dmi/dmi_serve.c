@@ -565,10 +565,13 @@ static void report_b1(struct kei_dmi *d, struct kei_grpc_call *call,
         kei_grpc_refuse(call, KEI_GRPC_UNKNOWN, "ReportDeviceStatusRequest names no device");
         return;
     }
+    const struct kei_dmi_object *o = kei_dmi_device_of(d, q->devicenamespace, q->devicename);
     begin_twins(d, &w, &payload);
     for (size_t i = 0; s && i < s->n_twins; i++) {
         const Kei__B1__Twin *t = s->twins[i];
-        n += put_twin(d, &w, t->propertyname, t->observeddesired ? t->observeddesired->value : NULL,
+        /* mappers have to say something, also where nothing is desired */
+        bool observed = t->observeddesired && kei_dmi_desires(o, t->propertyname);
+        n += put_twin(d, &w, t->propertyname, observed ? t->observeddesired->value : NULL,
                       t->reported ? t->reported->value : NULL);
     }
     end_twins(d, call, &report, topic, &w, &payload, n);

@@ -527,6 +527,13 @@ static void reports(void **state)
              "\"value\":\"22\"},\"actual\":{\"value\":\"21\"}}}}",
              (long long)ke_ctx_real_ms(r.env.ctx));
     assert_string_equal(r.payload, want);
+    /* where nothing is desired, nothing is observed either, whatever a mapper says */
+    char text[4000];
+    dmi_device(text, sizeof text, "thermo-1", "modbus", "");
+    dmi_object(&r, "default/device/thermo-1", "update", text);
+    report(&m, "default", "thermo-1", "temperature", "21", "21");
+    assert_non_null(strstr(r.payload, "{\"temperature\":{\"actual\":{\"value\":\"21\"}}}"));
+    put_device(&r, "update", "thermo-1", "modbus", "20");
     /* sides that are not said */
     report(&m, "", "thermo-1", "temperature", NULL, "21");
     assert_non_null(strstr(r.payload, "{\"temperature\":{\"actual\":{\"value\":\"21\"}}}"));

@@ -271,7 +271,7 @@ static void our_mapper(void **state)
     start(&s, &env, "edge.py", arg);
     assert_int_equal(ke_mapper_start(m), 0);
     expect(&s, "register True simulated-mapper simulated True");
-    expect(&s, "value sim-1 level 7 for -");
+    expect(&s, "value sim-1 level 7 for 7");
     say(&s, "register\n"); /* of what it has */
     expect(&s, "pushed RegisterDevice sim-1");
     expect(&s, "pushed CreateDeviceModel sim-model");
