@@ -29,12 +29,15 @@ static const char help[] =
     "  --changes-only         report a value when it changed, not every reportCycle: with our "
     "node;\n"
     "                         upstream's cloud loses the first report of a property (1.23)\n"
+    "  --refresh SECONDS      how often it asks for its devices anew; default 60, 0 never: "
+    "upstream's\n"
+    "                         EdgeCore does not push what changed while it was offline\n"
     "  --log-level L          error, warn, info (default) or debug\n"
     "  --version, --help\n"
     "\n"
     "Logs to stderr. Ends with 0 on SIGTERM, 2 for a bad flag, 3 for a bad socket, 1 else.\n";
 
-enum { OPT_VERSION = 256, OPT_CHANGES, OPT_HTTP };
+enum { OPT_VERSION = 256, OPT_CHANGES, OPT_HTTP, OPT_REFRESH };
 static const struct option options[] = {{"protocol", 1, 0, 'p'},
                                         {"socket", 1, 0, 's'},
                                         {"edge-socket", 1, 0, 'e'},
@@ -45,6 +48,7 @@ static const struct option options[] = {{"protocol", 1, 0, 'p'},
                                         {"version", 0, 0, OPT_VERSION},
                                         {"config", 1, 0, 'c'},
                                         {"config-file", 1, 0, 'c'},
+                                        {"refresh", 1, 0, OPT_REFRESH},
                                         {"http", 1, 0, OPT_HTTP},
                                         {"help", 0, 0, 'h'},
                                         {0}};
@@ -73,6 +77,17 @@ static int cycle_unit(struct ke_mapper_config *c, const char *text)
         return 0;
     }
     return usage_error("--cycle-unit", text, "is not ns, ms or auto");
+}
+
+static int refresh(struct ke_mapper_config *c, const char *text)
+{
+    char *end;
+    unsigned long s = strtoul(text, &end, 10);
+
+    if (end == text || *end || s > 86400)
+        return usage_error("--refresh", text, "is not a number of seconds up to 86400");
+    c->refresh_ms = (uint32_t)s * 1000;
+    return 0;
 }
 
 static int parse_flags(struct flags *f, int argc, char **argv)
@@ -108,6 +123,9 @@ static int parse_flags(struct flags *f, int argc, char **argv)
             if (c->http_listen[0] && !strrchr(optarg, ':'))
                 r = usage_error("--http", optarg, "is not ADDRESS:PORT");
             break;
+        case OPT_REFRESH:
+            r = refresh(c, optarg);
+            break;
         case 'l':
             f->level = log_level(optarg);
             r = f->level ? 0
@@ -140,6 +158,7 @@ static int merge(struct ke_mapper_config *c, const struct ke_mapper_config *f)
     TAKE(http_listen);
 #undef TAKE
     c->flags = f->flags;
+    c->refresh_ms = f->refresh_ms;
     if (!c->protocol || !c->socket)
         return usage_error(c->protocol ? "--socket" : "--protocol", "", "is missing");
     return 0;
@@ -218,6 +237,7 @@ int main(int argc, char **argv)
     block_signals();
     ke_mapper_config_init(&f.set, sizeof f.set);
     f.set.flags = KE_DEVICES_REPORT_ALWAYS;
+    f.set.refresh_ms = 60000;
     int r = parse_flags(&f, argc, argv);
     if (r != 0)
         return r;

@@ -47,6 +47,11 @@ struct ke_mapper_config {
      * devicemethod. Default: none. Whoever reaches it can call the methods of devices: it has no
      * users, so loopback is the place for it. If it cannot be had that is logged, and no error. */
     const char *http_listen;
+    /* How often it registers anew while all is well; 0, the default: never. Advisable with
+     * upstream's EdgeCore, which does not push what changed while it had no link to the cloud, but
+     * does answer with it. Devices that have not changed go on undisturbed. */
+    uint32_t refresh_ms;
+    uint32_t reserved;
 };
 
 #define KE_MAPPER_STOPPED 0u

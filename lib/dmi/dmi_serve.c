@@ -319,6 +319,9 @@ static void register_mapper(struct kei_dmi *d, struct kei_grpc_call *call, enum 
     struct wait *w = wait_new(d, call);
     if (!w)
         return;
+    const struct kei_dmi_mapper *old = kei_dmi_mapper_find(d, r.protocol);
+    bool again = old && old->reachable && old->registered_ms && strcmp(old->name, r.name) == 0 &&
+                 strcmp(old->address, address) == 0;
     w->with_data = q->withdata;
     w->protocol = kei_strdup(d->alloc, r.protocol);
     int x = w->protocol ? kei_dmi_mapper_set(&m, d, &r)
@@ -333,8 +336,8 @@ static void register_mapper(struct kei_dmi *d, struct kei_grpc_call *call, enum 
     kei_timer_stop(&m->timer); /* what is in the answer is not pushed */
     m->registered_ms = ke_ctx_real_ms(d->ctx);
     kei_dmi_mapper_seen(m);
-    kei_log(d->ctx, KE_LOG_INFO, "dmi", "mapper %s for protocol %s registered at %s", r.name,
-            r.protocol, address);
+    kei_log(d->ctx, again ? KE_LOG_DEBUG : KE_LOG_INFO, "dmi",
+            "mapper %s for protocol %s registered at %s", r.name, r.protocol, address);
 }
 
 /* ---- reports ---- */

@@ -146,6 +146,8 @@ static void wait_and_enlist(struct ke_mapper *m, int status, const char *text)
 {
     if (m->st.state != KE_MAPPER_WAITING || strcmp(m->st.error_text, text) != 0)
         kei_log(m->ctx, KE_LOG_WARN, "mapper", "not registered at %s: %s", m->c.edge_socket, text);
+    if (m->st.state == KE_MAPPER_REGISTERED)
+        kei_timer_stop(&m->timer); /* it was for later */
     m->st.state = KE_MAPPER_WAITING;
     kei_mapper_failed(m, status, text);
     if (!kei_timer_armed(&m->timer))
@@ -175,7 +177,14 @@ static void on_registered(void *user, const struct kei_grpc_answer *a)
     void *q = NULL;
 
     m->ask = NULL;
+    if (m->c.refresh_ms) /* unless it is to be sooner */
+        kei_timer_in(&m->timer, m->c.refresh_ms);
+    if (a->status == 0 && a->code != KEI_GRPC_OK && m->st.state == KE_MAPPER_REGISTERED) {
+        kei_mapper_failed(m, KE_EREFUSED, a->text); /* it was too much for now */
+        return;
+    }
     if (a->status < 0 || a->code != KEI_GRPC_OK) {
+        kei_timer_stop(&m->timer);
         wait_and_enlist(m, a->status < 0 ? a->status : KE_EREFUSED, a->text);
         return;
     }
@@ -183,8 +192,10 @@ static void on_registered(void *user, const struct kei_grpc_answer *a)
     int r =
         kei_pb_unpack(&q, &kei__b1__mapper_register_response__descriptor, a->message, &arena, &err);
     if (r < 0) {
+        kei_timer_stop(&m->timer);
         wait_and_enlist(m, r, err.text);
     } else {
+        bool again = m->st.state == KE_MAPPER_REGISTERED;
         m->st.last_error = 0;
         m->st.error_text[0] = '\0';
         take_all(m, q);
@@ -192,8 +203,8 @@ static void on_registered(void *user, const struct kei_grpc_answer *a)
         m->st.registrations++;
         m->no_states = false;
         kei_backoff_reset(&m->backoff);
-        kei_log(m->ctx, KE_LOG_INFO, "mapper", "registered at %s: %zu objects", m->c.edge_socket,
-                m->objects.n);
+        kei_log(m->ctx, again ? KE_LOG_DEBUG : KE_LOG_INFO, "mapper",
+                "registered at %s: %zu objects", m->c.edge_socket, m->objects.n);
     }
     kei_arena_free(&arena);
 }

@@ -72,11 +72,13 @@ struct listed {
     uint32_t online;
     int64_t since_ms; /* of the last one */
     char names[200];
+    uint64_t reconnects;
 };
 
 static void on_device(void *user, const struct ke_device_status *s)
 {
     struct listed *l = user;
+    l->reconnects = s->reconnects;
     size_t n = strlen(l->names);
     l->n++;
     l->online += s->state == KE_DEVICE_ONLINE;
@@ -315,6 +317,41 @@ static void calls_of_the_edge(void **state)
     dmi_fini(&r);
 }
 
+/* It asks for its devices again and again; those that are unchanged do not notice. */
+static void asks_again(void **state)
+{
+    struct dmi_rig r;
+    struct ke_mapper *m;
+    struct ke_mapper_config c;
+
+    (void)state;
+    init(&r, &m);
+    ke_mapper_free(m);
+    ke_mapper_config_init(&c, sizeof c);
+    c.protocol = "simulated";
+    c.socket = r.mapper_socket;
+    c.edge_socket = r.socket;
+    c.cycle_unit = KE_DEVICES_CYCLE_MS;
+    c.refresh_ms = 10000;
+    assert_int_equal(ke_mapper_new(&m, r.env.ctx, &c), 0);
+    assert_int_equal(ke_device_sim_register(ke_mapper_devices(m)), 0);
+    put_sim(&r, "insert", "sim-1", "3");
+    assert_int_equal(ke_mapper_start(m), 0);
+    test_drive_ms(&r.env, 1000);
+    assert_int_equal(status(m).registrations, 1);
+    uint64_t reconnects = listed(m).reconnects;
+    test_drive_ms(&r.env, 31000);
+    assert_int_equal(status(m).registrations, 4);
+    assert_int_equal(status(m).state, KE_MAPPER_REGISTERED);
+    assert_int_equal(listed(m).reconnects, reconnects);
+    /* the pause is not in the way when the node is lost */
+    dmi_restart(&r);
+    test_drive_ms(&r.env, 3000);
+    assert_int_equal(status(m).registrations, 5);
+    ke_mapper_free(m);
+    dmi_fini(&r);
+}
+
 static void bad_configurations(void **state)
 {
     struct test_env env;
@@ -342,9 +379,8 @@ static void bad_configurations(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        KE_TEST(from_object_to_report),   KE_TEST(edge_comes_late),
-        KE_TEST(unchanged_is_left_alone), KE_TEST(calls_of_the_edge),
-        KE_TEST(bad_configurations),
+        KE_TEST(from_object_to_report), KE_TEST(edge_comes_late), KE_TEST(unchanged_is_left_alone),
+        KE_TEST(calls_of_the_edge),     KE_TEST(asks_again),      KE_TEST(bad_configurations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
