@@ -48,8 +48,9 @@ struct ke_mapper_config {
      * users, so loopback is the place for it. If it cannot be had that is logged, and no error. */
     const char *http_listen;
     /* How often it registers anew while all is well; 0, the default: never. Advisable with
-     * upstream's EdgeCore, which does not push what changed while it had no link to the cloud, but
-     * does answer with it. Devices that have not changed go on undisturbed. */
+     * upstream's EdgeCore, which does not push what changed while it had no link to the cloud: 1.15
+     * answers with it, 1.23 from its next start on. Devices that have not changed go on undisturbed.
+     */
     uint32_t refresh_ms;
     uint32_t reserved;
 };
