@@ -15,6 +15,7 @@
 #include "net/http.h"
 
 #define ROOT "/api/v1/"
+#define WRITE_MS 10000    /* for an answer to a write, as upstream */
 #define PARTS 8u          /* of a path below it */
 #define BODY_MAX 65536u   /* of a request: nobody sends one */
 #define MEMORY (1u << 24) /* that an object may take when it is read */
@@ -30,7 +31,8 @@ struct kei_mapper_http {
 struct wait {
     struct kei_link link;
     struct ke_ctx *ctx;
-    struct kei_http_conn *conn; /* NULL: gone */
+    struct kei_http_conn *conn; /* NULL: gone, or answered */
+    struct kei_timer timer;     /* a device that is not there does not end it */
     char *correlation;          /* header line, or NULL */
     char *text;                 /* answer when it went well */
 };
@@ -107,8 +109,10 @@ static const char *namespace_of(struct request *r, const char *name)
         return "default";
     while (kei_map_next(&r->h->m->objects, &it, &key, NULL)) {
         struct ke_str ns = kei_str_cut(kei_strn(key.p + 2, key.n - 2), '/', &own);
-        if (key.p[0] == 'd' && kei_str_is(own, name))
-            return kei_arena_strdup(&r->a, ns);
+        if (key.p[0] != 'd' || !kei_str_is(own, name))
+            continue;
+        const char *found = kei_arena_strdup(&r->a, ns);
+        return found ? found : "default";
     }
     return "default";
 }
@@ -294,6 +298,7 @@ static void wait_free(struct wait *w)
 {
     const struct ke_alloc *a = kei_ctx_alloc(w->ctx);
 
+    kei_timer_fini(&w->timer);
     kei_list_remove(&w->link);
     kei_free(a, w->correlation);
     kei_free(a, w->text);
@@ -312,6 +317,16 @@ static void on_written(void *user, int status, const char *reply, const char *te
     else if (w->conn)
         answer(w->conn, 500, "text/plain; charset=utf-8", w->correlation, kei_str(error));
     wait_free(w);
+}
+
+static void on_timer(struct kei_timer *t)
+{
+    struct wait *w = KEI_OF(t, struct wait, timer);
+
+    if (w->conn)
+        answer(w->conn, 500, "text/plain; charset=utf-8", w->correlation,
+               KEI_STR("Write device data error: the device has not taken it yet"));
+    w->conn = NULL;
 }
 
 /* Whether the method may write that property. */
@@ -356,6 +371,7 @@ static void call_method(struct request *r, const char *ns, const char *name, con
         w->ctx = r->h->m->ctx;
         w->text = kei_strdup(a, text);
         w->correlation = r->correlation ? kei_strdup(a, r->correlation) : NULL;
+        kei_timer_init(w->ctx, &w->timer, on_timer);
         kei_list_add_tail(&r->h->waits, &w->link);
     }
     if (!w || !w->text || (r->correlation && !w->correlation)) {
@@ -365,6 +381,7 @@ static void call_method(struct request *r, const char *ns, const char *name, con
         fail(r, 500, text);
     } else {
         w->conn = r->conn;
+        kei_timer_in(&w->timer, WRITE_MS);
         return;
     }
     if (w)
@@ -556,7 +573,9 @@ void kei_mapper_http_free(struct ke_mapper *m)
     kei_http_server_free(h->server);
     KEI_LIST_EACH_SAFE(l, next, &h->waits)
     {
-        KEI_OF(l, struct wait, link)->conn = NULL; /* the harness ends it */
+        struct wait *w = KEI_OF(l, struct wait, link);
+        w->conn = NULL; /* the harness ends it */
+        kei_timer_stop(&w->timer);
         kei_list_remove(l);
     }
     kei_free(m->alloc, h);
