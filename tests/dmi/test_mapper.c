@@ -6,7 +6,9 @@
 
 #include "dmi/convert.h"
 #include "dmi/dmi_v1beta1.pb-c.h"
+#include "dmi/mapper_priv.h"
 #include "net/grpc.h"
+#include "net/http.h"
 
 #define SIM_MODEL                                                                                  \
     "{\"apiVersion\":\"devices.kubeedge.io/v1beta1\",\"kind\":\"DeviceModel\",\"metadata\":{"      \
@@ -352,6 +354,74 @@ static void asks_again(void **state)
     dmi_fini(&r);
 }
 
+struct http {
+    bool done;
+    uint32_t status;
+    char body[300];
+};
+
+static void on_http(void *user, int status, const char *text, const struct kei_http_head *head,
+                    struct ke_str body)
+{
+    struct http *h = user;
+
+    (void)text;
+    h->done = true;
+    h->status = status < 0 ? 0 : head->status;
+    snprintf(h->body, sizeof h->body, "%.*s", KEI_FMT(body));
+}
+
+/* A write over HTTP to a device that nobody serves is answered all the same; and so is one that is
+ * under way at the end. */
+static void http_write_to_nothing(void **state)
+{
+    static const char object[] =
+        "{\"apiVersion\":\"devices.kubeedge.io/v1beta1\",\"kind\":\"Device\",\"metadata\":{"
+        "\"name\":\"x-1\",\"namespace\":\"default\"},\"spec\":{\"deviceModelRef\":{\"name\":"
+        "\"sim-model\"},\"protocol\":{\"protocolName\":\"nothing\",\"configData\":{}},"
+        "\"methods\":[{\"name\":\"set\",\"propertyNames\":[\"level\"]}],\"properties\":[{"
+        "\"name\":\"level\",\"visitors\":{\"protocolName\":\"nothing\",\"configData\":{}}}]}}";
+    struct dmi_rig r;
+    struct ke_mapper *m;
+    struct ke_mapper_config c;
+    struct kei_http_call *call = NULL;
+    struct http h = {0};
+
+    (void)state;
+    dmi_init(&r, 0);
+    dmi_start(&r);
+    dmi_object(&r, "default/devicemodel/sim-model", "insert", SIM_MODEL);
+    dmi_object(&r, "default/device/x-1", "insert", object);
+    ke_mapper_config_init(&c, sizeof c);
+    c.protocol = "nothing";
+    c.socket = r.mapper_socket;
+    c.edge_socket = r.socket;
+    c.http_listen = "127.0.0.1:0";
+    assert_int_equal(ke_mapper_new(&m, r.env.ctx, &c), 0);
+    assert_int_equal(ke_mapper_start(m), 0);
+    test_drive_ms(&r.env, 1000);
+    assert_int_equal(status(m).devices, 1);
+    struct kei_http_call_config hc = {
+        .stream = {.host = "127.0.0.1", .port = kei_mapper_http_port(m)},
+        .method = "GET",
+        .target = "/api/v1/devicemethod/default/x-1/set/level/5",
+        .timeout_ms = 20000};
+    assert_int_equal(kei_http_call(&call, r.env.ctx, &hc, on_http, &h), 0);
+    assert_true(test_drive(&r.env, test_true, &h.done));
+    assert_int_equal(h.status, 500);
+    assert_non_null(strstr(h.body, "has not taken it yet"));
+    kei_http_call_free(call);
+    h.done = false;
+    assert_int_equal(kei_http_call(&call, r.env.ctx, &hc, on_http, &h), 0);
+    test_drive_ms(&r.env, 1000);
+    assert_false(h.done);
+    ke_mapper_free(m);
+    assert_true(test_drive(&r.env, test_true, &h.done));
+    assert_int_equal(h.status, 0); /* the connection ended */
+    kei_http_call_free(call);
+    dmi_fini(&r);
+}
+
 static void bad_configurations(void **state)
 {
     struct test_env env;
@@ -380,7 +450,8 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         KE_TEST(from_object_to_report), KE_TEST(edge_comes_late), KE_TEST(unchanged_is_left_alone),
-        KE_TEST(calls_of_the_edge),     KE_TEST(asks_again),      KE_TEST(bad_configurations),
+        KE_TEST(calls_of_the_edge),     KE_TEST(asks_again),      KE_TEST(http_write_to_nothing),
+        KE_TEST(bad_configurations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
