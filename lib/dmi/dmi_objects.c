@@ -329,7 +329,7 @@ bool kei_dmi_desires(const struct kei_dmi_object *o, const char *property)
 {
     size_t n = strlen(property);
 
-    if (!o || !o->desired)
+    if (!o || !o->desired || n == 0)
         return true;
     for (const char *p = o->desired; (p = strstr(p, property)) != NULL; p++)
         if (p > o->desired && p[-1] == '\n' && p[n] == '\n')

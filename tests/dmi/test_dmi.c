@@ -534,6 +534,8 @@ static void reports(void **state)
     report(&m, "default", "thermo-1", "temperature", "21", "21");
     assert_non_null(strstr(r.payload, "{\"temperature\":{\"actual\":{\"value\":\"21\"}}}"));
     put_device(&r, "update", "thermo-1", "modbus", "20");
+    report(&m, "default", "thermo-1", "", "21", "21");
+    assert_int_equal(m.code, 2);
     /* sides that are not said */
     report(&m, "", "thermo-1", "temperature", NULL, "21");
     assert_non_null(strstr(r.payload, "{\"temperature\":{\"actual\":{\"value\":\"21\"}}}"));
