@@ -101,6 +101,10 @@ class Devices(c_void_p):
     """struct ke_devices *"""
 
 
+class MapperSettings(c_void_p):
+    """struct ke_mapper_settings *"""
+
+
 class Mapper(c_void_p):
     """struct ke_mapper *"""
 
@@ -988,6 +992,10 @@ class MapperConfig(Struct):
         ("max_devices", c_uint32),
         ("collect_ms", c_uint32),
         ("report_ms", c_uint32),
+        ("api_version", c_char_p),
+        ("http_listen", c_char_p),
+        ("refresh_ms", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
