@@ -18,7 +18,7 @@ static const char help[] =
     "Usage: ke-node [FLAGS]            run a node\n"
     "       ke-node status [--data DIR]   state of the node that runs there\n"
     "       ke-node pods [--data DIR]     its pods\n"
-    "       ke-node devices [--data DIR]  its devices, with desired and reported values\n"
+    "       ke-node devices [--data DIR]  its devices, with desired and reported values, and mappers\n"
     "       ke-node logs [--data DIR] [NAMESPACE/]POD [CONTAINER]\n"
     "       ke-node reset [--data DIR]    forget identity and objects (the node must not run)\n"
     "\n"
@@ -43,7 +43,8 @@ static const char help[] =
     "  --shim FILE            the process runtime's helper (default: the installed one)\n"
     "  --mqtt ADDR:PORT       run an MQTT server there for devices, with its event bus (see also --config)\n"
     "  --drivers D,...        drivers for devices: modbus, gpio, mqtt-json, simulated, or all (default) or none\n"
-    "  --dmi SOCKET           where mappers register, e.g. /etc/kubeedge/dmi.sock\n"
+    "  --dmi SOCKET           where mappers register, e.g. /etc/kubeedge/dmi.sock. A mapper serves its\n"
+    "                         protocol in place of a driver of 'all', not of one that --drivers names\n"
     "  --log-level L          error, warn, info (default) or debug\n"
     "  --version, --help\n"
     "\n"
@@ -263,6 +264,7 @@ static int parse_flags(struct flags *f, int argc, char **argv)
 struct app {
     struct ke_node *node;
     struct ke_devices *devices; /* NULL: none */
+    struct ke_twin *twin;       /* the same */
     const char *name;
     uint32_t state; /* last told */
     int32_t error;
@@ -326,6 +328,7 @@ static void print_status(struct app *a, FILE *out)
     fprintf(out, "sent        %llu messages, %llu bytes\nreceived    %llu messages, %llu bytes\n",
             (unsigned long long)st.tunnel.sent, (unsigned long long)st.tunnel.sent_bytes,
             (unsigned long long)st.tunnel.received, (unsigned long long)st.tunnel.received_bytes);
+    print_mapper_count(a->node, out);
     fprintf(out, "outbox      %llu waiting\n", (unsigned long long)st.tunnel.outbox);
     if (st.tunnel.next_retry_ms >= 0)
         fprintf(out, "next try    in %lld ms\n", (long long)st.tunnel.next_retry_ms);
@@ -344,7 +347,8 @@ static void on_request(void *user, const char *request, FILE *out)
         if (ke_node_pods(a->node, print_pod, out) < 0)
             fputs("out of memory\n", out);
     } else if (strcmp(request, "devices") == 0) {
-        print_devices(a->devices, out);
+        print_devices(a->devices, a->twin, out);
+        print_mappers(a->node, out);
     } else {
         fprintf(out, "request %s is not known\n", request);
     }
@@ -353,7 +357,7 @@ static void on_request(void *user, const char *request, FILE *out)
 static void on_devices(void *user, struct ke_twin *twin, struct ke_devices *devices)
 {
     struct app *a = user;
-    (void)twin;
+    a->twin = twin;
     a->devices = devices;
 }
 

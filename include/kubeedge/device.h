@@ -336,6 +336,7 @@ KE_API KE_NODISCARD int ke_devices_call(struct ke_devices *d, const char *ns, co
 #define KE_DEVICE_OFFLINE 3u /* waits to be opened again; text says why */
 #define KE_DEVICE_FAILED 4u  /* its configuration is wrong; text says where */
 #define KE_DEVICE_CLOSING 5u
+#define KE_DEVICE_MAPPED 6u /* a mapper serves it, no driver here: see mapper */
 
 struct ke_device_property_status {
     size_t size;
@@ -371,6 +372,14 @@ struct ke_device_status {
     uint64_t cycles_missed; /* not made: the device was busy or offline for a whole cycle */
     uint32_t late_max_ms;
     uint32_t reports_waiting; /* properties whose value the twin does not have yet */
+    /* KE_DEVICE_MAPPED: who serves it. Its values are not seen here (reported is NULL): they are in
+     * the device twin. error is the mapper's, or that of the device's last report. */
+    const char *mapper;       /* its name; "" in other states */
+    const char *mapper_state; /* of the device, as the mapper told it; "" if it has not */
+    int64_t mapper_report_ms; /* Unix time of the last report; 0: none since the start */
+    uint64_t mapper_reports;  /* since the start */
+    uint32_t mapper_lost;     /* 1: the mapper did not answer the last time */
+    uint32_t reserved;
 };
 typedef void (*ke_devices_list_fn)(void *user, const struct ke_device_status *s);
 /* Each device, in order of namespace and name. fn may not call the harness. KE_ENOMEM. Loop. */

@@ -42,6 +42,17 @@ struct ke_mapper_config {
     uint32_t max_devices;    /* default 10,000 */
     uint32_t collect_ms;     /* for properties without collectCycle; default 1,000 */
     uint32_t report_ms;      /* the same for reportCycle; default 1,000 */
+    const char *api_version; /* of the driver, as it registers; default "v1.0.0" */
+    /* ADDRESS:PORT of the HTTP API of upstream's framework: /api/v1/ping, device, meta/model,
+     * devicemethod. Default: none. Whoever reaches it can call the methods of devices: it has no
+     * users, so loopback is the place for it. If it cannot be had that is logged, and no error. */
+    const char *http_listen;
+    /* How often it registers anew while all is well; 0, the default: never. Advisable with
+     * upstream's EdgeCore, which does not push what changed while it had no link to the cloud: 1.15
+     * answers with it, 1.23 from its next start on. Devices that have not changed go on undisturbed.
+     */
+    uint32_t refresh_ms;
+    uint32_t reserved;
 };
 
 #define KE_MAPPER_STOPPED 0u
@@ -64,6 +75,24 @@ struct ke_mapper_status {
 
 /* Fills c with zeros and its size. Any thread. */
 KE_API void ke_mapper_config_init(struct ke_mapper_config *c, size_t size);
+/* A configuration read from a file, and the memory it points into. */
+struct ke_mapper_settings;
+/*
+ * Reads the config.yaml of upstream's mapper framework as it is: grpc_server.socket_path;
+ * common.name, version, api_version, protocol, edgecore_sock; common.address and http_port become
+ * http_listen, which is 127.0.0.1:7777 when the file has neither, and none with port 0. An unknown
+ * key is not fatal: it is reported by unknown (may be NULL) with its dotted name and line.
+ * KE_ENOTFOUND, KE_EPARSE with the line, KE_EINVAL for a value of the wrong type, KE_ENOTSUP
+ * without YAML or DMI. Loop.
+ */
+KE_API KE_NODISCARD int ke_mapper_settings_read(struct ke_mapper_settings **ret, struct ke_ctx *ctx,
+                                                const char *path,
+                                                void (*unknown)(void *user, const char *key,
+                                                                uint32_t line),
+                                                void *user);
+/* To look at, or to change before ke_mapper_new; its pointers live as long as s. */
+KE_API struct ke_mapper_config *ke_mapper_settings_config(struct ke_mapper_settings *s);
+KE_API void ke_mapper_settings_free(struct ke_mapper_settings *s); /* NULL is fine */
 /* KE_EINVAL (a required member is missing, or wrong), KE_EABI, KE_ENOMEM, KE_ENOTSUP (built without
  * DMI or without devices). */
 KE_API KE_NODISCARD int ke_mapper_new(struct ke_mapper **ret, struct ke_ctx *ctx,

@@ -98,7 +98,10 @@ struct ke_node_config {
     const char *mqtt_module; /* path of libkubeedge-paho.so; default: the installed one */
     /* Drivers of the library that devices of the cloud may use: names with commas (modbus, gpio,
      * mqtt-json, simulated), or "all"; default none. They reach whatever address, serial line or GPIO
-     * chip a Device object names. */
+     * chip a Device object names.
+     * A driver that is named serves its protocol alone: mappers for it are refused, and one that had
+     * registered is forgotten. With "all", drivers yield: a mapper that registers for a protocol
+     * serves its devices from then on, also after a restart, until its driver is named. */
     const char *drivers;
     const char *dmi_socket; /* where mappers register (kubeedge DMI); default: nowhere */
 };
@@ -117,6 +120,25 @@ struct ke_pod_info {
     uint32_t restarts;  /* of all containers */
     uint32_t removed;   /* 1: this pod is gone, last report. One that went while the node was down is
                            reported so after the start, with phase Unknown if it was not over. */
+};
+
+/* A mapper that has registered: one of each protocol. Borrowed during the call. */
+struct ke_node_mapper_info {
+    size_t size;
+    const char *name;
+    const char *version;
+    const char *protocol;
+    const char *address;   /* of its socket */
+    const char *dmi;       /* "v1beta1", "v1alpha1" (KubeEdge up to 1.14) */
+    const char *state;     /* as it said when it registered; "" if nothing */
+    const char *error;     /* what failed last; "" if all is well */
+    uint32_t reachable;    /* 1: it answered the last time */
+    uint32_t devices;      /* that it has */
+    uint32_t waiting;      /* changes that it was not told yet */
+    uint32_t reserved;
+    uint64_t reports;      /* of its devices that were taken, since the node's start */
+    int64_t registered_ms; /* Unix time; 0: before the node's start */
+    int64_t seen_ms;       /* Unix time of its last answer or report; 0: not since the start */
 };
 
 struct ke_node_status {
@@ -189,6 +211,15 @@ KE_API KE_NODISCARD int ke_node_state(struct ke_node *n, struct ke_node_status *
 KE_API KE_NODISCARD int ke_node_pods(struct ke_node *n,
                                      void (*fn)(void *user, const struct ke_pod_info *p),
                                      void *user);
+/*
+ * Calls fn for each mapper, on the caller's thread, of a snapshot. KE_ESTATE: none can register,
+ * because no dmi_socket is configured or the node is not started; KE_ENOTSUP: built without DMI;
+ * errors of the socket, with text, while it cannot be opened (it is tried again), after the mappers
+ * known from before. reterr may be NULL. Any thread.
+ */
+KE_API KE_NODISCARD int
+ke_node_mappers(struct ke_node *n, void (*fn)(void *user, const struct ke_node_mapper_info *m),
+                void *user, struct ke_error *reterr);
 
 #ifdef __cplusplus
 }

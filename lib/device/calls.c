@@ -88,6 +88,8 @@ static int set(struct dev *dev, const char *property, struct ke_str value, ke_de
     uint32_t i = 0;
     struct prop *p = kei_dv_prop(dev->img, property, &i);
 
+    if (dev->state == KE_DEVICE_MAPPED)
+        return kei_fail(d->ctx, KE_ESTATE, "device %s is served by a mapper", dev->key);
     if (!p)
         return kei_fail(d->ctx, KE_ENOTFOUND, "device %s has no property %s", dev->key, property);
     if (!(p->flags & PROP_WRITE))

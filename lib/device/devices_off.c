@@ -3,6 +3,7 @@
 #include <kubeedge/device.h>
 
 #include "base/error.h"
+#include "device/foreign.h"
 
 static const char off[] = "this library was built without devices";
 
@@ -122,6 +123,27 @@ int ke_devices_call(struct ke_devices *d, const char *ns, const char *name, cons
 {
     (void)d, (void)ns, (void)name, (void)method, (void)args, (void)args_len, (void)fn, (void)user;
     return KE_ENOTSUP;
+}
+
+void kei_devices_foreign(struct ke_devices *d, kei_foreign_fn fn, void *user)
+{
+    (void)d, (void)fn, (void)user;
+}
+
+void kei_devices_foreign_changed(struct ke_devices *d)
+{
+    (void)d;
+}
+
+void kei_devices_yielding(struct ke_devices *d, const char *protocol)
+{
+    (void)d, (void)protocol;
+}
+
+bool kei_devices_insist(struct ke_devices *d, const char *protocol)
+{
+    (void)d, (void)protocol;
+    return false;
 }
 
 int ke_devices_list(struct ke_devices *d, ke_devices_list_fn fn, void *user)

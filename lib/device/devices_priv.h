@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/map.h"
+#include "device/foreign.h"
 #include "device/process.h"
 #include "device/value.h"
 #include "message/devmodel.h"
@@ -43,6 +44,7 @@ struct driver {
     char *protocol; /* lower case */
     struct ke_device_ops ops;
     void *user;
+    bool yields; /* to somebody else who serves the protocol */
 };
 
 #define PROP_READ 1u           /* may be read */
@@ -199,6 +201,8 @@ struct ke_devices {
     struct ke_devices_config c;
     char *node_name;
     struct ke_devices_sink sink;
+    kei_foreign_fn foreign; /* NULL: nobody else serves devices */
+    void *foreign_user;
     struct ke_module *module;
     struct kei_map devs;   /* NS/NAME: struct dev */
     struct kei_map models; /* NS/NAME: struct model */
@@ -253,6 +257,9 @@ void kei_dv_profile_due(struct ke_devices *d);
 void kei_dv_save_desired(struct dev *dev);
 struct dev *kei_dv_find(struct ke_devices *d, const char *ns, const char *name);
 struct driver *kei_dv_driver(struct ke_devices *d, const char *protocol);
+
+/* foreign.c */
+int kei_dv_foreign(const struct dev *dev, struct kei_foreign *ret);
 
 /* ops.c */
 int kei_dv_slot_take(struct dev *dev);

@@ -48,6 +48,28 @@ static uint32_t waiting(const struct dev *dev)
     return n;
 }
 
+/* Of a device that somebody else serves: values are in the twin. */
+static void describe_mapped(const struct dev *dev, struct ke_device_status *s,
+                            struct ke_device_property_status *v)
+{
+    struct kei_foreign f = {.by = NULL};
+
+    if (dev->state != KE_DEVICE_MAPPED || kei_dv_foreign(dev, &f) <= 0)
+        return;
+    s->mapper = f.by;
+    s->mapper_state = f.state;
+    s->mapper_lost = !f.reachable;
+    s->mapper_reports = f.reports;
+    s->mapper_report_ms = f.report_ms;
+    s->error = f.error;
+    s->error_ms = 0;
+    for (uint32_t i = 0; i < s->n_properties; i++) {
+        v[i].reported = NULL;
+        v[i].reported_ms = v[i].desired_ms = 0;
+        v[i].error = "";
+    }
+}
+
 static void describe(const struct dev *dev, struct ke_device_property_status *v, struct ke_buf *b,
                      ke_devices_list_fn fn, void *user)
 {
@@ -73,10 +95,13 @@ static void describe(const struct dev *dev, struct ke_device_property_status *v,
         .cycles_missed = dev->missed,
         .late_max_ms = dev->late_max,
         .reports_waiting = waiting(dev),
+        .mapper = "",
+        .mapper_state = "",
     };
 
     kei_buf_clear(b);
     describe_props(dev, v, b);
+    describe_mapped(dev, &s, v);
     if (kei_buf_ok(b))
         fn(user, &s);
 }

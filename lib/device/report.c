@@ -94,7 +94,7 @@ int64_t kei_dv_report_due(const struct dev *dev)
 {
     int64_t due = INT64_MAX;
 
-    if (dev->in_report || kei_list_linked(&dev->reporting))
+    if (dev->in_report || kei_list_linked(&dev->reporting) || dev->state == KE_DEVICE_MAPPED)
         return due;
     due = state_due(dev);
     for (uint32_t i = 0; i < dev->img->n; i++) {

@@ -431,7 +431,7 @@ static void begin_close(struct dev *dev)
 {
     kei_dv_device_end(dev);
     if (dev->state != KE_DEVICE_FAILED && dev->state != KE_DEVICE_OFFLINE) {
-        if (!dev->removed && !dev->next) {
+        if (!dev->removed && !dev->next && !kei_dv_foreign(dev, NULL)) {
             go_offline(dev);
             pause_before_open(dev, ke_ctx_mono_ms(dev->d->ctx));
         }
@@ -673,6 +673,21 @@ static void wait_for(struct dev *dev, const char *what, const char *name)
     kei_dv_error(dev, "waits for %s %s", what, name);
 }
 
+/* Somebody else serves it, who reports values and state; nothing of here gets in between. */
+static void be_mapped(struct dev *dev)
+{
+    if (dev->state == KE_DEVICE_MAPPED)
+        return;
+    kei_dv_report_cancel(dev);
+    kei_dv_calls_cancel(dev);
+    kei_free(dev->d->alloc, dev->error);
+    dev->error = NULL;
+    dev->state = KE_DEVICE_MAPPED;
+    dev->state_want = dev->state_sent = STATE_NONE;
+    dev->online_ms = 0;
+    dev->was_online = false;
+}
+
 /* Nothing is open. False: the device is gone. */
 static bool step_closed(struct dev *dev, int64_t now)
 {
@@ -684,8 +699,17 @@ static bool step_closed(struct dev *dev, int64_t now)
     }
     if (dev->next)
         swap_image(dev);
-    if (dev->state == KE_DEVICE_FAILED)
+    int foreign = kei_dv_foreign(dev, NULL);
+    if (dev->state == KE_DEVICE_MAPPED && !foreign) {
+        dev->state = KE_DEVICE_WAITING;
+        dev->retry_at = 0;
+    }
+    if (foreign > 0 && dev->img->model) {
+        be_mapped(dev);
         return true;
+    }
+    if (foreign == KE_EAGAIN || dev->state == KE_DEVICE_FAILED)
+        return true; /* what is not known yet comes by a kick */
     if (!dev->img->model) {
         wait_for(dev, "device model", dev->img->model_name);
     } else if (!(driver = kei_dv_driver(dev->d, dev->img->conf.protocol))) {
@@ -700,7 +724,7 @@ static bool step_closed(struct dev *dev, int64_t now)
 
 static void step_open(struct dev *dev, int64_t now)
 {
-    if (dev->lost || dev->removed || dev->next) {
+    if (dev->lost || dev->removed || dev->next || kei_dv_foreign(dev, NULL) > 0) {
         begin_close(dev);
         return;
     }

@@ -23,7 +23,7 @@ int kei_dmi_model(void **ret, enum kei_dmi_form form, const struct kei_device_mo
                   struct ke_str object, struct kei_arena *a, struct ke_error *err);
 /* v1alpha1, in convert_a1.c */
 int kei_dmi_a1_device(void **ret, const struct kei_device *d, const struct kei_device_model *m,
-                      struct kei_arena *a, struct ke_error *err);
+                      bool with_twins, struct kei_arena *a, struct ke_error *err);
 int kei_dmi_a1_model(void **ret, const struct kei_device_model *m, struct ke_str object,
                      struct kei_arena *a, struct ke_error *err);
 

@@ -160,7 +160,7 @@ static int twins(Kei__A1__DeviceStatus *s, const struct kei_device *d,
 }
 
 int kei_dmi_a1_device(void **ret, const struct kei_device *d, const struct kei_device_model *m,
-                      struct kei_arena *a, struct ke_error *err)
+                      bool with_twins, struct kei_arena *a, struct ke_error *err)
 {
     Kei__A1__Device *o = NEW(a, device);
 
@@ -171,7 +171,7 @@ int kei_dmi_a1_device(void **ret, const struct kei_device *d, const struct kei_d
     int r = d->api == KEI_DEVICE_V1ALPHA2 ? kei_pb_from_json(o->spec, d->spec, a, err)
                                           : from_b1(o->spec, d, m, a, err);
     o->spec->devicemodelreference = kei_pb_str(d->model);
-    return r < 0 ? r : twins(o->status, d, m, a, err);
+    return r < 0 || !with_twins ? r : twins(o->status, d, m, a, err);
 }
 
 /* ---- models ---- */

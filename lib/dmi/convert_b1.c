@@ -228,7 +228,7 @@ int kei_dmi_device(void **ret, enum kei_dmi_form form, const struct kei_device *
                    const struct kei_device_model *m, bool twins, struct kei_arena *a,
                    struct ke_error *err)
 {
-    return form == KEI_DMI_A1 ? kei_dmi_a1_device(ret, d, m, a, err)
+    return form == KEI_DMI_A1 ? kei_dmi_a1_device(ret, d, m, twins, a, err)
                               : b1_device(ret, d, m, twins, a, err);
 }
 

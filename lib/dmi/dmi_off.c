@@ -27,6 +27,19 @@ void kei_dmi_mappers(struct kei_dmi *d, void (*fn)(void *user, const struct kei_
     (void)d, (void)fn, (void)user;
 }
 
+int kei_dmi_listening(const struct kei_dmi *d)
+{
+    (void)d;
+    return KE_ENOTSUP;
+}
+
+int kei_dmi_serves(struct kei_dmi *d, const char *protocol, const char *ns, const char *name,
+                   struct kei_dmi_served *ret)
+{
+    (void)d, (void)protocol, (void)ns, (void)name, (void)ret;
+    return 0;
+}
+
 void ke_mapper_config_init(struct ke_mapper_config *c, size_t size)
 {
     kei_abi_init(c, size);
@@ -36,6 +49,24 @@ int ke_mapper_new(struct ke_mapper **ret, struct ke_ctx *ctx, const struct ke_ma
 {
     (void)ret, (void)c;
     return off(ctx);
+}
+
+int ke_mapper_settings_read(struct ke_mapper_settings **ret, struct ke_ctx *ctx, const char *path,
+                            void (*unknown)(void *user, const char *key, uint32_t line), void *user)
+{
+    (void)ret, (void)path, (void)unknown, (void)user;
+    return off(ctx);
+}
+
+struct ke_mapper_config *ke_mapper_settings_config(struct ke_mapper_settings *s)
+{
+    (void)s;
+    return NULL;
+}
+
+void ke_mapper_settings_free(struct ke_mapper_settings *s)
+{
+    (void)s;
 }
 
 struct ke_devices *ke_mapper_devices(struct ke_mapper *m)

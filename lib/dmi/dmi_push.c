@@ -28,25 +28,6 @@ struct kei_dmi_mapper *kei_dmi_mapper_find(const struct kei_dmi *d, const char *
     return NULL;
 }
 
-/* A model that names no protocol is for the mapper of a device that has it. */
-struct kei_dmi_mapper *kei_dmi_mapper_of(const struct kei_dmi_object *o)
-{
-    void *value;
-    size_t it = 0;
-
-    if (!o->is_model || o->protocol[0])
-        return kei_dmi_mapper_find(o->d, o->protocol);
-    while (kei_map_next(&o->d->objects, &it, NULL, &value)) {
-        const struct kei_dmi_object *device = value;
-        if (device->is_model || strcmp(device->model, o->key) != 0)
-            continue;
-        struct kei_dmi_mapper *m = kei_dmi_mapper_find(o->d, device->protocol);
-        if (m)
-            return m;
-    }
-    return NULL;
-}
-
 /* ---- what is to be told ---- */
 
 static void kick(struct kei_dmi_mapper *m)
@@ -55,23 +36,23 @@ static void kick(struct kei_dmi_mapper *m)
         kei_timer_in(&m->timer, 0);
 }
 
-static void enqueue(struct kei_dmi_mapper *m, struct kei_dmi_object *o)
+static void enqueue(struct kei_dmi_mapper *m, struct kei_dmi_view *v)
 {
-    if (!kei_list_linked(&o->todo))
-        kei_list_add_tail(o->is_model ? &m->models : &m->devices, &o->todo);
+    if (!kei_list_linked(&v->todo))
+        kei_list_add_tail(v->o->is_model ? &m->models : &m->devices, &v->todo);
     kick(m);
 }
 
-void kei_dmi_changed(struct kei_dmi_object *o)
+void kei_dmi_changed(struct kei_dmi_view *v)
 {
-    struct kei_dmi_mapper *m = kei_dmi_mapper_of(o);
+    struct kei_dmi_mapper *m = kei_dmi_mapper_find(v->o->d, v->protocol);
 
-    o->tries = 0;
+    v->tries = 0;
     if (m)
-        enqueue(m, o);
+        enqueue(m, v);
 }
 
-void kei_dmi_remove_key(struct kei_dmi *d, const char *protocol, const char *key)
+void kei_dmi_removed(struct kei_dmi *d, const char *protocol, const char *key)
 {
     struct kei_dmi_mapper *m = kei_dmi_mapper_find(d, protocol);
     size_t n = strlen(key) + 1;
@@ -90,23 +71,14 @@ void kei_dmi_remove_key(struct kei_dmi *d, const char *protocol, const char *key
     kick(m);
 }
 
-void kei_dmi_removed(struct kei_dmi_object *o)
+void kei_dmi_told(struct kei_dmi_view *v, struct ke_store_tx *tx, struct kei_dmi_digest digest)
 {
-    struct kei_dmi_mapper *m = kei_dmi_mapper_of(o);
-
-    kei_list_remove(&o->todo);
-    if (m)
-        kei_dmi_remove_key(o->d, m->protocol, o->key);
-}
-
-void kei_dmi_told(struct kei_dmi_object *o, struct ke_store_tx *tx, uint64_t digest)
-{
-    o->known = true;
-    o->tries = 0;
-    if (o->told == digest)
+    v->known = true;
+    v->tries = 0;
+    if (v->told.spec == digest.spec && v->told.status == digest.status)
         return;
-    o->told = digest;
-    kei_dmi_note_told(o->d, tx, o->key, digest, o->protocol);
+    v->told = digest;
+    kei_dmi_note_told(v->o->d, tx, v->o->key, v->protocol, &digest);
 }
 
 void kei_dmi_mapper_forget(struct kei_dmi_mapper *m)
@@ -116,13 +88,19 @@ void kei_dmi_mapper_forget(struct kei_dmi_mapper *m)
 
     while (kei_map_next(&m->d->objects, &it, NULL, &value)) {
         struct kei_dmi_object *o = value;
-        if (kei_dmi_mapper_of(o) != m)
+        struct kei_dmi_view *v = kei_dmi_view_of(o, m->protocol);
+        if (!v)
             continue;
-        o->known = false;
-        o->tries = 0;
-        if (!kei_list_linked(&o->todo))
-            kei_list_add_tail(o->is_model ? &m->models : &m->devices, &o->todo);
+        v->known = false;
+        v->tries = 0;
+        if (!kei_list_linked(&v->todo))
+            kei_list_add_tail(o->is_model ? &m->models : &m->devices, &v->todo);
     }
+}
+
+void kei_dmi_mapper_seen(struct kei_dmi_mapper *m)
+{
+    m->seen_ms = ke_ctx_real_ms(m->d->ctx);
 }
 
 /* ---- a call ---- */
@@ -156,55 +134,58 @@ static void drop_removal(struct kei_dmi_mapper *m)
     kei_free(m->d->alloc, r);
 }
 
-static void refused(struct kei_dmi_mapper *m, struct kei_dmi_object *o,
+static void refused(struct kei_dmi_mapper *m, struct kei_dmi_view *v,
                     const struct kei_grpc_answer *a)
 {
     struct kei_dmi *d = m->d;
 
     snprintf(m->error, sizeof m->error, "%.150s was refused with code %u: %.100s", m->job + 2,
              (unsigned)a->code, a->text);
-    bool again = o && ++o->tries < TRIES;
+    bool again = v && ++v->tries < TRIES;
+    if (v && m->is_status)
+        v->told.spec = 0; /* then as an update of the whole device */
     kei_log(d->ctx, KE_LOG_WARN, "dmi", "mapper %s: %s%s", m->name, m->error,
             again ? ", trying again" : "");
     if (again) {
-        enqueue(m, o);
+        enqueue(m, v);
         kei_timer_in(&m->timer, kei_backoff_next(&m->backoff, kei_ctx_random64(d->ctx)));
     }
 }
 
-static void told(struct kei_dmi_mapper *m, struct kei_dmi_object *o)
+static void told(struct kei_dmi_mapper *m, struct kei_dmi_view *v)
 {
     m->error[0] = '\0';
     kei_backoff_reset(&m->backoff);
-    if (!o)
+    if (!v)
         return;
     /* a mapper that has it already keeps what it has when it is registered once more */
-    if (!m->is_update && !o->is_model && o->told && o->told != m->digest) {
-        o->known = true;
-        enqueue(m, o);
+    if (!m->is_update && !v->o->is_model && v->told.spec &&
+        (v->told.spec != m->digest.spec || v->told.status != m->digest.status)) {
+        v->known = true;
+        enqueue(m, v);
         return;
     }
-    kei_dmi_told(o, NULL, m->digest);
+    kei_dmi_told(v, NULL, m->digest);
 }
 
 static void on_pushed(void *user, const struct kei_grpc_answer *a)
 {
     struct kei_dmi_mapper *m = user;
     struct kei_dmi_object *o = m->is_removal ? NULL : kei_dmi_find(m->d, m->job);
+    struct kei_dmi_view *v = o ? kei_dmi_view_of(o, m->protocol) : NULL;
 
     m->ask = NULL;
-    if (o && kei_dmi_mapper_of(o) != m)
-        o = NULL;
     if (a->status < 0) {
-        unreachable(m, a->text); /* o is on the list again, a removal has not left it */
+        unreachable(m, a->text); /* v is on the list again, a removal has not left it */
     } else {
         m->reachable = true;
+        kei_dmi_mapper_seen(m);
         if (m->is_removal)
             drop_removal(m);
         if (a->code == KEI_GRPC_OK)
-            told(m, o);
+            told(m, v);
         else
-            refused(m, o, a);
+            refused(m, v, a);
     }
     end_job(m);
     kick(m);
@@ -230,31 +211,58 @@ static int ask(struct kei_dmi_mapper *m, const char *method, const void *message
     return r;
 }
 
-/* 1: there is nothing to tell of it */
-static int tell_object(struct kei_dmi_mapper *m, struct kei_dmi_object *o, struct ke_error *err)
+static const char *method_of(const struct kei_dmi_mapper *m, bool is_model)
 {
     static const char *const methods[2][2] = {{"RegisterDevice", "UpdateDevice"},
                                               {"CreateDeviceModel", "UpdateDeviceModel"}};
-    const ProtobufCMessageDescriptor *device = m->form == KEI_DMI_A1
-                                                   ? &kei__a1__device_request__descriptor
-                                                   : &kei__b1__device_request__descriptor;
-    const ProtobufCMessageDescriptor *model = m->form == KEI_DMI_A1
-                                                  ? &kei__a1__model_request__descriptor
-                                                  : &kei__b1__model_request__descriptor;
+
+    return m->is_status ? "UpdateDeviceStatus" : methods[is_model][m->is_update];
+}
+
+/* The request of that method, around the object's message. */
+static void *request_of(const struct kei_dmi_mapper *m, const struct kei_dmi_object *o,
+                        void *message, struct kei_arena *a)
+{
+    bool a1 = m->form == KEI_DMI_A1;
+    const ProtobufCMessageDescriptor *device =
+        a1 ? &kei__a1__device_request__descriptor : &kei__b1__device_request__descriptor;
+    const ProtobufCMessageDescriptor *model =
+        a1 ? &kei__a1__model_request__descriptor : &kei__b1__model_request__descriptor;
+
+    if (m->is_status) {
+        Kei__A1__UpdateDeviceStatusRequest *q =
+            kei_pb_new(a, &kei__a1__update_device_status_request__descriptor);
+        if (q) {
+            q->devicename = ((Kei__A1__Device *)message)->name;
+            q->desireddevice = ((Kei__A1__Device *)message)->status;
+        }
+        return q;
+    }
+    ProtobufCMessage *q = kei_pb_new(a, o->is_model ? model : device);
+    if (q)
+        *(void **)((char *)q + q->descriptor->fields[0].offset) = message;
+    return q;
+}
+
+/* 1: there is nothing to tell of it */
+static int tell_object(struct kei_dmi_mapper *m, struct kei_dmi_view *v, struct ke_error *err)
+{
+    struct kei_dmi_object *o = v->o;
     struct kei_arena a;
     void *message = NULL;
 
     kei_arena_init(&a, m->d->alloc, MESSAGE_MEMORY);
     int r = kei_dmi_build(&message, &m->digest, o, m->form, &a, err);
-    if (r == 0 && o->known && o->told == m->digest)
+    bool same = r == 0 && v->known && v->told.spec == m->digest.spec;
+    if (same && v->told.status == m->digest.status)
         r = 1;
     if (r == 0) {
-        ProtobufCMessage *request = kei_pb_new(&a, o->is_model ? model : device);
-        m->is_update = o->known;
+        m->is_update = v->known;
+        m->is_status = same;
         m->is_removal = false;
+        void *request = request_of(m, o, message, &a);
         if (request) {
-            *(void **)((char *)request + request->descriptor->fields[0].offset) = message;
-            r = ask(m, methods[o->is_model][m->is_update], request, o->key);
+            r = ask(m, method_of(m, o->is_model), request, o->key);
             if (r < 0)
                 *err = *kei_err(m->d->ctx);
         } else {
@@ -272,7 +280,8 @@ static int tell_removal(struct kei_dmi_mapper *m, const struct kei_dmi_removal *
     char text[300];
     (void)name;
 
-    if (kei_dmi_find(m->d, r->key) && kei_dmi_mapper_of(kei_dmi_find(m->d, r->key)) == m) {
+    const struct kei_dmi_object *o = kei_dmi_find(m->d, r->key);
+    if (o && kei_dmi_view_of(o, m->protocol)) {
         drop_removal(m); /* it is there again */
         return 1;
     }
@@ -281,7 +290,7 @@ static int tell_removal(struct kei_dmi_mapper *m, const struct kei_dmi_removal *
     request.name = kei_pb_str(r->key + 2 + ns.n + 1);
     request.namespace_ = m->form == KEI_DMI_A1 ? kei_pb_str("") : text;
     m->is_removal = true;
-    m->is_update = false;
+    m->is_update = m->is_status = false;
     return ask(m, r->is_model ? "RemoveDeviceModel" : "RemoveDevice", &request, r->key);
 }
 
@@ -296,18 +305,18 @@ static int tell_next(struct kei_dmi_mapper *m)
             return 0;
         return tell_removal(m, KEI_OF(m->removals.next, struct kei_dmi_removal, link));
     }
-    struct kei_dmi_object *o = KEI_OF(head->next, struct kei_dmi_object, todo);
-    kei_list_remove(&o->todo);
-    int r = tell_object(m, o, &err);
+    struct kei_dmi_view *v = KEI_OF(head->next, struct kei_dmi_view, todo);
+    kei_list_remove(&v->todo);
+    int r = tell_object(m, v, &err);
     if (r >= 0 || r == KE_ENOTFOUND) /* its model will bring it back */
         return r == 0 ? 0 : 1;
     if (r == KE_ENOMEM || r == KE_ELIMIT) {
-        kei_list_add_tail(head, &o->todo);
+        kei_list_add_tail(head, &v->todo);
         return r;
     }
     snprintf(m->error, sizeof m->error, "%.299s", err.text);
-    kei_log(m->d->ctx, KE_LOG_WARN, "dmi", "%s is not told to mapper %s: %s", o->key + 2, m->name,
-            err.text);
+    kei_log(m->d->ctx, KE_LOG_WARN, "dmi", "%s is not told to mapper %s: %s", v->o->key + 2,
+            m->name, err.text);
     return 1;
 }
 
@@ -326,6 +335,35 @@ static void on_timer(struct kei_timer *t)
         kei_timer_in(&m->timer, kei_backoff_next(&m->backoff, kei_ctx_random64(m->d->ctx)));
 }
 
+/* ---- signs of life ---- */
+
+static void on_probed(void *user, const struct kei_grpc_answer *a)
+{
+    struct kei_dmi_mapper *m = user;
+
+    m->probe_ask = NULL;
+    if (a->status < 0) {
+        unreachable(m, a->text);
+        return;
+    }
+    if (!m->reachable)
+        m->error[0] = '\0';
+    m->reachable = true; /* whatever it answered: most know no such service */
+    kei_dmi_mapper_seen(m);
+}
+
+static void on_probe(struct kei_timer *t)
+{
+    struct kei_dmi_mapper *m = KEI_OF(t, struct kei_dmi_mapper, probe);
+    bool busy = m->ask || m->probe_ask || kei_timer_armed(&m->timer);
+
+    kei_timer_in(&m->probe, m->d->c.probe_ms);
+    if (!busy && kei_grpc_ask(&m->probe_ask, m->client, "/grpc.health.v1.Health/Check",
+                              kei_strn("", 0), m->d->c.push_ms, on_probed, m) < 0)
+        kei_log(m->d->ctx, KE_LOG_DEBUG, "dmi", "mapper %s was not looked at: %s", m->name,
+                ke_ctx_error(m->d->ctx));
+}
+
 /* ---- mappers ---- */
 
 static void on_lost(void *user, const char *text)
@@ -339,7 +377,7 @@ static void clear(struct kei_dmi_mapper *m)
 
     kei_grpc_client_free(m->client); /* with its call */
     m->client = NULL;
-    m->ask = NULL;
+    m->ask = m->probe_ask = NULL;
     end_job(m);
     kei_free(a, m->name);
     kei_free(a, m->version);
@@ -348,6 +386,7 @@ static void clear(struct kei_dmi_mapper *m)
     kei_free(a, m->state);
     m->name = m->version = m->api_version = m->address = m->state = NULL;
     kei_timer_stop(&m->timer);
+    kei_timer_stop(&m->probe);
 }
 
 void kei_dmi_mapper_free(struct kei_dmi_mapper *m)
@@ -385,6 +424,7 @@ static struct kei_dmi_mapper *mapper_new(struct kei_dmi *d, const char *protocol
     kei_list_add_tail(&d->mappers, &m->link);
     d->n_mappers++;
     kei_timer_init(d->ctx, &m->timer, on_timer);
+    kei_timer_init(d->ctx, &m->probe, on_probe);
     kei_backoff_init(&m->backoff, d->c.retry_min_ms, d->c.retry_max_ms);
     return m;
 }
@@ -421,6 +461,8 @@ int kei_dmi_mapper_set(struct kei_dmi_mapper **ret, struct kei_dmi *d,
                 : kei_fail(d->ctx, KE_ENOMEM, "no memory for a mapper");
     if (x < 0) {
         kei_dmi_mapper_free(m);
+        if (d->loaded && d->c.changed)
+            d->c.changed(d->c.user);
         return x;
     }
     m->reachable = true; /* until it is found that it is not */
@@ -428,8 +470,20 @@ int kei_dmi_mapper_set(struct kei_dmi_mapper **ret, struct kei_dmi *d,
     kei_backoff_reset(&m->backoff);
     kei_dmi_mapper_forget(m);
     kick(m);
+    kei_timer_in(&m->probe, d->c.probe_ms);
+    if (d->loaded && d->c.changed)
+        d->c.changed(d->c.user);
     *ret = m;
     return 0;
+}
+
+static uint32_t count(const struct kei_link *list)
+{
+    uint32_t n = 0;
+
+    KEI_LIST_EACH(l, list)
+    n += l != NULL;
+    return n;
 }
 
 void kei_dmi_mappers(struct kei_dmi *d, void (*fn)(void *user, const struct kei_dmi_mapper_info *m),
@@ -440,23 +494,51 @@ void kei_dmi_mappers(struct kei_dmi *d, void (*fn)(void *user, const struct kei_
         struct kei_dmi_mapper *m = KEI_OF(l, struct kei_dmi_mapper, link);
         struct kei_dmi_mapper_info i = {.name = m->name,
                                         .version = m->version,
+                                        .api_version = m->api_version,
                                         .protocol = m->protocol,
                                         .address = m->address,
+                                        .form = m->form == KEI_DMI_A1 ? "v1alpha1" : "v1beta1",
+                                        .state = m->state,
                                         .error = m->error,
-                                        .reachable = m->reachable};
+                                        .reachable = m->reachable,
+                                        .reports = m->reports,
+                                        .registered_ms = m->registered_ms,
+                                        .seen_ms = m->seen_ms};
         void *value;
         size_t it = 0;
         while (kei_map_next(&d->objects, &it, NULL, &value)) {
             const struct kei_dmi_object *o = value;
-            i.devices += !o->is_model && o->known && strcmp(o->protocol, m->protocol) == 0;
+            const struct kei_dmi_view *v = o->is_model ? NULL : kei_dmi_view_of(o, m->protocol);
+            i.devices += v && v->known;
         }
-        KEI_LIST_EACH(t, &m->models)
-        i.waiting += t != NULL;
-        KEI_LIST_EACH(t, &m->devices)
-        i.waiting += t != NULL;
-        KEI_LIST_EACH(t, &m->removals)
-        i.waiting += t != NULL;
+        i.waiting = count(&m->models) + count(&m->devices) + count(&m->removals);
         i.waiting += m->ask != NULL && !m->is_removal;
         fn(user, &i);
     }
+}
+
+int kei_dmi_serves(struct kei_dmi *d, const char *protocol, const char *ns, const char *name,
+                   struct kei_dmi_served *ret)
+{
+    if (!d)
+        return 0;
+    if (!d->loaded)
+        return KE_EAGAIN;
+    const struct kei_dmi_mapper *m = kei_dmi_mapper_find(d, protocol);
+    if (!m)
+        return 0;
+    if (!ret)
+        return 1;
+    const struct kei_dmi_object *o = kei_dmi_device_of(d, ns, name);
+    *ret = (struct kei_dmi_served){
+        .mapper = m->name,
+        .state = o && o->state ? o->state : "",
+        .error = !m->reachable && m->error[0] ? m->error
+                 : o && o->error              ? o->error
+                                              : "",
+        .reachable = m->reachable,
+        .report_ms = o ? o->report_ms : 0,
+        .reports = o ? o->reports : 0,
+    };
+    return 1;
 }

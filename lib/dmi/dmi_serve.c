@@ -25,6 +25,7 @@ struct wait {
     struct kei_grpc_call *call; /* NULL: gone */
     uint64_t request;           /* of the router; 0: waits for the store */
     char *protocol;             /* of a registration */
+    char *device, *state;       /* of a report: its object's key, the state it tells */
     bool with_data;
 };
 
@@ -47,6 +48,8 @@ static void wait_free(struct wait *w)
 {
     kei_list_remove(&w->link);
     kei_free(w->d->alloc, w->protocol);
+    kei_free(w->d->alloc, w->device);
+    kei_free(w->d->alloc, w->state);
     kei_free(w->d->alloc, w);
 }
 
@@ -133,12 +136,13 @@ static void collect(struct kei_dmi_mapper *m, bool models, struct list *l, size_
     struct kei_dmi *d = m->d;
     void *value, *message;
     size_t it = 0;
-    uint64_t digest;
+    struct kei_dmi_digest digest;
 
     while (kei_map_next(&d->objects, &it, NULL, &value)) {
         struct kei_dmi_object *o = value;
+        struct kei_dmi_view *v = kei_dmi_view_of(o, m->protocol);
         struct ke_error err = KE_ERROR_INIT;
-        if (o->is_model != models || kei_dmi_mapper_of(o) != m)
+        if (o->is_model != models || !v)
             continue;
         int r = kei_dmi_build(&message, &digest, o, m->form, a, &err);
         if (r < 0) {
@@ -150,8 +154,8 @@ static void collect(struct kei_dmi_mapper *m, bool models, struct list *l, size_
         if (*used + n > DATA_MAX || add(l, message, a) < 0)
             continue; /* it stays on the list of what is pushed */
         *used += n;
-        kei_list_remove(&o->todo);
-        kei_dmi_told(o, tx, digest);
+        kei_list_remove(&v->todo);
+        kei_dmi_told(v, tx, digest);
     }
 }
 
@@ -299,6 +303,12 @@ static void register_mapper(struct kei_dmi *d, struct kei_grpc_call *call, enum 
     }
     snprintf(address, sizeof address, "%.*s", (int)i->address.len, (const char *)i->address.data);
     lower(i->protocol); /* protocols are names without case here */
+    struct ke_error err = KE_ERROR_INIT;
+    if (d->c.may_serve && d->c.may_serve(d->c.user, i->protocol, &err) < 0) {
+        kei_log(d->ctx, KE_LOG_WARN, "dmi", "mapper %s was not registered: %s", i->name, err.text);
+        kei_grpc_refuse(call, KEI_GRPC_PRECONDITION, err.text);
+        return;
+    }
     const struct kei_dmi_registration r = {.name = i->name,
                                            .version = i->version,
                                            .api_version = i->api_version,
@@ -309,6 +319,9 @@ static void register_mapper(struct kei_dmi *d, struct kei_grpc_call *call, enum 
     struct wait *w = wait_new(d, call);
     if (!w)
         return;
+    const struct kei_dmi_mapper *old = kei_dmi_mapper_find(d, r.protocol);
+    bool again = old && old->reachable && old->registered_ms && strcmp(old->name, r.name) == 0 &&
+                 strcmp(old->address, address) == 0;
     w->with_data = q->withdata;
     w->protocol = kei_strdup(d->alloc, r.protocol);
     int x = w->protocol ? kei_dmi_mapper_set(&m, d, &r)
@@ -321,8 +334,10 @@ static void register_mapper(struct kei_dmi *d, struct kei_grpc_call *call, enum 
         return;
     }
     kei_timer_stop(&m->timer); /* what is in the answer is not pushed */
-    kei_log(d->ctx, KE_LOG_INFO, "dmi", "mapper %s for protocol %s registered at %s", r.name,
-            r.protocol, address);
+    m->registered_ms = ke_ctx_real_ms(d->ctx);
+    kei_dmi_mapper_seen(m);
+    kei_log(d->ctx, again ? KE_LOG_DEBUG : KE_LOG_INFO, "dmi",
+            "mapper %s for protocol %s registered at %s", r.name, r.protocol, address);
 }
 
 /* ---- reports ---- */
@@ -336,18 +351,13 @@ static uint32_t dialect_of(const struct kei_dmi *d)
 static bool topic_of(struct kei_dmi *d, char *out, size_t n, const char *ns, const char *name,
                      const char *rest)
 {
-    void *value;
-    size_t it = 0;
-    struct ke_str where = kei_str(ns);
+    struct ke_str other, where = kei_str(ns);
 
     if (!kei_dns_subdomain(kei_str(name)) || (ns[0] && !kei_dns_subdomain(kei_str(ns))))
         return false;
-    while (!ns[0] && kei_map_next(&d->objects, &it, NULL, &value)) {
-        const struct kei_dmi_object *o = value;
-        struct ke_str own, of = kei_str_cut(kei_str(o->key + 2), '/', &own);
-        if (!o->is_model && kei_str_is(own, name))
-            where = of;
-    }
+    const struct kei_dmi_object *o = ns[0] ? NULL : kei_dmi_device_of(d, ns, name);
+    if (o)
+        where = kei_str_cut(kei_str(o->key + 2), '/', &other);
     if (where.n == 0)
         where = KEI_STR("default");
     if (d->c.id_with_namespace || dialect_of(d) == KE_DIALECT_1_23)
@@ -399,32 +409,80 @@ static bool is_refusal(char *text, size_t n, struct ke_msg *reply)
     return false;
 }
 
+static char *replace(struct kei_dmi *d, char **at, const char *text)
+{
+    kei_free(d->alloc, *at);
+    *at = text ? kei_strdup(d->alloc, text) : NULL; /* none: it is only shown */
+    return *at;
+}
+
+/* Notes how a report of a device ended, for people. */
+static void note_report(struct wait *w, const char *error)
+{
+    struct kei_dmi *d = w->d;
+    struct kei_dmi_object *o = w->device ? kei_dmi_find(d, w->device) : NULL;
+
+    if (!o)
+        return;
+    (void)replace(d, &o->error, error);
+    struct kei_dmi_mapper *m = kei_dmi_mapper_find(d, o->protocol);
+    if (m)
+        kei_dmi_mapper_seen(m);
+    if (error)
+        return;
+    o->report_ms = ke_ctx_real_ms(d->ctx);
+    o->reports++;
+    if (m)
+        m->reports++;
+    if (w->state)
+        (void)replace(d, &o->state, w->state);
+}
+
 static void on_twin(void *user, int status, struct ke_msg *reply)
 {
     struct wait *w = user;
-    char text[400];
+    char text[400] = "";
+    uint32_t code = KEI_GRPC_UNAVAILABLE;
 
-    if (status == KE_ETIMEDOUT)
-        refuse(w, KEI_GRPC_UNAVAILABLE, "the device twin did not answer in time");
-    else if (status < 0)
-        refuse(w, KEI_GRPC_UNAVAILABLE, "the node is being stopped");
-    else if (is_refusal(text, sizeof text, reply))
-        refuse(w, KEI_GRPC_UNKNOWN, text[0] ? text : "the device twin refused it");
-    else if (w->call)
+    if (status == KE_ETIMEDOUT) {
+        snprintf(text, sizeof text, "the device twin did not answer in time");
+    } else if (status < 0) {
+        snprintf(text, sizeof text, "the node is being stopped");
+    } else if (is_refusal(text, sizeof text, reply)) {
+        code = KEI_GRPC_UNKNOWN;
+        if (!text[0])
+            snprintf(text, sizeof text, "the device twin refused it");
+    } else {
+        code = KEI_GRPC_OK;
+    }
+    note_report(w, code == KEI_GRPC_OK ? NULL : text);
+    if (w->call && code == KEI_GRPC_OK)
         kei_grpc_reply(w->call, kei_strn("", 0));
+    else
+        refuse(w, code, text);
     w->call = NULL;
     wait_free(w);
 }
 
+/* A report as it came. state NULL: of values. */
+struct report {
+    const char *ns, *name, *state;
+};
+
 /* Hands a payload to the twin; the call is answered when it is durable. */
-static void to_twin(struct kei_dmi *d, struct kei_grpc_call *call, const char *topic,
-                    struct ke_buf *payload)
+static void to_twin(struct kei_dmi *d, struct kei_grpc_call *call, const struct report *report,
+                    const char *topic, struct ke_buf *payload)
 {
     struct wait *w = wait_new(d, call);
     struct ke_msg *m = NULL;
 
     if (!w)
         return;
+    const struct kei_dmi_object *o = kei_dmi_device_of(d, report->ns, report->name);
+    if (o)
+        (void)replace(d, &w->device, o->key);
+    if (report->state)
+        (void)replace(d, &w->state, report->state);
     int r = kei_buf_ok(payload) ? message_of(&m, d, topic, kei_buf_str(payload))
                                 : kei_fail(d->ctx, KE_ENOMEM, "no memory for a report");
     if (r == 0)
@@ -483,13 +541,13 @@ static void begin_twins(struct kei_dmi *d, struct kei_jw *w, struct ke_buf *out)
 }
 
 /* n: how many of them say something. Frees the payload. */
-static void end_twins(struct kei_dmi *d, struct kei_grpc_call *call, const char *topic,
-                      struct kei_jw *w, struct ke_buf *payload, size_t n)
+static void end_twins(struct kei_dmi *d, struct kei_grpc_call *call, const struct report *report,
+                      const char *topic, struct kei_jw *w, struct ke_buf *payload, size_t n)
 {
     kei_jw_obj_end(w);
     kei_jw_obj_end(w);
     if (n)
-        to_twin(d, call, topic, payload);
+        to_twin(d, call, report, topic, payload);
     else
         kei_grpc_refuse(call, KEI_GRPC_UNKNOWN,
                         "ReportDeviceStatusRequest does not have twin data");
@@ -499,6 +557,7 @@ static void end_twins(struct kei_dmi *d, struct kei_grpc_call *call, const char 
 static void report_b1(struct kei_dmi *d, struct kei_grpc_call *call,
                       const Kei__B1__ReportDeviceStatusRequest *q)
 {
+    const struct report report = {q->devicenamespace, q->devicename, NULL};
     const Kei__B1__DeviceStatus *s = q->reporteddevice;
     char topic[700];
     struct ke_buf payload;
@@ -509,13 +568,16 @@ static void report_b1(struct kei_dmi *d, struct kei_grpc_call *call,
         kei_grpc_refuse(call, KEI_GRPC_UNKNOWN, "ReportDeviceStatusRequest names no device");
         return;
     }
+    const struct kei_dmi_object *o = kei_dmi_device_of(d, q->devicenamespace, q->devicename);
     begin_twins(d, &w, &payload);
     for (size_t i = 0; s && i < s->n_twins; i++) {
         const Kei__B1__Twin *t = s->twins[i];
-        n += put_twin(d, &w, t->propertyname, t->observeddesired ? t->observeddesired->value : NULL,
+        /* mappers have to say something, also where nothing is desired */
+        bool observed = t->observeddesired && kei_dmi_desires(o, t->propertyname);
+        n += put_twin(d, &w, t->propertyname, observed ? t->observeddesired->value : NULL,
                       t->reported ? t->reported->value : NULL);
     }
-    end_twins(d, call, topic, &w, &payload, n);
+    end_twins(d, call, &report, topic, &w, &payload, n);
 }
 
 static void state_payload(struct kei_dmi *d, struct ke_buf *out, const char *state)
@@ -532,6 +594,8 @@ static void report_a1(struct kei_dmi *d, struct kei_grpc_call *call,
                       const Kei__A1__ReportDeviceStatusRequest *q)
 {
     const Kei__A1__DeviceStatus *s = q->reporteddevice;
+    bool state = s && s->state[0];
+    const struct report report = {"", q->devicename, state ? s->state : NULL};
     char topic[700];
     struct ke_buf payload;
     struct ke_msg *m = NULL;
@@ -542,7 +606,6 @@ static void report_a1(struct kei_dmi *d, struct kei_grpc_call *call,
         kei_grpc_refuse(call, KEI_GRPC_UNKNOWN, "ReportDeviceStatusRequest names no device");
         return;
     }
-    bool state = s && s->state[0];
     if (state && s->n_twins) {
         state_payload(d, &payload, s->state);
         if (kei_buf_ok(&payload) && message_of(&m, d, topic, kei_buf_str(&payload)) == 0 &&
@@ -552,7 +615,7 @@ static void report_a1(struct kei_dmi *d, struct kei_grpc_call *call,
         ke_buf_free(&payload);
     } else if (state) {
         state_payload(d, &payload, s->state);
-        to_twin(d, call, topic, &payload);
+        to_twin(d, call, &report, topic, &payload);
         ke_buf_free(&payload);
         return;
     }
@@ -563,12 +626,13 @@ static void report_a1(struct kei_dmi *d, struct kei_grpc_call *call,
         n += put_twin(d, &w, t->propertyname, t->desired ? t->desired->value : NULL,
                       t->reported ? t->reported->value : NULL);
     }
-    end_twins(d, call, topic, &w, &payload, n);
+    end_twins(d, call, &report, topic, &w, &payload, n);
 }
 
 static void report_states(struct kei_dmi *d, struct kei_grpc_call *call,
                           const Kei__B1__ReportDeviceStatesRequest *q)
 {
+    const struct report report = {q->devicenamespace, q->devicename, q->state};
     char topic[700];
     struct ke_buf payload;
 
@@ -578,7 +642,7 @@ static void report_states(struct kei_dmi *d, struct kei_grpc_call *call,
         return;
     }
     state_payload(d, &payload, q->state);
-    to_twin(d, call, topic, &payload);
+    to_twin(d, call, &report, topic, &payload);
     ke_buf_free(&payload);
 }
 
@@ -647,7 +711,6 @@ static void on_call(void *user, struct kei_grpc_call *call, struct ke_str path,
     struct ke_error err = KE_ERROR_INIT;
     struct kei_arena a;
     void *q = NULL;
-    char text[200];
 
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         if (!kei_str_is(path, methods[i].path))
@@ -656,12 +719,13 @@ static void on_call(void *user, struct kei_grpc_call *call, struct ke_str path,
         if (kei_pb_unpack(&q, methods[i].d, message, &a, &err) == 0)
             dispatch(d, call, methods[i].what, methods[i].form, q);
         else
-            kei_grpc_refuse(call, KEI_GRPC_INTERNAL, err.text);
+            kei_grpc_refuse(call, err.code == KE_ENOMEM ? KEI_GRPC_EXHAUSTED : KEI_GRPC_INTERNAL,
+                            err.text);
         kei_arena_free(&a);
         return;
     }
-    snprintf(text, sizeof text, "unknown method %.*s", (int)(path.n < 150 ? path.n : 150), path.p);
-    kei_grpc_refuse(call, KEI_GRPC_UNIMPLEMENTED, text);
+    kei_grpc_refuse_path(call, path,
+                         "/v1beta1.DeviceManagerService/ /v1alpha1.DeviceManagerService/");
 }
 
 int kei_dmi_serve(struct kei_dmi *d)

@@ -144,8 +144,10 @@ static void sweep(struct ke_mapper *m)
 
 static void wait_and_enlist(struct ke_mapper *m, int status, const char *text)
 {
-    if (m->st.state != KE_MAPPER_WAITING)
+    if (m->st.state != KE_MAPPER_WAITING || strcmp(m->st.error_text, text) != 0)
         kei_log(m->ctx, KE_LOG_WARN, "mapper", "not registered at %s: %s", m->c.edge_socket, text);
+    if (m->st.state == KE_MAPPER_REGISTERED)
+        kei_timer_stop(&m->timer); /* it was for later */
     m->st.state = KE_MAPPER_WAITING;
     kei_mapper_failed(m, status, text);
     if (!kei_timer_armed(&m->timer))
@@ -175,7 +177,14 @@ static void on_registered(void *user, const struct kei_grpc_answer *a)
     void *q = NULL;
 
     m->ask = NULL;
+    if (m->c.refresh_ms) /* unless it is to be sooner */
+        kei_timer_in(&m->timer, m->c.refresh_ms);
+    if (a->status == 0 && a->code != KEI_GRPC_OK && m->st.state == KE_MAPPER_REGISTERED) {
+        kei_mapper_failed(m, KE_EREFUSED, a->text); /* it was too much for now */
+        return;
+    }
     if (a->status < 0 || a->code != KEI_GRPC_OK) {
+        kei_timer_stop(&m->timer);
         wait_and_enlist(m, a->status < 0 ? a->status : KE_EREFUSED, a->text);
         return;
     }
@@ -183,8 +192,10 @@ static void on_registered(void *user, const struct kei_grpc_answer *a)
     int r =
         kei_pb_unpack(&q, &kei__b1__mapper_register_response__descriptor, a->message, &arena, &err);
     if (r < 0) {
+        kei_timer_stop(&m->timer);
         wait_and_enlist(m, r, err.text);
     } else {
+        bool again = m->st.state == KE_MAPPER_REGISTERED;
         m->st.last_error = 0;
         m->st.error_text[0] = '\0';
         take_all(m, q);
@@ -192,8 +203,8 @@ static void on_registered(void *user, const struct kei_grpc_answer *a)
         m->st.registrations++;
         m->no_states = false;
         kei_backoff_reset(&m->backoff);
-        kei_log(m->ctx, KE_LOG_INFO, "mapper", "registered at %s: %zu objects", m->c.edge_socket,
-                m->objects.n);
+        kei_log(m->ctx, again ? KE_LOG_DEBUG : KE_LOG_INFO, "mapper",
+                "registered at %s: %zu objects", m->c.edge_socket, m->objects.n);
     }
     kei_arena_free(&arena);
 }
@@ -216,7 +227,7 @@ static void enlist(struct ke_mapper *m)
     kei__b1__mapper_info__init(&i);
     i.name = kei_pb_str(m->c.name);
     i.version = kei_pb_str(m->c.version);
-    i.api_version = kei_pb_str("v1.0.0");
+    i.api_version = kei_pb_str(m->c.api_version);
     i.protocol = kei_pb_str(m->c.protocol);
     i.state = kei_pb_str("ok");
     i.address.data = (uint8_t *)kei_pb_str(m->c.socket);
@@ -255,7 +266,8 @@ static int copy_config(struct ke_mapper *m, const struct ke_mapper_config *from)
 {
     struct ke_mapper_config *c = &m->c;
     struct ke_error *err = kei_err(m->ctx);
-    const char **strings[] = {&c->protocol, &c->socket, &c->name, &c->version, &c->edge_socket};
+    const char **strings[] = {&c->protocol,    &c->socket,      &c->name,       &c->version,
+                              &c->edge_socket, &c->api_version, &c->http_listen};
     int r = kei_abi_in(c, sizeof *c, from, CONFIG_MIN, "struct ke_mapper_config", err);
 
     if (r < 0)
@@ -270,6 +282,10 @@ static int copy_config(struct ke_mapper *m, const struct ke_mapper_config *from)
         c->version = "v" KE_VERSION;
     if (!c->edge_socket || !c->edge_socket[0])
         c->edge_socket = EDGE_SOCKET;
+    if (!c->api_version || !c->api_version[0])
+        c->api_version = "v1.0.0";
+    if (!c->http_listen)
+        c->http_listen = "";
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
         *strings[i] = *strings[i] ? kei_arena_strdup(&m->arena, kei_str(*strings[i])) : NULL;
         if (!*strings[i])
@@ -342,9 +358,12 @@ int ke_mapper_start(struct ke_mapper *m)
     if (m->server)
         return kei_fail(m->ctx, KE_ESTATE, "the mapper was started already");
     int r = kei_mapper_serve(m);
-    if (r == 0)
-        enlist(m);
-    return r;
+    if (r < 0)
+        return r;
+    if (m->c.http_listen[0] && kei_mapper_http_new(m) < 0) /* devices do not depend on it */
+        kei_log(m->ctx, KE_LOG_ERROR, "mapper", "there is no HTTP API: %s", ke_ctx_error(m->ctx));
+    enlist(m);
+    return 0;
 }
 
 void ke_mapper_free(struct ke_mapper *m)
@@ -356,6 +375,7 @@ void ke_mapper_free(struct ke_mapper *m)
         return;
     kei_timer_fini(&m->timer);
     kei_grpc_server_free(m->server);
+    kei_mapper_http_free(m);
     ke_devices_free(m->devices);
     kei_grpc_client_free(m->client); /* its calls end without a word */
     kei_mapper_reports_free(m);

@@ -31,8 +31,9 @@ struct ke_mapper {
     struct kei_backoff backoff;
     struct kei_map objects; /* "d/NS/NAME", "m/NS/NAME" */
     uint64_t mark;
-    struct kei_link reports; /* under way */
-    bool no_states;          /* the EdgeCore takes none: before 1.18 */
+    struct kei_link reports;      /* under way */
+    struct kei_mapper_http *http; /* NULL: none */
+    bool no_states;               /* the EdgeCore takes none: before 1.18 */
     struct ke_mapper_status st;
 };
 
@@ -46,6 +47,12 @@ int kei_mapper_remove(struct ke_mapper *m, bool is_model, const char *ns, const 
 
 /* ---- mapper_serve.c ---- */
 int kei_mapper_serve(struct ke_mapper *m);
+
+/* ---- mapper_http.c ---- */
+/* The API at c.http_listen. KE_EINVAL, KE_EADDRINUSE, KE_EACCES, KE_ENOMEM */
+int kei_mapper_http_new(struct ke_mapper *m);
+void kei_mapper_http_free(struct ke_mapper *m);
+uint16_t kei_mapper_http_port(const struct ke_mapper *m); /* 0: there is none */
 
 /* ---- mapper_report.c ---- */
 extern const struct ke_devices_sink kei_mapper_sink;

@@ -105,7 +105,11 @@ static Kei__B1__TwinProperty *side(struct kei_arena *a, const char *value, const
     return t->metadata ? t : NULL;
 }
 
-/* Both sides are always there: an EdgeCore before 1.23 ends when one is not. */
+/*
+ * Both sides are always there: an EdgeCore before 1.23 ends when one is not. Neither is empty: a
+ * cloud of 1.15 drops all that it is told of a device when one is. So where nothing is desired,
+ * what was observed is what is.
+ */
 static int fill(Kei__B1__DeviceStatus *s, const struct ke_device_reported *v, uint32_t n,
                 struct kei_arena *a)
 {
@@ -121,7 +125,8 @@ static int fill(Kei__B1__DeviceStatus *s, const struct ke_device_reported *v, ui
             return KE_ENOMEM;
         t->propertyname = kei_pb_str(p->property);
         t->reported = side(a, p->reported, p->type, p->when_ms);
-        t->observeddesired = side(a, p->desired, p->type, p->when_ms);
+        t->observeddesired =
+            side(a, p->desired && p->desired[0] ? p->desired : p->reported, p->type, p->when_ms);
         if (!t->reported || !t->observeddesired)
             return KE_ENOMEM;
         s->twins[s->n_twins++] = t;

@@ -9,7 +9,7 @@
 #define SERVICE "/v1beta1.DeviceMapperService/"
 #define MEMORY ((size_t)64 * 1024 * 1024) /* that a message may take when it is read */
 
-enum method { PUT_DEVICE, UPDATE, PUT_MODEL, REMOVE_DEVICE, REMOVE_MODEL, GET };
+enum method { PUT_DEVICE, UPDATE, HEALTH, PUT_MODEL, REMOVE_DEVICE, REMOVE_MODEL, GET };
 
 static int put_device(struct ke_mapper *m, const Kei__B1__DeviceRequest *q, struct ke_error *err)
 {
@@ -23,7 +23,69 @@ static int put_model(struct ke_mapper *m, const Kei__B1__ModelRequest *q, struct
                     : kei_error(err, KE_EINVAL, "the request has no model");
 }
 
-/* The device as it was told. */
+/* ---- GetDevice ---- */
+
+struct twins {
+    const char *ns, *name;
+    struct kei_arena *a;
+    Kei__B1__DeviceStatus *s;
+    bool failed;
+};
+
+static Kei__B1__TwinProperty *side(struct kei_arena *a, const char *value, const char *type)
+{
+    Kei__B1__TwinProperty *t = kei_pb_new(a, &kei__b1__twin_property__descriptor);
+    Kei__B1__TwinProperty__MetadataEntry *e =
+        kei_pb_new(a, &kei__b1__twin_property__metadata_entry__descriptor);
+
+    if (!t || !e)
+        return NULL;
+    t->value = kei_arena_strdup(a, kei_str(value ? value : ""));
+    t->metadata = kei_arena_array(a, 1, sizeof *t->metadata);
+    e->key = kei_pb_str("type");
+    e->value = kei_arena_strdup(a, kei_str(type));
+    if (!t->value || !t->metadata || !e->value)
+        return NULL;
+    t->metadata[t->n_metadata++] = e;
+    return t;
+}
+
+static void on_status(void *user, const struct ke_device_status *d)
+{
+    struct twins *w = user;
+
+    if (strcmp(d->ns, w->ns) != 0 || strcmp(d->name, w->name) != 0)
+        return;
+    w->s->twins = kei_arena_array(w->a, d->n_properties + 1, sizeof *w->s->twins);
+    w->failed = !w->s->twins;
+    for (uint32_t i = 0; i < d->n_properties && !w->failed; i++) {
+        const struct ke_device_property_status *p = &d->properties[i];
+        Kei__B1__Twin *t = kei_pb_new(w->a, &kei__b1__twin__descriptor);
+        if (t) {
+            t->propertyname = kei_arena_strdup(w->a, kei_str(p->name));
+            t->observeddesired = side(w->a, p->desired, p->type);
+            t->reported = side(w->a, p->reported, p->type);
+        }
+        w->failed = !t || !t->propertyname || !t->observeddesired || !t->reported;
+        if (!w->failed)
+            w->s->twins[w->s->n_twins++] = t;
+    }
+}
+
+/* What is desired and was read last, of each property. */
+static int add_twins(struct ke_mapper *m, Kei__B1__Device *device, struct kei_arena *a,
+                     struct ke_error *err)
+{
+    struct twins w = {.ns = device->namespace_, .name = device->name, .a = a};
+
+    w.s = device->status ? device->status : kei_pb_new(a, &kei__b1__device_status__descriptor);
+    if (!w.s || ke_devices_list(m->devices, on_status, &w) < 0 || w.failed)
+        return kei_error(err, KE_ENOMEM, "no memory for the answer");
+    device->status = w.s;
+    return 0;
+}
+
+/* The device as it was told, and as it is. */
 static int get_device(struct ke_mapper *m, const Kei__B1__NameOf *q, struct ke_buf *out,
                       struct ke_error *err)
 {
@@ -42,6 +104,8 @@ static int get_device(struct ke_mapper *m, const Kei__B1__NameOf *q, struct ke_b
     int r = kei_device_read(&device, kei_strn(o->json, o->n), &a, err);
     if (r == 0)
         r = kei_dmi_device(&message, KEI_DMI_B1, &device, NULL, false, &a, err);
+    if (r == 0)
+        r = add_twins(m, message, &a, err);
     if (r == 0) {
         kei__b1__device_response__init(&answer);
         answer.device = message;
@@ -71,6 +135,9 @@ static int run(struct ke_mapper *m, enum method what, void *q, struct ke_buf *ou
     int r;
 
     switch (what) {
+    case HEALTH:
+        kei_buf_add(out, "\x08\x01", 2); /* HealthCheckResponse: SERVING */
+        return 0;
     case PUT_DEVICE:
         r = put_device(m, device, err);
         if (r == 0)
@@ -92,11 +159,11 @@ static int run(struct ke_mapper *m, enum method what, void *q, struct ke_buf *ou
     return KE_EINVAL;
 }
 
-static void answer(struct ke_mapper *m, struct kei_grpc_call *call, int r, struct ke_buf *out,
-                   const struct ke_error *err, struct ke_str method)
+/* code: of a failure */
+static void answer(struct ke_mapper *m, struct kei_grpc_call *call, int r, uint32_t code,
+                   struct ke_buf *out, const struct ke_error *err, struct ke_str method)
 {
     if (r == 0 && kei_buf_ok(out)) {
-        m->st.pushes++;
         kei_grpc_reply(call, out->p ? kei_buf_str(out) : kei_strn("", 0));
         return;
     }
@@ -104,7 +171,7 @@ static void answer(struct ke_mapper *m, struct kei_grpc_call *call, int r, struc
     m->st.refused++;
     kei_mapper_failed(m, r == 0 ? KE_ENOMEM : r, text);
     kei_log(m->ctx, KE_LOG_WARN, "mapper", "%.*s was refused: %s", KEI_FMT(method), text);
-    kei_grpc_refuse(call, KEI_GRPC_UNKNOWN, text);
+    kei_grpc_refuse(call, code, text);
 }
 
 static void on_call(void *user, struct kei_grpc_call *call, struct ke_str path,
@@ -122,13 +189,13 @@ static void on_call(void *user, struct kei_grpc_call *call, struct ke_str path,
         {SERVICE "UpdateDeviceModel", &kei__b1__model_request__descriptor, PUT_MODEL},
         {SERVICE "RemoveDeviceModel", &kei__b1__name_of__descriptor, REMOVE_MODEL},
         {SERVICE "GetDevice", &kei__b1__name_of__descriptor, GET},
+        {"/grpc.health.v1.Health/Check", &kei__b1__name_of__descriptor, HEALTH},
     };
     struct ke_mapper *m = user;
     struct ke_error err = KE_ERROR_INIT;
     struct kei_arena a;
     struct ke_buf out;
     void *q = NULL;
-    char text[200];
 
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         if (!kei_str_is(path, methods[i].path))
@@ -136,15 +203,18 @@ static void on_call(void *user, struct kei_grpc_call *call, struct ke_str path,
         kei_arena_init(&a, m->alloc, MEMORY);
         kei_buf_init(&out, m->alloc);
         int r = kei_pb_unpack(&q, methods[i].d, message, &a, &err);
+        uint32_t code = r == 0           ? KEI_GRPC_UNKNOWN
+                        : r == KE_ENOMEM ? KEI_GRPC_EXHAUSTED
+                                         : KEI_GRPC_INTERNAL;
         if (r == 0)
             r = run(m, methods[i].what, q, &out, &err);
-        answer(m, call, r, &out, &err, kei_strn(path.p + 1, path.n - 1));
+        m->st.pushes += r == 0 && methods[i].what != HEALTH;
+        answer(m, call, r, code, &out, &err, kei_strn(path.p + 1, path.n - 1));
         ke_buf_free(&out);
         kei_arena_free(&a);
         return;
     }
-    snprintf(text, sizeof text, "unknown method %.*s", (int)(path.n < 150 ? path.n : 150), path.p);
-    kei_grpc_refuse(call, KEI_GRPC_UNIMPLEMENTED, text);
+    kei_grpc_refuse_path(call, path, SERVICE " /grpc.health.v1.Health/");
 }
 
 int kei_mapper_serve(struct ke_mapper *m)

@@ -16,6 +16,7 @@
 #define KEI_GRPC_DEADLINE 4u
 #define KEI_GRPC_NOT_FOUND 5u
 #define KEI_GRPC_EXHAUSTED 8u
+#define KEI_GRPC_PRECONDITION 9u
 #define KEI_GRPC_UNIMPLEMENTED 12u
 #define KEI_GRPC_INTERNAL 13u
 #define KEI_GRPC_UNAVAILABLE 14u
@@ -45,6 +46,9 @@ void kei_grpc_server_free(struct kei_grpc_server *s);
 /* c is gone after these. The text may be of any UTF-8. */
 void kei_grpc_reply(struct kei_grpc_call *c, struct ke_str message);
 void kei_grpc_refuse(struct kei_grpc_call *c, uint32_t code, const char *text);
+/* Of a path that nothing answers: UNIMPLEMENTED in the words of gRPC's own servers. services: those
+ * there are, "/package.Service/" each, with spaces between. */
+void kei_grpc_refuse_path(struct kei_grpc_call *c, struct ke_str path, const char *services);
 /* what the user keeps with it */
 void kei_grpc_call_set(struct kei_grpc_call *c, void *p);
 void *kei_grpc_call_get(const struct kei_grpc_call *c);

@@ -136,6 +136,31 @@ void kei_grpc_refuse(struct kei_grpc_call *call, uint32_t code, const char *text
     call_free(call);
 }
 
+void kei_grpc_refuse_path(struct kei_grpc_call *call, struct ke_str path, const char *services)
+{
+    struct ke_str list = kei_str(services), method, service;
+    bool known = false;
+    char text[400];
+
+    service = path.n && path.p[0] == '/'
+                  ? kei_str_cut(kei_strn(path.p + 1, path.n - 1), '/', &method)
+                  : kei_strn(NULL, 0);
+    while (list.n > 0 && !known) {
+        struct ke_str one = kei_str_cut(list, ' ', &list);
+        known = one.n == service.n + 2 && service.n && memcmp(one.p + 1, service.p, service.n) == 0;
+    }
+    int n = (int)(service.n < 150 ? service.n : 150);
+    if (service.n == 0 || method.n == 0)
+        snprintf(text, sizeof text, "malformed method name: \"%.*s\"",
+                 (int)(path.n < 150 ? path.n : 150), path.p);
+    else if (known)
+        snprintf(text, sizeof text, "unknown method %.*s for service %.*s",
+                 (int)(method.n < 150 ? method.n : 150), method.p, n, service.p);
+    else
+        snprintf(text, sizeof text, "unknown service %.*s", n, service.p);
+    kei_grpc_refuse(call, KEI_GRPC_UNIMPLEMENTED, text);
+}
+
 void kei_grpc_call_set(struct kei_grpc_call *c, void *p)
 {
     c->user = p;

@@ -7,6 +7,8 @@
 #include <kubeedge/node.h>
 #include <kubeedge/twin.h>
 
+#include "base/arena.h"
+
 struct kei_node_devices;
 
 /* What they need of the node; all of it outlives them. */
@@ -30,6 +32,14 @@ int kei_node_devices_new(struct kei_node_devices **ret, struct ke_ctx *ctx,
 /* Begins to read the store. NULL is fine. */
 int kei_node_devices_start(struct kei_node_devices *d);
 void kei_node_devices_free(struct kei_node_devices *d); /* NULL is fine */
+/* A snapshot of the mappers; d may be NULL. */
+struct kei_node_mappers {
+    struct kei_arena arena; /* of list and its texts; the caller's */
+    struct ke_node_mapper_info *list;
+    uint32_t n, cap;
+    struct ke_error error; /* why there are none, or not all */
+};
+void kei_node_devices_mappers(struct kei_node_devices *d, struct kei_node_mappers *ret);
 /* Whether text names drivers that exist: a list of names with commas, or "all". */
 int kei_node_drivers_check(const char *text, struct ke_error *err);
 

@@ -645,3 +645,33 @@ int ke_node_pods(struct ke_node *n, void (*fn)(void *user, const struct ke_pod_i
     kei_arena_free(&c.arena);
     return r;
 }
+
+struct mappers_call {
+    struct ke_node *node;
+    struct kei_node_mappers found;
+};
+
+static void collect_mappers(void *user)
+{
+    struct mappers_call *c = user;
+
+    kei_node_devices_mappers(c->node->devices, &c->found);
+}
+
+int ke_node_mappers(struct ke_node *n,
+                    void (*fn)(void *user, const struct ke_node_mapper_info *m), void *user,
+                    struct ke_error *reterr)
+{
+    struct mappers_call c = {.node = n};
+
+    if (!n || !fn)
+        return KE_EINVAL;
+    kei_arena_init(&c.found.arena, kei_ctx_alloc(n->ctx), 0);
+    int r = kei_ctx_call(n->ctx, collect_mappers, &c);
+    for (uint32_t i = 0; r == 0 && i < c.found.n; i++)
+        fn(user, &c.found.list[i]);
+    if (r == 0 && c.found.error.code < 0)
+        r = kei_error(reterr, c.found.error.code, "%s", c.found.error.text);
+    kei_arena_free(&c.found.arena);
+    return r;
+}

@@ -63,6 +63,13 @@ int ke_node_state(struct ke_node *n, struct ke_node_status *ret, size_t size)
     return KE_ENOTSUP;
 }
 
+int ke_node_mappers(struct ke_node *n, void (*fn)(void *user, const struct ke_node_mapper_info *m),
+                    void *user, struct ke_error *reterr)
+{
+    (void)n, (void)fn, (void)user;
+    return kei_error(reterr, KE_ENOTSUP, "this library was built without a node");
+}
+
 int ke_node_pods(struct ke_node *n, void (*fn)(void *user, const struct ke_pod_info *p), void *user)
 {
     (void)n, (void)fn, (void)user;

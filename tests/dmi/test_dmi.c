@@ -2,6 +2,9 @@
 /* The node's end of DMI, with a mapper in the same process that notes what it is told. */
 #include "rig.h"
 
+#include <stdlib.h>
+#include <sys/stat.h>
+
 #include "dmi/convert.h"
 #include "dmi/dmi_v1alpha1.pb-c.h"
 #include "dmi/dmi_v1beta1.pb-c.h"
@@ -16,6 +19,7 @@ struct mapper {
     char log[8000];  /* "RegisterDevice thermo-1 20;" */
     uint32_t refuse; /* code of every answer */
     bool hang;
+    int probes; /* looks whether it lives */
     /* the last answer of the node */
     bool done;
     uint32_t code;
@@ -57,7 +61,13 @@ static void note_other(struct mapper *m, const char *method, struct ke_str messa
     void *q = NULL;
 
     kei_arena_init(&a, kei_alloc_malloc(), 0);
-    if (strstr(method, "Remove")) {
+    if (strcmp(method, "UpdateDeviceStatus") == 0) {
+        assert_int_equal(kei_pb_unpack(&q, &kei__a1__update_device_status_request__descriptor,
+                                       message, &a, NULL),
+                         0);
+        const Kei__A1__UpdateDeviceStatusRequest *u = q;
+        note(m, method, u->devicename, u->desireddevice->twins[0]->desired->value);
+    } else if (strstr(method, "Remove")) {
         assert_int_equal(kei_pb_unpack(&q, &kei__b1__name_of__descriptor, message, &a, NULL), 0);
         const Kei__B1__NameOf *o = q;
         note(m, method, o->name, o->namespace_);
@@ -76,6 +86,12 @@ static void on_push(void *user, struct kei_grpc_call *c, struct ke_str path, str
     size_t skip = a1 ? 30 : 29;
     char method[64];
 
+    if (kei_str_is(path, "/grpc.health.v1.Health/Check")) {
+        m->probes++;
+        if (!m->hang)
+            kei_grpc_refuse(c, KEI_GRPC_UNIMPLEMENTED, "unknown service grpc.health.v1.Health");
+        return;
+    }
     assert_true(a1 || kei_str_starts(path, KEI_STR("/v1beta1.DeviceMapperService/")));
     snprintf(method, sizeof method, "%.*s", (int)(path.n - skip), path.p + skip);
     if (!m->refuse) {
@@ -511,6 +527,15 @@ static void reports(void **state)
              "\"value\":\"22\"},\"actual\":{\"value\":\"21\"}}}}",
              (long long)ke_ctx_real_ms(r.env.ctx));
     assert_string_equal(r.payload, want);
+    /* where nothing is desired, nothing is observed either, whatever a mapper says */
+    char text[4000];
+    dmi_device(text, sizeof text, "thermo-1", "modbus", "");
+    dmi_object(&r, "default/device/thermo-1", "update", text);
+    report(&m, "default", "thermo-1", "temperature", "21", "21");
+    assert_non_null(strstr(r.payload, "{\"temperature\":{\"actual\":{\"value\":\"21\"}}}"));
+    put_device(&r, "update", "thermo-1", "modbus", "20");
+    report(&m, "default", "thermo-1", "", "21", "21");
+    assert_int_equal(m.code, 2);
     /* sides that are not said */
     report(&m, "", "thermo-1", "temperature", NULL, "21");
     assert_non_null(strstr(r.payload, "{\"temperature\":{\"actual\":{\"value\":\"21\"}}}"));
@@ -693,6 +718,203 @@ static void old_mapper(void **state)
     teardown(&r, &m);
 }
 
+/* What is desired is status in v1alpha1: it is told alone; what is reported is not told at all. */
+static void old_mapper_is_told_status(void **state)
+{
+    struct dmi_rig r;
+    struct mapper m;
+    char text[4000], *at;
+
+    (void)state;
+    setup(&r, &m);
+    enroll(&m, "v1alpha1", "modbus", true);
+    put_device(&r, "update", "thermo-1", "modbus", "21");
+    assert_string_equal(m.log, "UpdateDeviceStatus thermo-1 21;");
+    m.log[0] = '\0';
+    dmi_device(text, sizeof text, "thermo-1", "modbus", "21");
+    at = strstr(text, "\"value\":\"19\"");
+    at[9] = '3';
+    dmi_object(&r, "default/device/thermo-1", "update", text);
+    assert_string_equal(m.log, "");
+    /* one that does not know the call is told the whole device */
+    m.refuse = KEI_GRPC_UNIMPLEMENTED;
+    put_device(&r, "update", "thermo-1", "modbus", "22");
+    m.refuse = 0;
+    test_drive_ms(&r.env, 60000);
+    assert_string_equal(m.log, "refused UpdateDeviceStatus;UpdateDevice thermo-1 22;");
+    m.log[0] = '\0';
+    at = strstr(text, "\"slaveID\":1");
+    at[10] = '2';
+    dmi_object(&r, "default/device/thermo-1", "update", text);
+    assert_string_equal(m.log, "UpdateDevice thermo-1 21;");
+    teardown(&r, &m);
+}
+
+/* Each mapper is told the models of its devices, whatever protocol these name. */
+static void model_of_two_mappers(void **state)
+{
+    static const char twice[] = "CreateDeviceModel thermo-model;RegisterDevice thermo-1 20;"
+                                "CreateDeviceModel thermo-model;RegisterDevice other-1 20;";
+    struct dmi_rig r;
+    struct mapper m;
+    char list[500];
+
+    (void)state;
+    setup(&r, &m);
+    enroll(&m, "v1beta1", "opcua", true);
+    list_answer(&m, list, sizeof list);
+    assert_string_equal(list, "model thermo-model;other-1 20;");
+    enroll(&m, "v1alpha1", "modbus", false); /* in its own form */
+    test_settle(&r.env);
+    assert_string_equal(m.log, "CreateDeviceModel thermo-model;RegisterDevice thermo-1 20;");
+    m.log[0] = '\0';
+    dmi_restart(&r);
+    test_settle(&r.env);
+    assert_int_equal(strlen(m.log), strlen(twice));
+    /* each is told of a change of the model, and that it is gone */
+    m.log[0] = '\0';
+    char *other = strdup(MODEL_OBJECT);
+    memcpy(strstr(other, "celsius"), "CELSIUS", 7);
+    dmi_object(&r, "default/devicemodel/thermo-model", "update", other);
+    free(other);
+    const char *first = strstr(m.log, "UpdateDeviceModel thermo-model;");
+    assert_non_null(first);
+    assert_non_null(strstr(first + 1, "UpdateDeviceModel thermo-model;"));
+    /* without a device of that protocol the other one has no use for it */
+    m.log[0] = '\0';
+    dmi_object(&r, "default/device/other-1", "delete", NULL);
+    assert_non_null(strstr(m.log, "RemoveDeviceModel thermo-model default;"));
+    m.log[0] = '\0';
+    dmi_object(&r, "default/devicemodel/thermo-model", "delete", NULL);
+    assert_string_equal(m.log, "RemoveDeviceModel thermo-model;"); /* v1alpha1: no namespace */
+    m.log[0] = '\0';
+    dmi_restart(&r); /* nothing is left behind */
+    test_drive_ms(&r.env, 60000);
+    assert_null(strstr(m.log, "Remove"));
+    teardown(&r, &m);
+}
+
+/* One that has nothing to be told is looked at. */
+static void idle_mapper_is_watched(void **state)
+{
+    struct dmi_rig r;
+    struct mapper m;
+    struct dmi_seen seen;
+
+    (void)state;
+    setup(&r, &m);
+    enroll(&m, "v1beta1", "modbus", true);
+    test_drive_ms(&r.env, 21000);
+    assert_int_equal(m.probes, 2);
+    dmi_look(&r, &seen);
+    assert_true(seen.last.reachable);
+    assert_true(seen.last.seen_ms > seen.last.registered_ms);
+    kei_grpc_server_free(m.server);
+    m.server = NULL;
+    test_drive_ms(&r.env, 100); /* its end is noticed at once */
+    dmi_look(&r, &seen);
+    assert_false(seen.last.reachable);
+    assert_string_not_equal(seen.error, "");
+    mapper_serve(&m);
+    test_drive_ms(&r.env, 60000);
+    dmi_look(&r, &seen);
+    assert_true(seen.last.reachable);
+    assert_string_equal(seen.error, "");
+    m.hang = true;
+    test_drive_ms(&r.env, 21000);
+    dmi_look(&r, &seen);
+    assert_false(seen.last.reachable);
+    teardown(&r, &m);
+}
+
+static int may_serve(void *user, const char *protocol, struct ke_error *err)
+{
+    (void)user;
+    return strcmp(protocol, "modbus") == 0 ? kei_error(err, KE_EEXIST, "modbus is served here") : 0;
+}
+
+static void on_changed(void *user)
+{
+    ++*(int *)user;
+}
+
+static void who_serves(void **state)
+{
+    struct dmi_rig r;
+    struct mapper m;
+    struct dmi_seen seen;
+    struct kei_dmi_served served;
+    int changes = 0;
+
+    (void)state;
+    setup(&r, &m);
+    assert_int_equal(kei_dmi_serves(r.dmi, "modbus", "default", "thermo-1", &served), 0);
+    enroll(&m, "v1beta1", "modbus", true);
+    assert_int_equal(kei_dmi_serves(r.dmi, "modbus", "default", "thermo-1", &served), 1);
+    assert_string_equal(served.mapper, "my-mapper");
+    assert_string_equal(served.state, "");
+    assert_int_equal(served.report_ms, 0);
+    report(&m, "", "thermo-1", "temperature", NULL, "21");
+    assert_int_equal(kei_dmi_serves(r.dmi, "modbus", "default", "thermo-1", &served), 1);
+    assert_int_equal(served.report_ms, ke_ctx_real_ms(r.env.ctx));
+    assert_int_equal(served.reports, 1);
+    r.refuse = "no such value";
+    report(&m, "", "thermo-1", "temperature", NULL, "hot");
+    r.refuse = NULL;
+    assert_int_equal(kei_dmi_serves(r.dmi, "modbus", "default", "thermo-1", &served), 1);
+    assert_string_equal(served.error, "no such value");
+    assert_int_equal(served.reports, 1);
+    /* the configuration says otherwise now: it is forgotten, and refused */
+    r.c.may_serve = may_serve;
+    r.c.changed = on_changed;
+    r.c.user = &changes;
+    dmi_restart(&r);
+    assert_int_equal(kei_dmi_serves(r.dmi, "modbus", "default", "thermo-1", NULL), 0);
+    assert_true(changes > 0);
+    enroll(&m, "v1beta1", "modbus", true);
+    assert_int_equal(m.code, KEI_GRPC_PRECONDITION);
+    assert_string_equal(m.text, "modbus is served here");
+    changes = 0;
+    enroll(&m, "v1beta1", "opcua", true);
+    assert_int_equal(m.code, 0);
+    assert_int_equal(changes, 1);
+    r.c.may_serve = NULL;
+    dmi_restart(&r);
+    dmi_look(&r, &seen);
+    assert_int_equal(seen.n, 1);
+    assert_string_equal(seen.protocol, "opcua");
+    teardown(&r, &m);
+}
+
+/* The socket cannot be made: said, and tried again. */
+static void socket_in_the_way(void **state)
+{
+    struct dmi_rig r;
+    struct mapper m;
+    struct dmi_seen seen;
+    char path[160];
+
+    (void)state;
+    setup(&r, &m);
+    kei_dmi_free(r.dmi);
+    snprintf(path, sizeof path, "%s/later/dmi.sock", r.dir);
+    r.c.socket = path;
+    assert_int_equal(kei_dmi_new(&r.dmi, r.env.ctx, &r.c), 0);
+    assert_int_equal(kei_dmi_listening(r.dmi), KE_EAGAIN);
+    test_settle(&r.env);
+    assert_int_equal(kei_dmi_listening(r.dmi), KE_ENOTFOUND);
+    assert_non_null(strstr(ke_ctx_error(r.env.ctx), path));
+    dmi_look(&r, &seen);
+    assert_int_equal(seen.n, 0);
+    snprintf(path, sizeof path, "%s/later", r.dir);
+    assert_int_equal(mkdir(path, 0700), 0);
+    test_drive_ms(&r.env, 60000);
+    assert_int_equal(kei_dmi_listening(r.dmi), 0);
+    assert_int_equal(atomic_load(&r.env.log_errors), 1); /* said once */
+    atomic_store(&r.env.log_errors, 0);
+    teardown(&r, &m);
+}
+
 static void bad_registrations(void **state)
 {
     struct dmi_rig r;
@@ -846,6 +1068,11 @@ int main(void)
         KE_TEST(real_twin),
         KE_TEST(no_memory),
         KE_TEST(old_mapper),
+        KE_TEST(old_mapper_is_told_status),
+        KE_TEST(model_of_two_mappers),
+        KE_TEST(idle_mapper_is_watched),
+        KE_TEST(who_serves),
+        KE_TEST(socket_in_the_way),
         KE_TEST(bad_registrations),
         KE_TEST(rate),
         KE_TEST(bad_objects),

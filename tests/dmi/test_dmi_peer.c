@@ -163,7 +163,7 @@ static void grpcio_mapper(void **state)
     r.refuse = NULL;
     /* what no mapper should send */
     say(&s, "odd\n");
-    expect(&s, "error 12 unknown method /v1beta1.DeviceManagerService/Nothing");
+    expect(&s, "error 12 unknown method Nothing for service v1beta1.DeviceManagerService");
     expect(&s, "error 12 ");
     expect(&s, "error 13 message is no ");
     expect(&s, "error 2 ReportDeviceStatusRequest names no device");
@@ -223,7 +223,7 @@ static void grpcio_mapper_of_1_14(void **state)
     expect(&s, "device thermo-1 slave=1 twins={'temperature': '20'}");
     expect(&s, "registered");
     put_device(&r, "update", "thermo-1", "22");
-    expect(&s, "UpdateDevice thermo-1 slave=1 twins={'temperature': '22'}");
+    expect(&s, "UpdateDeviceStatus thermo-1 twins={'temperature': '22'}");
     say(&s, "report temperature 21\n");
     expect(&s, "reported");
     assert_non_null(strstr(r.payload, "\"actual\":{\"value\":\"21\"}"));
@@ -271,7 +271,7 @@ static void our_mapper(void **state)
     start(&s, &env, "edge.py", arg);
     assert_int_equal(ke_mapper_start(m), 0);
     expect(&s, "register True simulated-mapper simulated True");
-    expect(&s, "value sim-1 level 7 for -");
+    expect(&s, "value sim-1 level 7 for 7");
     say(&s, "register\n"); /* of what it has */
     expect(&s, "pushed RegisterDevice sim-1");
     expect(&s, "pushed CreateDeviceModel sim-model");

@@ -6,7 +6,9 @@
 
 #include "dmi/convert.h"
 #include "dmi/dmi_v1beta1.pb-c.h"
+#include "dmi/mapper_priv.h"
 #include "net/grpc.h"
+#include "net/http.h"
 
 #define SIM_MODEL                                                                                  \
     "{\"apiVersion\":\"devices.kubeedge.io/v1beta1\",\"kind\":\"DeviceModel\",\"metadata\":{"      \
@@ -72,11 +74,13 @@ struct listed {
     uint32_t online;
     int64_t since_ms; /* of the last one */
     char names[200];
+    uint64_t reconnects;
 };
 
 static void on_device(void *user, const struct ke_device_status *s)
 {
     struct listed *l = user;
+    l->reconnects = s->reconnects;
     size_t n = strlen(l->names);
     l->n++;
     l->online += s->state == KE_DEVICE_ONLINE;
@@ -268,6 +272,12 @@ static void calls_of_the_edge(void **state)
     const Kei__B1__Device *d = ((Kei__B1__DeviceResponse *)q)->device;
     assert_string_equal(d->name, "sim-1");
     assert_string_equal(d->spec->properties[0]->desired->value, "3");
+    assert_int_equal(d->status->n_twins, 1); /* as it is now */
+    assert_string_equal(d->status->twins[0]->propertyname, "level");
+    assert_string_equal(d->status->twins[0]->observeddesired->value, "3");
+    assert_string_equal(d->status->twins[0]->reported->value, "3");
+    assert_string_equal(d->status->twins[0]->reported->metadata[0]->key, "type");
+    assert_string_equal(d->status->twins[0]->reported->metadata[0]->value, "int");
     name.name = kei_pb_str("sim-9");
     ask(&r, c, &k, "GetDevice", &name);
     assert_int_equal(k.code, 2);
@@ -279,6 +289,21 @@ static void calls_of_the_edge(void **state)
     assert_string_equal(k.text, "the request has no device");
     ask(&r, c, &k, "Nothing", &device);
     assert_int_equal(k.code, 12);
+    assert_string_equal(k.text, "unknown method Nothing for service v1beta1.DeviceMapperService");
+    k.done = false; /* no message at all */
+    assert_int_equal(kei_grpc_ask(NULL, c, "/v1beta1.DeviceMapperService/UpdateDevice",
+                                  KEI_STR("\x0a\xff\xff"), 5000, on_done, &k),
+                     0);
+    assert_true(test_drive(&r.env, test_true, &k.done));
+    assert_int_equal(k.code, 13);
+    k.done = false; /* gRPC's own question whether it lives */
+    assert_int_equal(
+        kei_grpc_ask(NULL, c, "/grpc.health.v1.Health/Check", kei_strn("", 0), 5000, on_done, &k),
+        0);
+    assert_true(test_drive(&r.env, test_true, &k.done));
+    assert_int_equal(k.code, 0);
+    assert_int_equal(k.message.n, 2);
+    assert_memory_equal(k.message.p, "\x08\x01", 2);
     name.name = kei_pb_str("a b");
     ask(&r, c, &k, "RemoveDevice", &name);
     assert_int_equal(k.code, 2);
@@ -291,6 +316,109 @@ static void calls_of_the_edge(void **state)
     ke_mapper_free(m);
     kei_arena_free(&a);
     ke_buf_free(&k.message);
+    dmi_fini(&r);
+}
+
+/* It asks for its devices again and again; those that are unchanged do not notice. */
+static void asks_again(void **state)
+{
+    struct dmi_rig r;
+    struct ke_mapper *m;
+    struct ke_mapper_config c;
+
+    (void)state;
+    init(&r, &m);
+    ke_mapper_free(m);
+    ke_mapper_config_init(&c, sizeof c);
+    c.protocol = "simulated";
+    c.socket = r.mapper_socket;
+    c.edge_socket = r.socket;
+    c.cycle_unit = KE_DEVICES_CYCLE_MS;
+    c.refresh_ms = 10000;
+    assert_int_equal(ke_mapper_new(&m, r.env.ctx, &c), 0);
+    assert_int_equal(ke_device_sim_register(ke_mapper_devices(m)), 0);
+    put_sim(&r, "insert", "sim-1", "3");
+    assert_int_equal(ke_mapper_start(m), 0);
+    test_drive_ms(&r.env, 1000);
+    assert_int_equal(status(m).registrations, 1);
+    uint64_t reconnects = listed(m).reconnects;
+    test_drive_ms(&r.env, 31000);
+    assert_int_equal(status(m).registrations, 4);
+    assert_int_equal(status(m).state, KE_MAPPER_REGISTERED);
+    assert_int_equal(listed(m).reconnects, reconnects);
+    /* the pause is not in the way when the node is lost */
+    dmi_restart(&r);
+    test_drive_ms(&r.env, 3000);
+    assert_int_equal(status(m).registrations, 5);
+    ke_mapper_free(m);
+    dmi_fini(&r);
+}
+
+struct http {
+    bool done;
+    uint32_t status;
+    char body[300];
+};
+
+static void on_http(void *user, int status, const char *text, const struct kei_http_head *head,
+                    struct ke_str body)
+{
+    struct http *h = user;
+
+    (void)text;
+    h->done = true;
+    h->status = status < 0 ? 0 : head->status;
+    snprintf(h->body, sizeof h->body, "%.*s", KEI_FMT(body));
+}
+
+/* A write over HTTP to a device that nobody serves is answered all the same; and so is one that is
+ * under way at the end. */
+static void http_write_to_nothing(void **state)
+{
+    static const char object[] =
+        "{\"apiVersion\":\"devices.kubeedge.io/v1beta1\",\"kind\":\"Device\",\"metadata\":{"
+        "\"name\":\"x-1\",\"namespace\":\"default\"},\"spec\":{\"deviceModelRef\":{\"name\":"
+        "\"sim-model\"},\"protocol\":{\"protocolName\":\"nothing\",\"configData\":{}},"
+        "\"methods\":[{\"name\":\"set\",\"propertyNames\":[\"level\"]}],\"properties\":[{"
+        "\"name\":\"level\",\"visitors\":{\"protocolName\":\"nothing\",\"configData\":{}}}]}}";
+    struct dmi_rig r;
+    struct ke_mapper *m;
+    struct ke_mapper_config c;
+    struct kei_http_call *call = NULL;
+    struct http h = {0};
+
+    (void)state;
+    dmi_init(&r, 0);
+    dmi_start(&r);
+    dmi_object(&r, "default/devicemodel/sim-model", "insert", SIM_MODEL);
+    dmi_object(&r, "default/device/x-1", "insert", object);
+    ke_mapper_config_init(&c, sizeof c);
+    c.protocol = "nothing";
+    c.socket = r.mapper_socket;
+    c.edge_socket = r.socket;
+    c.http_listen = "127.0.0.1:0";
+    assert_int_equal(ke_mapper_new(&m, r.env.ctx, &c), 0);
+    assert_int_equal(ke_mapper_start(m), 0);
+    test_drive_ms(&r.env, 1000);
+    assert_int_equal(status(m).devices, 1);
+    struct kei_http_call_config hc = {
+        .stream = {.host = "127.0.0.1", .port = kei_mapper_http_port(m)},
+        .method = "GET",
+        .target = "/api/v1/devicemethod/default/x-1/set/level/5",
+        .timeout_ms = 20000};
+    assert_int_equal(kei_http_call(&call, r.env.ctx, &hc, on_http, &h), 0);
+    assert_true(test_drive(&r.env, test_true, &h.done));
+    assert_int_equal(h.status, 500);
+    assert_non_null(strstr(h.body, "has not taken it yet"));
+    kei_http_call_free(call);
+    h.done = false;
+    assert_int_equal(kei_http_call(&call, r.env.ctx, &hc, on_http, &h), 0);
+    test_drive_ms(&r.env, 1000);
+    assert_false(h.done);
+    ke_mapper_free(m);
+    assert_true(test_drive(&r.env, test_true, &h.done));
+    assert_int_equal(h.status, 0); /* the connection ended */
+    kei_http_call_free(call);
     dmi_fini(&r);
 }
 
@@ -321,8 +449,8 @@ static void bad_configurations(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        KE_TEST(from_object_to_report),   KE_TEST(edge_comes_late),
-        KE_TEST(unchanged_is_left_alone), KE_TEST(calls_of_the_edge),
+        KE_TEST(from_object_to_report), KE_TEST(edge_comes_late), KE_TEST(unchanged_is_left_alone),
+        KE_TEST(calls_of_the_edge),     KE_TEST(asks_again),      KE_TEST(http_write_to_nothing),
         KE_TEST(bad_configurations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

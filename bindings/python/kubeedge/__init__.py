@@ -59,7 +59,7 @@ from .mqtt import (
     MqttSubscription,
 )
 from .msg import Dialect, Message
-from .node import Node, NodeFlag, NodeSettings, NodeState, NodeStatus, PodInfo, Taint
+from .node import MapperInfo, Node, NodeFlag, NodeSettings, NodeState, NodeStatus, PodInfo, Taint
 from .router import Module, ModuleStats, Router
 from .runtime import (
     ContainerConfig,
@@ -119,6 +119,7 @@ __all__ = [
     "Module",
     "ModuleStats",
     "Mount",
+    "MapperInfo",
     "Mqtt",
     "MqttAccess",
     "MqttClient",

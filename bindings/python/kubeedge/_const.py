@@ -49,6 +49,7 @@ KE_DEVICE_ONLINE: Final = 2
 KE_DEVICE_OFFLINE: Final = 3
 KE_DEVICE_FAILED: Final = 4
 KE_DEVICE_CLOSING: Final = 5
+KE_DEVICE_MAPPED: Final = 6
 
 # err.h
 KE_OK: Final = 0

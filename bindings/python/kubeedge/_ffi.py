@@ -338,6 +338,15 @@ ke_device_json_register = f("ke_device_json_register", [s.Devices], c_int)
 
 # void ke_mapper_config_init(struct ke_mapper_config *c, size_t size);
 ke_mapper_config_init = f("ke_mapper_config_init", [POINTER(s.MapperConfig), c_size_t], None)
+# int ke_mapper_settings_read(struct ke_mapper_settings **ret, struct ke_ctx *ctx, const char *path,
+#                             void (*unknown)(void *user, const char *key, uint32_t line), void *user);
+ke_mapper_settings_read = f(
+    "ke_mapper_settings_read", [POINTER(s.MapperSettings), s.Ctx, c_char_p, s.UnknownKeyFn, c_void_p], c_int
+)
+# struct ke_mapper_config *ke_mapper_settings_config(struct ke_mapper_settings *s);
+ke_mapper_settings_config = f("ke_mapper_settings_config", [s.MapperSettings], POINTER(s.MapperConfig))
+# void ke_mapper_settings_free(struct ke_mapper_settings *s);
+ke_mapper_settings_free = f("ke_mapper_settings_free", [s.MapperSettings], None)
 # int ke_mapper_new(struct ke_mapper **ret, struct ke_ctx *ctx, const struct ke_mapper_config *c);
 ke_mapper_new = f("ke_mapper_new", [POINTER(s.Mapper), s.Ctx, POINTER(s.MapperConfig)], c_int)
 # struct ke_devices *ke_mapper_devices(struct ke_mapper *m);
@@ -377,6 +386,9 @@ ke_node_free = f("ke_node_free", [s.Node], None)
 ke_node_state = f("ke_node_state", [s.Node, POINTER(s.NodeStatus), c_size_t], c_int)
 # int ke_node_pods(struct ke_node *n, void (*fn)(void *user, const struct ke_pod_info *p), void *user);
 ke_node_pods = f("ke_node_pods", [s.Node, s.PodFn, c_void_p], c_int)
+# int ke_node_mappers(struct ke_node *n, void (*fn)(void *user, const struct ke_node_mapper_info *m), void *user,
+#                     struct ke_error *reterr);
+ke_node_mappers = f("ke_node_mappers", [s.Node, s.NodeMapperFn, c_void_p, POINTER(s.Error)], c_int)
 
 # ---- cloud.h ----
 

@@ -101,6 +101,10 @@ class Devices(c_void_p):
     """struct ke_devices *"""
 
 
+class MapperSettings(c_void_p):
+    """struct ke_mapper_settings *"""
+
+
 class Mapper(c_void_p):
     """struct ke_mapper *"""
 
@@ -908,6 +912,12 @@ class DeviceStatus(Struct):
         ("cycles_missed", c_uint64),
         ("late_max_ms", c_uint32),
         ("reports_waiting", c_uint32),
+        ("mapper", c_char_p),
+        ("mapper_state", c_char_p),
+        ("mapper_report_ms", c_int64),
+        ("mapper_reports", c_uint64),
+        ("mapper_lost", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -982,6 +992,10 @@ class MapperConfig(Struct):
         ("max_devices", c_uint32),
         ("collect_ms", c_uint32),
         ("report_ms", c_uint32),
+        ("api_version", c_char_p),
+        ("http_listen", c_char_p),
+        ("refresh_ms", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -1087,6 +1101,27 @@ class PodInfo(Struct):
     ]
 
 
+class NodeMapperInfo(Struct):
+    c_name = "ke_node_mapper_info"
+    _fields_ = [
+        ("size", c_size_t),
+        ("name", c_char_p),
+        ("version", c_char_p),
+        ("protocol", c_char_p),
+        ("address", c_char_p),
+        ("dmi", c_char_p),
+        ("state", c_char_p),
+        ("error", c_char_p),
+        ("reachable", c_uint32),
+        ("devices", c_uint32),
+        ("waiting", c_uint32),
+        ("reserved", c_uint32),
+        ("reports", c_uint64),
+        ("registered_ms", c_int64),
+        ("seen_ms", c_int64),
+    ]
+
+
 class NodeStatus(Struct):
     c_name = "ke_node_status"
     _fields_ = [
@@ -1105,6 +1140,8 @@ class NodeStatus(Struct):
 NodeStateFn = CFUNCTYPE(None, c_void_p, POINTER(NodeStatus))
 # void (*pod)(void *user, const struct ke_pod_info *p); also ke_node_pods
 PodFn = CFUNCTYPE(None, c_void_p, POINTER(PodInfo))
+# void (*fn)(void *user, const struct ke_node_mapper_info *m) of ke_node_mappers
+NodeMapperFn = CFUNCTYPE(None, c_void_p, POINTER(NodeMapperInfo))
 # void (*unknown)(void *user, const char *key, uint32_t line)
 UnknownKeyFn = CFUNCTYPE(None, c_void_p, c_char_p, c_uint32)
 # void (*devices)(void *user, struct ke_twin *twin, struct ke_devices *devices)

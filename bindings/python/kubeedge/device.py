@@ -20,7 +20,8 @@ from .twin import Value, optional, text_of
 
 
 class DeviceState(OpenEnum):
-    """WAITING: for its model or a driver; OFFLINE: to be opened again; FAILED: its configuration is wrong."""
+    """WAITING: for its model or a driver; OFFLINE: to be opened again; FAILED: its configuration is wrong; MAPPED: a
+    mapper serves it."""
 
     WAITING = c.KE_DEVICE_WAITING
     OPENING = c.KE_DEVICE_OPENING
@@ -28,6 +29,7 @@ class DeviceState(OpenEnum):
     OFFLINE = c.KE_DEVICE_OFFLINE
     FAILED = c.KE_DEVICE_FAILED
     CLOSING = c.KE_DEVICE_CLOSING
+    MAPPED = c.KE_DEVICE_MAPPED
 
 
 class CycleUnit(enum.IntEnum):
@@ -54,7 +56,8 @@ class DevicePropertyStatus(NamedTuple):
 
 
 class DeviceStatus(NamedTuple):
-    """A device as it is now. error: the last one, also when it is over."""
+    """A device as it is now. error: the last one, also when it is over. mapper: who serves it when it is MAPPED, and
+    what that one told; its values are in the twin then."""
 
     namespace: str
     name: str
@@ -74,6 +77,11 @@ class DeviceStatus(NamedTuple):
     cycles_missed: int
     late_max_ms: int
     reports_waiting: int
+    mapper: str
+    mapper_state: str
+    mapper_report_ms: int
+    mapper_reports: int
+    mapper_lost: bool
 
 
 class ReportedValue(NamedTuple):
@@ -200,6 +208,11 @@ def _status(p: Any) -> DeviceStatus:
         cycles_missed=i.cycles_missed,
         late_max_ms=i.late_max_ms,
         reports_waiting=i.reports_waiting,
+        mapper=pystr(i.mapper),
+        mapper_state=pystr(i.mapper_state),
+        mapper_report_ms=i.mapper_report_ms,
+        mapper_reports=i.mapper_reports,
+        mapper_lost=bool(i.mapper_lost),
     )
 
 

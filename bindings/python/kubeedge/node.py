@@ -61,6 +61,25 @@ class PodInfo(NamedTuple):
     removed: bool
 
 
+class MapperInfo(NamedTuple):
+    """A mapper that has registered. reachable: it answered the last time; error: what failed last, empty if all is
+    well; waiting: changes that it was not told yet. Times are Unix ms, 0: not since the node's start."""
+
+    name: str
+    version: str
+    protocol: str
+    address: str
+    dmi: str
+    state: str
+    error: str
+    reachable: bool
+    devices: int
+    waiting: int
+    reports: int
+    registered_ms: int
+    seen_ms: int
+
+
 class Taint(NamedTuple):
     key: str
     value: str
@@ -152,6 +171,31 @@ def _collect_pod(user: Optional[int], p: Any) -> None:
     entry = held(user)
     if entry is not None:
         entry.append(_pod(p))
+
+
+@s.callback(s.NodeMapperFn)
+def _collect_mapper(user: Optional[int], p: Any) -> None:
+    entry = held(user)
+    if entry is None:
+        return
+    i = p.contents
+    entry.append(
+        MapperInfo(
+            pystr(i.name),
+            pystr(i.version),
+            pystr(i.protocol),
+            pystr(i.address),
+            pystr(i.dmi),
+            pystr(i.state),
+            pystr(i.error),
+            bool(i.reachable),
+            i.devices,
+            i.waiting,
+            i.reports,
+            i.registered_ms,
+            i.seen_ms,
+        )
+    )
 
 
 @s.callback(s.UnknownKeyFn)
@@ -372,4 +416,18 @@ class Node(Handle):
             drop(key)
         if r < 0:
             raise error(r, "the node's pods were not read")
+        return found
+
+    def mappers(self) -> List[MapperInfo]:
+        """The mappers that have registered, one of each protocol. StateError without dmi_socket, or when the node is not
+        started; the error of the socket while it cannot be opened. Any thread."""
+        found: List[MapperInfo] = []
+        err = s.Error.sized()
+        key = hold(found)
+        try:
+            r = ffi.ke_node_mappers(self._state.pointer(), _collect_mapper, key, byref(err))
+        finally:
+            drop(key)
+        if r < 0:
+            raise error(r, pystr(err.text))
         return found

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import threading
+import time
 import warnings
 
 import pytest
@@ -562,3 +563,49 @@ def test_cloud_is_gone_and_back(ctx, tmp_path):
             cloud.start()
             e.until_state(NodeState.READY)
             e.node.close()
+
+
+def until(ctx, condition):
+    """For what no callback tells."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        if ctx.threaded:
+            time.sleep(0.01)
+        else:
+            ctx.wait(50)
+            ctx.dispatch()
+
+
+def test_mappers(hub, ctx, tmp_path):
+    """What is said of mappers: none can register; the socket cannot be made; nobody has registered yet."""
+    config = dict(cloud_host="127.0.0.1", runtime=Fake(), **hub.address())
+    with Node(ctx, name="edge-1", data=tmp_path / "none", **config) as node:
+        with pytest.raises(StateError):
+            node.mappers()
+        node.start()
+        with pytest.raises(StateError):
+            node.mappers()
+    with Node(ctx, name="edge-1", data=tmp_path / "bad", dmi_socket=tmp_path / "no" / "dmi.sock", **config) as node:
+        node.start()
+
+        def refused():
+            try:
+                node.mappers()
+            except kubeedge.NotFound as e:
+                return "dmi.sock" in str(e)
+            except kubeedge.KubeEdgeError:
+                return False
+            raise AssertionError("there is no such folder")
+
+        until(ctx, refused)
+    with Node(ctx, name="edge-1", data=tmp_path / "good", dmi_socket=tmp_path / "dmi.sock", **config) as node:
+        node.start()
+
+        def listens():
+            try:
+                return node.mappers() == []
+            except kubeedge.KubeEdgeError:
+                return False
+
+        until(ctx, listens)

@@ -45,6 +45,11 @@ class Mapper(grpc.GenericRpcHandler):
                 message = kinds.ModelRequest.FromString(request)
                 say(method, message.model.name, len(message.model.spec.properties))
                 return b""
+            if method == "UpdateDeviceStatus":
+                message = kinds.UpdateDeviceStatusRequest.FromString(request)
+                say(method, message.deviceName,
+                    "twins=%s" % {t.propertyName: t.desired.value for t in message.desiredDevice.twins})
+                return b""
             message = pb.b1.NameOf.FromString(request)
             say(method, message.namespace + "/" + message.name)
             return b""
