@@ -423,6 +423,13 @@ static uint32_t get32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+static bool zeros(const uint8_t *p, const uint8_t *end)
+{
+    while (p < end && *p == 0)
+        p++;
+    return p == end;
+}
+
 /* All records of one file; a damaged or cut one ends it. */
 static int read_file(struct reading *r, uint64_t number, bool *damaged)
 {
@@ -457,11 +464,11 @@ static int read_file(struct reading *r, uint64_t number, bool *damaged)
             break;
         at += 8 + (size_t)n;
     }
-    if (r->status == 0 && at < b.n) {
+    if (r->status == 0 && !zeros(p + at, p + b.n)) { /* not what was written ahead */
         *damaged = true;
         r->lost += b.n - at;
     }
-    r->j->log_bytes += b.n;
+    r->j->log_bytes += at;
     ke_buf_free(&b);
     return r->status;
 }
