@@ -167,6 +167,9 @@ static bool set_will(struct mq_conn *c, struct mq_session *s, const struct kei_m
         return false;
     }
     w->delay_s = p->has & KEI_MQTT_HAS(KEI_MQTT_P_WILL_DELAY) ? p->will_delay : 0;
+    /* who says 0 means that the session ends now, and the will comes now; who names a delay alone
+     * means the delay, as brokers have it */
+    w->outlives = w->delay_s && !(k->props.has & KEI_MQTT_HAS(KEI_MQTT_P_SESSION_EXPIRY));
     s->will = w;
     return true;
 }
