@@ -194,7 +194,7 @@ static int finish_limits(struct inside *in)
     const struct raw_global *g = &in->g;
     struct ke_mqtt_config *m = &in->conf.mqtt;
     ke_mqtt_config_init(m, sizeof *m);
-    m->max_inflight = limit(g->max_inflight);
+    m->max_inflight = m->receive_max = limit(g->max_inflight); /* it is told to clients as well */
     m->max_inflight_bytes = g->max_inflight_bytes > 0 ? (uint32_t)g->max_inflight_bytes : 0;
     m->max_queued = limit(g->max_queued);
     m->max_queued_bytes = g->max_queued_bytes > 0 ? (uint64_t)g->max_queued_bytes : 0;

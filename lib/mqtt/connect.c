@@ -112,8 +112,9 @@ static struct mq_session *get_session(struct mq_conn *c, const struct kei_mqtt_c
 
     *present = false;
     if (s) {
-        bool clean = k->clean || s->expiry_s == 0 || !same_user(s, c);
-        if (!s->conn)
+        bool over = !s->conn && s->expires_ms <= m->now; /* the timer comes a moment later */
+        bool clean = k->clean || s->expiry_s == 0 || over || !same_user(s, c);
+        if (!s->conn && !over)
             kei_mq_will_free(s); /* it came back before the delay of its will was over */
         take_over(s, clean);
         if (clean) {

@@ -90,6 +90,7 @@ static void test_globals(void **state)
                                     "log_facility 3\n");
     const struct ke_mqtt_config *m = &c->mqtt;
     assert_int_equal(m->max_inflight, 7);
+    assert_int_equal(m->receive_max, 7);
     assert_int_equal(m->max_inflight_bytes, 5000);
     assert_int_equal(m->max_queued, KE_MQTT_NONE);
     assert_int_equal(m->max_queued_bytes, 123456);

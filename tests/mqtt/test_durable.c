@@ -401,6 +401,71 @@ static void without_room_ahead(void **state)
     powercut_free(disk);
 }
 
+/* ---- clocks that jump ---- */
+
+#define ACK5 "20 09 00 00 06 22 000a 21 0014"
+#define ACK5_RESUMED "20 09 01 00 06 22 000a 21 0014"
+
+static void start_at(struct rig *r, struct powercut *disk, int64_t real_ms)
+{
+    rig_init_io(r, powercut_io(disk));
+    test_clock_set_real(&r->env.clock, real_ms);
+    tune(r);
+    rig_start(r);
+}
+
+/*
+ * A machine without a battery for its clock is in 1970 after each start, until it hears the time.
+ * What has an hour to live has at most an hour then, and is not over because the time comes.
+ */
+static void clocks_that_are_not_set(void **state)
+{
+    struct powercut *disk = powercut_new();
+    struct rig r;
+    struct peer a, b;
+
+    (void)state;
+    start_at(&r, disk, TEST_CLOCK_REAL_MS);
+    hello5(&a, &r, "a", 3600);
+    hear(&a, ACK5);
+    say(&a, "82 07 0001 00 0001 't' 01");
+    hear(&a, "90 04 0001 00 01");
+    peer_close(&a);
+    test_settle(&r.env);
+    hello4(&b, &r, "b", true);
+    hear(&b, SESSION_NEW);
+    peer_close(&b);
+    hello5(&b, &r, "b", 0);
+    hear(&b, ACK5);
+    say(&b, "32 0c 0001 't' 0001 05 02 00000e10 'x'");
+    hear(&b, "40 02 0001");
+    peer_close(&b);
+    rig_fini(&r);
+
+    start_at(&r, disk, 5000); /* 1970 */
+    hello5(&a, &r, "a", 3600);
+    hear(&a, ACK5_RESUMED " 32 0c 0001 't' 0001 05 02 00000e10 'x'");
+    peer_close(&a); /* the message was not acknowledged */
+    test_settle(&r.env);
+    rig_fini(&r);
+
+    start_at(&r, disk, TEST_CLOCK_REAL_MS); /* the time came */
+    hello5(&a, &r, "a", 3600);
+    hear(&a, ACK5_RESUMED);
+    need_bytes(&a, 3); /* the message, again */
+    peer_close(&a);
+    test_settle(&r.env);
+    test_drive_ms(&r.env, 1000);
+    rig_fini(&r);
+
+    start_at(&r, disk, TEST_CLOCK_REAL_MS + 3700000); /* an hour later it is over */
+    hello5(&a, &r, "a", 3600);
+    hear(&a, ACK5);
+    peer_close(&a);
+    rig_fini(&r);
+    powercut_free(disk);
+}
+
 /* ---- a full disk ---- */
 
 static bool full;
@@ -461,6 +526,7 @@ int main(void)
         cmocka_unit_test(the_log_is_laid_out_ahead),
         cmocka_unit_test(acknowledgements_make_no_commits),
         cmocka_unit_test(without_room_ahead),
+        cmocka_unit_test(clocks_that_are_not_set),
         cmocka_unit_test(a_full_disk),
     };
     const struct CMUnitTest cuts[] = {cmocka_unit_test(power_cuts)};
