@@ -12,7 +12,7 @@
 #define ROOM (64u << 20)        /* noted and not written: no more is taken */
 #define ROOM_FAILING (4u << 20) /* the same while the disk fails */
 #define RETRY_MS 1000
-#define LAZY_MS 20              /* what nobody waits for may wait for others */
+#define LAZY_MS 20 /* what nobody waits for may wait for others */
 #define LAZY_BYTES (256u * 1024)
 #define AHEAD (256u * 1024) /* zeros written behind small batches */
 #define AHEAD_BATCH (64u * 1024)
