@@ -2,6 +2,7 @@
 /* See mosquitto_conf.h: what was read becomes listeners, limits and bridges. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "mosquitto_conf_priv.h"
 
@@ -116,6 +117,16 @@ static int finish_listeners(struct inside *in)
     return 0;
 }
 
+/* As mosquitto has it: two gateways with one configuration must not drive each other out. */
+static const char *remote_id(struct inside *in, const char *bridge)
+{
+    char host[256] = "", text[600];
+    if (gethostname(host, sizeof host - 1) < 0 || host[0] == '\0')
+        return NULL;
+    snprintf(text, sizeof text, "%s.%s", host, bridge);
+    return mc_keep(in, text);
+}
+
 static int finish_bridge(struct inside *in, const struct raw_bridge *r, struct ke_bridge_config *c)
 {
     in->line = r->line;
@@ -140,7 +151,7 @@ static int finish_bridge(struct inside *in, const struct raw_bridge *r, struct k
     c->n_more_hosts = r->n_addresses - 1;
     c->name = r->name;
     c->version = r->version > 0 ? (uint32_t)r->version : 4;
-    c->client_id = r->client_id;
+    c->client_id = r->client_id ? r->client_id : remote_id(in, r->name);
     c->local_client_id = r->local_client_id;
     c->user_name = r->user_name;
     c->password = r->password;
@@ -183,7 +194,7 @@ static int finish_limits(struct inside *in)
     const struct raw_global *g = &in->g;
     struct ke_mqtt_config *m = &in->conf.mqtt;
     ke_mqtt_config_init(m, sizeof *m);
-    m->max_inflight = limit(g->max_inflight);
+    m->max_inflight = m->receive_max = limit(g->max_inflight); /* it is told to clients as well */
     m->max_inflight_bytes = g->max_inflight_bytes > 0 ? (uint32_t)g->max_inflight_bytes : 0;
     m->max_queued = limit(g->max_queued);
     m->max_queued_bytes = g->max_queued_bytes > 0 ? (uint64_t)g->max_queued_bytes : 0;

@@ -51,7 +51,7 @@ struct ke_mqtt_str {
 
 struct ke_mqtt_listener {
     size_t size;
-    const char *name;        /* in the log, and to find it again at reload; default its address */
+    const char *name;        /* in the log and at reload; default its address */
     uint32_t kind;           /* KE_MQTT_TCP... */
     uint32_t flags;          /* KE_MQTT_CERT_REQUEST... */
     const char *host;        /* address to bind; default "127.0.0.1" */
@@ -327,9 +327,11 @@ KE_API void ke_mqtt_free(struct ke_mqtt *m); /* stops first; NULL is fine; in a 
 KE_API KE_NODISCARD int ke_mqtt_port(struct ke_mqtt *m, uint32_t i, uint32_t *ret);
 /*
  * A new configuration while clients stay connected: listeners are opened and closed as needed (found
- * again by name; the clients of one that is gone stay), certificates, password and ACL files read
- * again, limits set for what comes. Clients that would not be let in by it any more are closed ("not
- * authorized"). data cannot change (KE_EINVAL). When it fails all stays as it was.
+ * again by name, kind, host and port or path; one that changes any of these moves, and the clients it
+ * had stay; KE_EADDRINUSE when it would stay on its port with another host, which takes a restart),
+ * certificates, password and ACL files read again, limits set for what comes. Clients that would not
+ * be let in by it any more are closed ("not authorized"). data cannot change (KE_EINVAL). When it
+ * fails all stays as it was.
  */
 KE_API KE_NODISCARD int ke_mqtt_reload(struct ke_mqtt *m, const struct ke_mqtt_config *c);
 /*

@@ -87,6 +87,7 @@ uint8_t kei_mqtt_connack_v3(unsigned reason)
     case KEI_MQTT_R_NOT_AUTHORIZED:
     case KEI_MQTT_R_BANNED:
     case KEI_MQTT_R_AUTH_METHOD:
+    case KEI_MQTT_R_PACKET_TOO_LARGE: /* of a will: to try again is of no use */
         return 5;
     default:
         return 3;

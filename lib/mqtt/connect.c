@@ -112,8 +112,9 @@ static struct mq_session *get_session(struct mq_conn *c, const struct kei_mqtt_c
 
     *present = false;
     if (s) {
-        bool clean = k->clean || s->expiry_s == 0 || !same_user(s, c);
-        if (!s->conn)
+        bool over = !s->conn && s->expires_ms <= m->now; /* the timer comes a moment later */
+        bool clean = k->clean || s->expiry_s == 0 || over || !same_user(s, c);
+        if (!s->conn && !over)
             kei_mq_will_free(s); /* it came back before the delay of its will was over */
         take_over(s, clean);
         if (clean) {
@@ -167,6 +168,9 @@ static bool set_will(struct mq_conn *c, struct mq_session *s, const struct kei_m
         return false;
     }
     w->delay_s = p->has & KEI_MQTT_HAS(KEI_MQTT_P_WILL_DELAY) ? p->will_delay : 0;
+    /* who says 0 means that the session ends now, and the will comes now; who names a delay alone
+     * means the delay, as brokers have it */
+    w->outlives = w->delay_s && !(k->props.has & KEI_MQTT_HAS(KEI_MQTT_P_SESSION_EXPIRY));
     s->will = w;
     return true;
 }

@@ -12,6 +12,10 @@
 #define ROOM (64u << 20)        /* noted and not written: no more is taken */
 #define ROOM_FAILING (4u << 20) /* the same while the disk fails */
 #define RETRY_MS 1000
+#define LAZY_MS 20 /* what nobody waits for may wait for others */
+#define LAZY_BYTES (256u * 1024)
+#define AHEAD (256u * 1024) /* zeros written behind small batches */
+#define AHEAD_BATCH (64u * 1024)
 #define SNAP_MIN (16u << 20)    /* log bytes before a snapshot is thought of */
 #define SNAP_TURN (256u * 1024) /* of a snapshot per turn */
 
@@ -47,8 +51,35 @@ static int begin_file(struct mq_journal *j)
         io->close(io->user, j->file);
     j->file = f;
     j->number++;
-    j->at = 8;
+    j->at = j->filled = 8;
+    j->lean = false;
     return 0;
+}
+
+/*
+ * The sync of a file that has grown waits for the file system's own journal, and so for whatever
+ * other programs have written: half a second where one writes much. That of bytes which were there
+ * waits for them alone. So zeros are written ahead, many batches' worth with one sync; where there
+ * is no room for them the file grows as it can.
+ */
+static void fill_ahead(struct mq_journal *j, int64_t end)
+{
+    const struct ke_io *io = j->io;
+    const size_t step = AHEAD / 4;
+
+    if (end <= j->filled || j->writing.n > AHEAD_BATCH || j->lean)
+        return;
+    char *zeros = kei_zalloc(j->m->alloc, step);
+    int r = zeros ? 0 : KE_ENOMEM;
+    for (int64_t at = end; r == 0 && at < end + (int64_t)AHEAD; at += (int64_t)step)
+        r = io->pwrite(io->user, j->file, zeros, step, at);
+    kei_free(j->m->alloc, zeros);
+    if (r == 0) {
+        j->filled = end + (int64_t)AHEAD;
+        return;
+    }
+    j->lean = true;
+    (void)io->truncate(io->user, j->file, end); /* others need the room */
 }
 
 static void drop_files(struct mq_journal *j)
@@ -75,6 +106,8 @@ static void run_commit(struct kei_work *w)
         r = io->pwrite(io->user, j->file, j->writing.p, j->writing.n, j->at);
         if (r < 0)
             kei_error(&j->err, r, "could not write the log of messages in %s", j->folder);
+        else
+            fill_ahead(j, j->at + (int64_t)j->writing.n);
     }
     if (r == 0 && j->writing.n) {
         r = io->sync(io->user, j->file);
@@ -184,7 +217,11 @@ static void committed(struct kei_work *w)
 
 static void on_retry(struct kei_timer *t)
 {
-    submit(KEI_OF(t, struct mq_journal, retry));
+    struct mq_journal *j = KEI_OF(t, struct mq_journal, retry);
+
+    j->lazy = false;
+    if (j->failing || j->pending.n || j->writing.n)
+        submit(j);
 }
 
 /* A sync that failed leaves the file's content unknown: what it should hold goes into a new one. */
@@ -219,6 +256,7 @@ static void submit(struct mq_journal *j)
         j->writing = j->pending;
         j->pending = b;
         j->batch++;
+        j->urgent = false;
         j->open_next |= j->pending_opens;
         j->pending_opens = false;
         if (j->want_snapshot && !j->snapping)
@@ -279,8 +317,12 @@ void kei_mq_journal_turn(struct ke_mqtt *m)
         j->want_snapshot = true;
     if (j->snapping)
         snapshot_some(j);
-    if (j->pending.n || (j->want_snapshot && !j->snapping))
+    if (j->urgent || j->snapping || j->want_snapshot || j->pending.n > LAZY_BYTES) {
         submit(j);
+    } else if (j->pending.n && !j->lazy) {
+        j->lazy = true;
+        kei_timer_in(&j->retry, LAZY_MS);
+    }
 }
 
 /* ---- what waits ---- */
@@ -309,6 +351,13 @@ static uint64_t last_batch(const struct mq_journal *j)
     return j->pending.n ? j->batch : j->batch - 1;
 }
 
+/* Somebody waits for that batch. */
+static uint64_t urge(struct mq_journal *j, uint64_t batch)
+{
+    j->urgent |= batch == j->batch;
+    return batch;
+}
+
 struct mq_out *kei_mq_gate(struct mq_conn *c)
 {
     struct mq_journal *j = c->m->journal;
@@ -320,6 +369,7 @@ struct mq_out *kei_mq_gate(struct mq_conn *c)
     uint64_t batch = last_batch(j);
     if (batch <= j->durable && !g)
         return NULL;
+    urge(j, batch);
     if (!g) {
         g = kei_zalloc(al, sizeof *g);
         if (!g)
@@ -366,7 +416,7 @@ int kei_mq_journal_tell(struct ke_mqtt *m, ke_mqtt_done_fn done, void *user)
 
     if (!t)
         return KE_ENOMEM;
-    t->batch = last_batch(j);
+    t->batch = urge(j, last_batch(j));
     t->done = done;
     t->user = user;
     *j->tells_tail = t;
@@ -478,6 +528,8 @@ void kei_mq_journal_close(struct ke_mqtt *m)
         submit(j);
         kei_work_drain(m->ctx);
     }
+    if (j->file && j->filled > j->at)
+        (void)j->io->truncate(j->io->user, j->file, j->at);
     if (j->status < 0)
         kei_log(m->ctx, KE_LOG_ERROR, "mqtt", "%s; what was not acknowledged is lost", j->err.text);
     m->journal = NULL;

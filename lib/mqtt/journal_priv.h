@@ -61,7 +61,8 @@ struct mq_journal {
     uint64_t notes, mark; /* notes so far; at the begin of the packet being handled */
     struct kei_link gates;
     struct mq_tell *tells, **tells_tail;
-    bool waiting; /* a gate or a tell waits for a batch that has no record */
+    bool urgent; /* a gate or a tell waits for the batch in the making */
+    bool lazy;   /* the timer runs that commits it all the same */
 
     /* the commit in progress */
     struct kei_work work;
@@ -70,6 +71,8 @@ struct mq_journal {
     struct ke_io_file *file;
     uint64_t number;    /* of the file written to */
     int64_t at;         /* its durable length */
+    int64_t filled;     /* up to here it has zeros to be written over */
+    bool lean;          /* there was no room for those */
     uint64_t first;     /* the oldest file there is */
     bool open_next;     /* the commit begins a new file */
     bool drop_old;      /* and older files than the last snapshot's go with it */
@@ -78,7 +81,7 @@ struct mq_journal {
     struct ke_error err;
 
     bool failing, sync_failed;
-    struct kei_timer retry;
+    struct kei_timer retry; /* after a failure; and of a batch nobody waits for */
 
     uint32_t snap; /* number of the last snapshot that was begun; in mq_msg */
     bool snapping;

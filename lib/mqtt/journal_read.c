@@ -24,6 +24,7 @@ struct reading {
     struct ke_mqtt *m;
     struct kei_map msgs, sessions; /* by their number */
     int64_t real_ms;
+    int64_t newest_ms; /* of the moments noted: a clock that is not set is later than that */
     uint64_t lost;
     int status;
 };
@@ -82,7 +83,7 @@ static bool no_memory(struct reading *r)
     return false;
 }
 
-static struct mq_msg *read_msg(struct reading *r, struct in *i, bool relative)
+static struct mq_msg *read_msg(struct reading *r, struct in *i)
 {
     struct mq_draft d = {0};
 
@@ -101,7 +102,7 @@ static struct mq_msg *read_msg(struct reading *r, struct in *i, bool relative)
     if (expiry == 0 || expiry > INT64_MAX / 2)
         d.expires_ms = MQ_NEVER;
     else
-        d.expires_ms = relative ? (int64_t)expiry : r->m->now + (int64_t)expiry - r->real_ms;
+        d.expires_ms = (int64_t)expiry; /* or real time, until all is read (set_time) */
     struct mq_msg *g = kei_mq_msg_new(r->m, &d);
     if (!g)
         no_memory(r);
@@ -114,7 +115,7 @@ static bool on_msg(struct reading *r, struct in *i)
 {
     uint64_t mid = num(i);
     void *old = NULL;
-    struct mq_msg *g = read_msg(r, i, false);
+    struct mq_msg *g = read_msg(r, i);
 
     if (!g)
         return false;
@@ -185,7 +186,9 @@ static bool on_session(struct reading *r, struct in *i)
     if (sid >= r->j->next_sid)
         r->j->next_sid = sid + 1;
     s->expiry_s = expiry;
-    s->away_ms = away ? (int64_t)away : r->real_ms;
+    s->away_ms = away && away < INT64_MAX / 2 ? (int64_t)away : r->real_ms;
+    if (s->away_ms > r->newest_ms)
+        r->newest_ms = s->away_ms;
     if (next_did > s->next_did)
         s->next_did = next_did;
     kei_free(al, s->user_name);
@@ -196,7 +199,7 @@ static bool on_session(struct reading *r, struct in *i)
     if (!has_will)
         return !i->bad;
     uint32_t delay = (uint32_t)below(i, UINT32_MAX);
-    struct mq_msg *g = read_msg(r, i, true);
+    struct mq_msg *g = read_msg(r, i);
     if (!g)
         return false;
     s->will = kei_zalloc(al, sizeof *s->will);
@@ -423,6 +426,13 @@ static uint32_t get32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+static bool zeros(const uint8_t *p, const uint8_t *end)
+{
+    while (p < end && *p == 0)
+        p++;
+    return p == end;
+}
+
 /* All records of one file; a damaged or cut one ends it. */
 static int read_file(struct reading *r, uint64_t number, bool *damaged)
 {
@@ -457,16 +467,39 @@ static int read_file(struct reading *r, uint64_t number, bool *damaged)
             break;
         at += 8 + (size_t)n;
     }
-    if (r->status == 0 && at < b.n) {
+    if (r->status == 0 && !zeros(p + at, p + b.n)) { /* not what was written ahead */
         *damaged = true;
         r->lost += b.n - at;
     }
-    r->j->log_bytes += b.n;
+    r->j->log_bytes += at;
     ke_buf_free(&b);
     return r->status;
 }
 
 /* ---- the end ---- */
+
+static void set_time(struct reading *r)
+{
+    struct ke_str k;
+    void *v;
+    size_t it = 0;
+
+    if (kei_ctx_clock_behind(r->m->ctx) && r->newest_ms > r->real_ms) {
+        r->real_ms = r->newest_ms;
+        kei_ctx_time_floor(r->m->ctx, r->newest_ms);
+    }
+    while (kei_map_next(&r->msgs, &it, &k, &v)) {
+        struct mq_msg *g = v;
+        if (g->expires_ms != MQ_NEVER)
+            g->expires_ms += r->m->now - r->real_ms;
+    }
+}
+
+/* When it went away, by a clock that may have been set since, either way. */
+static int64_t away_since(const struct reading *r, const struct mq_session *s)
+{
+    return s->away_ms < r->real_ms ? s->away_ms : r->real_ms;
+}
 
 static int settle(struct reading *r, struct old_session *o)
 {
@@ -492,7 +525,7 @@ static int settle(struct reading *r, struct old_session *o)
     }
     s->expires_ms = s->expiry_s == UINT32_MAX
                         ? MQ_NEVER
-                        : m->now + s->away_ms + (int64_t)s->expiry_s * 1000 - r->real_ms;
+                        : m->now + away_since(r, s) + (int64_t)s->expiry_s * 1000 - r->real_ms;
     if (s->will)
         s->will_ms = m->now + (int64_t)s->will->delay_s * 1000;
     kei_mq_session_arm(s);
@@ -505,6 +538,7 @@ static void finish(struct reading *r)
     void *v;
     size_t it = 0;
 
+    set_time(r);
     while (kei_map_next(&r->sessions, &it, &k, &v)) {
         struct old_session *o = v;
         if (r->status == 0 && settle(r, o) < 0)

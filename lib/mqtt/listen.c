@@ -52,6 +52,21 @@ const char *kei_mq_listener_name(const struct ke_mqtt_listener *cfg, char *out, 
     return out;
 }
 
+/* Where it listens: a host, or the path of a unix socket. */
+static const char *place_of(const struct ke_mqtt_listener *cfg)
+{
+    if (cfg->kind == KE_MQTT_UNIX)
+        return cfg->path ? cfg->path : "";
+    return cfg->host ? cfg->host : "127.0.0.1";
+}
+
+bool kei_mq_listener_is_at(const struct mq_listener *l, const struct ke_mqtt_listener *cfg)
+{
+    if (l->inner || l->kind != cfg->kind || strcmp(l->host, place_of(cfg)) != 0)
+        return false;
+    return cfg->kind == KE_MQTT_UNIX || l->want_port == cfg->port;
+}
+
 /* ---- accepting ---- */
 
 static bool rate_ok(struct ke_mqtt *m)
@@ -95,6 +110,12 @@ struct mq_conn *kei_mq_admit(struct mq_listener *l)
     return kei_mq_conn_new(l);
 }
 
+static bool full(const struct mq_listener *l)
+{
+    return l->m->st.connections >= l->m->lim.connections ||
+           (l->max_connections && l->n_conns >= l->max_connections);
+}
+
 static void update(struct mq_listener *l)
 {
     bool want = !l->closed && l->fd >= 0 && !kei_timer_armed(&l->rest);
@@ -129,8 +150,13 @@ static void on_incoming(struct kei_fd *f, uint32_t events)
 
     (void)events;
     for (int i = 0; i < ACCEPTS && !l->closed; i++) {
+        if (full(l) && !l->waited) { /* who has closed its connection before counts no more */
+            l->waited = true;
+            return;
+        }
         int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
+            l->waited = false;
             accept_failed(l, errno);
             return;
         }
@@ -332,7 +358,7 @@ static int copy_texts(struct mq_listener *l, const struct ke_mqtt_listener *cfg)
     char name[200];
 
     l->name = kei_strdup(al, kei_mq_listener_name(cfg, name, sizeof name));
-    l->host = kei_strdup(al, cfg->host ? cfg->host : "127.0.0.1");
+    l->host = kei_strdup(al, place_of(cfg));
     l->mount = kei_strdup(al, cfg->mount_point && cfg->mount_point[0] ? cfg->mount_point : NULL);
     if (!l->name || !l->host || (cfg->mount_point && cfg->mount_point[0] && !l->mount))
         return kei_fail(l->m->ctx, KE_ENOMEM, "no memory for a listener");

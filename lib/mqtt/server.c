@@ -394,7 +394,7 @@ static struct mq_listener *listener_named(struct ke_mqtt *m, const struct ke_mqt
     KEI_LIST_EACH(l, &m->listeners)
     {
         struct mq_listener *x = KEI_OF(l, struct mq_listener, link);
-        if (strcmp(x->name, want) == 0 && x->kind == cfg->kind)
+        if (strcmp(x->name, want) == 0 && kei_mq_listener_is_at(x, cfg))
             return x;
     }
     return NULL;
@@ -409,6 +409,18 @@ struct plan {
     struct kei_tls_config **tls; /* of those listeners that stay */
     struct kei_link *last;       /* the listeners behind it are new */
 };
+
+/* Its port is one we listen on already, at another address of the machine. */
+static bool is_ours(struct ke_mqtt *m, const struct ke_mqtt_listener *cfg)
+{
+    KEI_LIST_EACH(l, &m->listeners)
+    {
+        struct mq_listener *x = KEI_OF(l, struct mq_listener, link);
+        if (!x->inner && x->port && x->port == cfg->port)
+            return true;
+    }
+    return false;
+}
 
 /* New listeners are open then, but nobody is let in before the turn is over. */
 static int plan_listeners(struct ke_mqtt *m, struct plan *p)
@@ -425,6 +437,10 @@ static int plan_listeners(struct ke_mqtt *m, struct plan *p)
         l = listener_named(m, &p->want[i]);
         r = l ? kei_mq_listener_prepare(l, &p->want[i], &p->tls[i])
               : kei_mq_listen(m, &p->want[i], &l);
+        if (r == KE_EADDRINUSE && is_ours(m, &p->want[i]))
+            kei_error_prefix(kei_err(m->ctx), r,
+                             "a listener of this server has that port, and the change of its "
+                             "address takes a restart");
     }
     return r;
 }

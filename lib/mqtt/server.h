@@ -224,6 +224,7 @@ static inline struct mq_delivery *mq_ring_at(const struct mq_ring *r, uint32_t i
 struct mq_will {
     struct mq_msg *msg;
     uint32_t delay_s;
+    bool outlives; /* its session, which was given no expiry, by its delay */
 };
 
 #define MQ_S_LOCAL 1u     /* of the firmware; sub is its handle */
@@ -459,6 +460,7 @@ struct mq_listener {
     uint32_t kind, flags, max_connections, max_alias;
     int fd;
     uint16_t port;
+    bool waited; /* a turn, for those that leave to make room */
     bool closed, loopback, inner; /* inner: of our own modules (kei_mqtt_serve_fd) */
     char *name, *host, *mount;
     struct kei_addr addr; /* of a plain one */
@@ -471,6 +473,8 @@ int kei_mq_listener_prepare(struct mq_listener *l, const struct ke_mqtt_listener
                             struct kei_tls_config **ret_tls);
 void kei_mq_listener_update(struct mq_listener *l, const struct ke_mqtt_listener *cfg,
                             struct kei_tls_config *tls);
+/* Of the kind and at the place that cfg says; else cfg needs one of its own. */
+bool kei_mq_listener_is_at(const struct mq_listener *l, const struct ke_mqtt_listener *cfg);
 void kei_mq_listener_close(struct mq_listener *l);
 void kei_mq_listener_unref(struct mq_listener *l);
 void kei_mq_listener_resume(struct mq_listener *l);

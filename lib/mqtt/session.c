@@ -197,7 +197,7 @@ void kei_mq_session_away(struct mq_session *s)
 
     s->away_ms = ke_ctx_real_ms(m->ctx);
     s->resend = s->flight_at = 0;
-    if (s->expiry_s == 0 && s->will && s->will->delay_s) { /* only the will is left of it */
+    if (s->expiry_s == 0 && s->will && s->will->outlives) { /* only the will is left of it */
         s->flags |= MQ_S_WILL_ONLY;
         kei_mq_pass_on(s);
         kei_mq_subs_clear(s);

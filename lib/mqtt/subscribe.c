@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SUBSCRIBE and UNSUBSCRIBE of clients. Loop thread. */
+#include <inttypes.h>
+
 #include "mqtt/journal.h"
 #include "mqtt/server.h"
 
@@ -102,6 +104,14 @@ static void one(struct mq_conn *c, struct ke_str filter, uint8_t options, uint32
     }
     if (code == 0)
         code = subscribe(c, used, options, id, &sub);
+    if (code == KEI_MQTT_R_QUOTA && m->now - m->complained_ms >= 1000) {
+        m->complained_ms = m->now;
+        kei_mq_log(c, KE_LOG_WARN,
+                   "subscriptions were refused: it has %u of max_client_subscriptions (%u), all "
+                   "have %" PRIu64 " of max_subscriptions (%u)",
+                   c->s->n_subs, m->lim.client_subs, (uint64_t)m->st.subscriptions,
+                   m->lim.subscriptions);
+    }
     if (code == KEI_MQTT_R_FILTER) {
         kei_mq_conn_close(c, KEI_MQTT_R_MALFORMED,
                           "SUBSCRIBE: a filter of %zu bytes and %u levels is too much", used.n,

@@ -136,6 +136,7 @@ static size_t upgrade(struct mq_conn *c, const char *p, size_t n)
     }
     v->upgrade = false;
     kei_ws_codec_init(v->ws, c->m->alloc, true, c->m->lim.packet, &ws_events, c);
+    v->ws->binary_only = true;
     return used;
 }
 

@@ -134,6 +134,9 @@ static int check_frame(const struct kei_ws_codec *c, const struct wslay_frame_io
     case WSLAY_CONTINUATION_FRAME:
         return c->in_message ? 0 : bad(err, "a continuation without a message");
     case WSLAY_TEXT_FRAME:
+        if (c->binary_only)
+            return bad(err, "text where only binary is understood");
+        /* fall through */
     case WSLAY_BINARY_FRAME:
         return c->in_message ? bad(err, "a new message inside of another") : 0;
     case WSLAY_CONNECTION_CLOSE:

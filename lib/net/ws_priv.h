@@ -52,6 +52,7 @@ struct kei_ws_codec {
     size_t max_message;
     bool server; /* their frames must be masked and ours are not; a client the other way round */
     bool keep;   /* keep the frame context between frames: saves an allocation, costs 4 KiB */
+    bool binary_only; /* a text message is an error; set it after init */
     bool feeding, in_message, skipping, broken;
     uint8_t control_n;
     uint64_t skipped;     /* payload bytes of the message that streams past */

@@ -357,3 +357,25 @@ def test_descriptors_come_back(server):
     while count() > before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert count() <= before
+
+
+def web_frame(opcode, data):
+    return bytes([0x80 | opcode, 0x80 | len(data)]) + bytes(4) + data
+
+
+@pytest.mark.parametrize("opcode, taken", [(2, True), (1, False)])
+def test_a_web_socket_carries_packets_in_binary_frames_only(tmp_path, opcode, taken):
+    server = Server(tmp_path, websockets=True).start()
+    try:
+        with socket.create_connection(("127.0.0.1", server.ports["ws"]), PATIENCE) as s:
+            s.sendall(b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                      b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+                      b"Sec-WebSocket-Protocol: mqtt\r\n\r\n")
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += s.recv(1)
+            assert head.startswith(b"HTTP/1.1 101 ")
+            s.sendall(web_frame(opcode, connect("web")))
+            assert s.recv(100) == (b"\x82\x04\x20\x02\0\0" if taken else b"")
+    finally:
+        server.kill()

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mosquitto.conf: every key where it belongs, and what is said of a wrong one. */
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "support/support.h"
 
@@ -89,6 +90,7 @@ static void test_globals(void **state)
                                     "log_facility 3\n");
     const struct ke_mqtt_config *m = &c->mqtt;
     assert_int_equal(m->max_inflight, 7);
+    assert_int_equal(m->receive_max, 7);
     assert_int_equal(m->max_inflight_bytes, 5000);
     assert_int_equal(m->max_queued, KE_MQTT_NONE);
     assert_int_equal(m->max_queued_bytes, 123456);
@@ -296,6 +298,12 @@ static void test_bridges(void **state)
     assert_int_equal(b->flags, KE_BRIDGE_NOTIFY_LOCAL);
     assert_int_equal(b->topics[0].direction, KE_BRIDGE_IN);
     assert_true(c->local_only);
+    mosquitto_conf_free(c);
+    char host[256] = "", id[300];
+    assert_int_equal(gethostname(host, sizeof host - 1), 0);
+    snprintf(id, sizeof id, "%s.up", host);
+    c = good("connection up\naddress 10.0.0.1\ntopic # in\n");
+    assert_string_equal(c->bridges[0].client_id, id);
     mosquitto_conf_free(c);
 }
 

@@ -283,6 +283,189 @@ static void shared_ones_are_passed_on_after_a_restart(void **state)
     powercut_free(disk);
 }
 
+/* ---- how few and how cheap the commits are ---- */
+
+static size_t log_length(struct powercut *disk)
+{
+    size_t n = 0;
+    unsigned char *p = powercut_get(disk, "/data/mqtt-1.log", &n);
+
+    assert_non_null(p);
+    free(p);
+    return n;
+}
+
+/* A sleeper with a subscription, and a publisher. */
+static void two_clients(struct rig *r, struct powercut *disk, struct peer *a, struct peer *b)
+{
+    rig_init_io(r, powercut_io(disk));
+    tune(r);
+    rig_start(r);
+    hello4(a, r, "a", false);
+    hear(a, SESSION_NEW);
+    say(a, "82 06 0001 0001 't' 01");
+    hear(a, "90 03 0001 01");
+    hello4(b, r, "b", true);
+    hear(b, SESSION_NEW);
+}
+
+/*
+ * The file has its length before the messages come, so that a sync waits for their bytes alone;
+ * that is no damage to who reads it after a kill, and given back at the end.
+ */
+static void the_log_is_laid_out_ahead(void **state)
+{
+    struct powercut *disk = powercut_new(), *killed;
+    struct rig r;
+    struct peer a, b;
+
+    (void)state;
+    two_clients(&r, disk, &a, &b);
+    peer_close(&a);
+    test_settle(&r.env);
+    size_t length = log_length(disk);
+    assert_true(length > 100000);
+    for (int i = 1; i <= 50; i++) {
+        say(&b, "32 06 0001 't' 0001 'x'");
+        hear(&b, "40 02 0001");
+    }
+    assert_int_equal(log_length(disk), length);
+    killed = powercut_killed(disk, powercut_pos(disk));
+    peer_close(&b);
+    ke_mqtt_stop(r.m);
+    assert_true(log_length(disk) < 10000);
+    rig_fini(&r);
+    powercut_free(disk);
+
+    rig_init_io(&r, powercut_io(killed));
+    tune(&r);
+    rig_start(&r);
+    assert_null(strstr(r.env.last_log, "not complete"));
+    assert_int_equal(rig_stats(&r).queued, 50);
+    rig_fini(&r);
+    powercut_free(killed);
+}
+
+/* What nobody waits for, such as that a message was received, goes with the next batch, or soon. */
+static void acknowledgements_make_no_commits(void **state)
+{
+    struct powercut *disk = powercut_new();
+    struct rig r;
+    struct peer a, b;
+    char hex[40];
+
+    (void)state;
+    two_clients(&r, disk, &a, &b);
+    test_settle(&r.env);
+    uint64_t before = rig_stats(&r).commits;
+    for (int i = 1; i <= 20; i++) {
+        say(&b, "32 06 0001 't' 0001 'x'");
+        hear(&b, "40 02 0001");
+        snprintf(hex, sizeof hex, "32 06 0001 't' %04x 'x'", i);
+        hear(&a, hex);
+        snprintf(hex, sizeof hex, "40 02 %04x", i);
+        say(&a, hex);
+    }
+    test_settle(&r.env);
+    assert_int_equal(rig_stats(&r).commits - before, 20);
+    test_drive_ms(&r.env, 100);
+    assert_int_equal(rig_stats(&r).commits - before, 21);
+    test_drive_ms(&r.env, 1000);
+    assert_int_equal(rig_stats(&r).commits - before, 21);
+    peer_close(&a);
+    peer_close(&b);
+    rig_fini(&r);
+    powercut_free(disk);
+}
+
+/* Where there is no room to lay it out ahead, messages are kept all the same. */
+static void without_room_ahead(void **state)
+{
+    struct powercut *disk = powercut_new();
+    struct rig r;
+    struct peer a, b;
+
+    (void)state;
+    powercut_capacity(disk, 50000);
+    two_clients(&r, disk, &a, &b);
+    peer_close(&a);
+    test_settle(&r.env);
+    assert_true(log_length(disk) < 10000);
+    for (int i = 1; i <= 50; i++) {
+        say(&b, "32 06 0001 't' 0001 'x'");
+        hear(&b, "40 02 0001");
+    }
+    assert_int_equal(rig_stats(&r).commit_failures, 0);
+    peer_close(&b);
+    rig_fini(&r);
+    powercut_free(disk);
+}
+
+/* ---- clocks that jump ---- */
+
+#define ACK5 "20 09 00 00 06 22 000a 21 0014"
+#define ACK5_RESUMED "20 09 01 00 06 22 000a 21 0014"
+
+static void start_at(struct rig *r, struct powercut *disk, int64_t real_ms)
+{
+    rig_init_io(r, powercut_io(disk));
+    test_clock_set_real(&r->env.clock, real_ms);
+    tune(r);
+    rig_start(r);
+}
+
+/*
+ * A machine without a battery for its clock is in 1970 after each start, until it hears the time.
+ * What has an hour to live has at most an hour then, and is not over because the time comes.
+ */
+static void clocks_that_are_not_set(void **state)
+{
+    struct powercut *disk = powercut_new();
+    struct rig r;
+    struct peer a, b;
+
+    (void)state;
+    start_at(&r, disk, TEST_CLOCK_REAL_MS);
+    hello5(&a, &r, "a", 3600);
+    hear(&a, ACK5);
+    say(&a, "82 07 0001 00 0001 't' 01");
+    hear(&a, "90 04 0001 00 01");
+    peer_close(&a);
+    test_settle(&r.env);
+    hello4(&b, &r, "b", true);
+    hear(&b, SESSION_NEW);
+    peer_close(&b);
+    hello5(&b, &r, "b", 0);
+    hear(&b, ACK5);
+    say(&b, "32 0c 0001 't' 0001 05 02 00000e10 'x'");
+    hear(&b, "40 02 0001");
+    peer_close(&b);
+    rig_fini(&r);
+
+    start_at(&r, disk, 5000); /* 1970 */
+    hello5(&a, &r, "a", 3600);
+    hear(&a, ACK5_RESUMED " 32 0c 0001 't' 0001 05 02 00000e10 'x'");
+    peer_close(&a); /* the message was not acknowledged */
+    test_settle(&r.env);
+    rig_fini(&r);
+
+    start_at(&r, disk, TEST_CLOCK_REAL_MS); /* the time came */
+    hello5(&a, &r, "a", 3600);
+    hear(&a, ACK5_RESUMED);
+    need_bytes(&a, 3); /* the message, again */
+    peer_close(&a);
+    test_settle(&r.env);
+    test_drive_ms(&r.env, 1000);
+    rig_fini(&r);
+
+    start_at(&r, disk, TEST_CLOCK_REAL_MS + 3700000); /* an hour later it is over */
+    hello5(&a, &r, "a", 3600);
+    hear(&a, ACK5);
+    peer_close(&a);
+    rig_fini(&r);
+    powercut_free(disk);
+}
+
 /* ---- a full disk ---- */
 
 static bool full;
@@ -340,6 +523,10 @@ int main(void)
         cmocka_unit_test(power_cuts),
         cmocka_unit_test(every_sync_is_needed),
         cmocka_unit_test(shared_ones_are_passed_on_after_a_restart),
+        cmocka_unit_test(the_log_is_laid_out_ahead),
+        cmocka_unit_test(acknowledgements_make_no_commits),
+        cmocka_unit_test(without_room_ahead),
+        cmocka_unit_test(clocks_that_are_not_set),
         cmocka_unit_test(a_full_disk),
     };
     const struct CMUnitTest cuts[] = {cmocka_unit_test(power_cuts)};

@@ -258,7 +258,7 @@ static void a_will_over_max_payload_is_refused(void **state)
     peer_close(&a);
     peer_open(&a, &r);
     say(&a, "10 17 0004 'MQTT' 04 06 0000 0001 'a' 0001 'w' 0005 'hello'");
-    hear(&a, "20 02 00 03");
+    hear(&a, "20 02 00 05");
     hear_end(&a);
     peer_close(&a);
     peer_open(&a, &r);

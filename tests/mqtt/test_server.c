@@ -2,7 +2,9 @@
 /* The server on the wire: what it answers, to the byte, and when. Time is virtual. */
 #include "rig.h"
 
+#include <arpa/inet.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define ACK5 "20 0e 00 00 0b 22 000a 27 001e8480 21 0014" /* CONNACK of a new session */
 #define ACK5_RESUMED "20 0e 01 00 0b 22 000a 27 001e8480 21 0014"
@@ -180,6 +182,21 @@ static void wills(void **state)
     peer_open(&a, &r); /* will delay 3 s, session 10 s */
     say(&a,
         "10 22 0004 'MQTT' 05 04 0000 05 11 0000000a 0001 'a' 05 18 00000003 0001 'w' 0004 'gone'");
+    hear(&a, ACK5);
+    peer_close(&a);
+    test_settle(&r.env);
+    test_drive_ms(&r.env, 2800);
+    hear_nothing(&b);
+    test_drive_ms(&r.env, 400);
+    hear(&b, "30 07 0001 'w' 'gone'");
+    peer_open(&a, &r); /* will delay 5 s, and a session that is said to end with the connection */
+    say(&a,
+        "10 22 0004 'MQTT' 05 06 0000 05 11 00000000 0001 'a' 05 18 00000005 0001 'w' 0004 'gone'");
+    hear(&a, ACK5);
+    peer_close(&a);
+    hear(&b, "30 07 0001 'w' 'gone'");
+    peer_open(&a, &r); /* nothing said of the session: the delay counts */
+    say(&a, "10 1d 0004 'MQTT' 05 06 0000 00 0001 'a' 05 18 00000003 0001 'w' 0004 'gone'");
     hear(&a, ACK5);
     peer_close(&a);
     test_settle(&r.env);
@@ -669,6 +686,82 @@ static void reload_keeps_clients(void **state)
     rig_fini(&r);
 }
 
+static uint32_t free_port(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, n), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
+/* The name stays, its place does not: the listener moves, and its clients stay. */
+static void reload_moves_a_listener(void **state)
+{
+    struct rig r;
+    struct peer a, b;
+    struct ke_mqtt_listener l;
+    uint32_t port, moved;
+
+    (void)state;
+    rig_init(&r);
+    r.l.name = "plant";
+    rig_start(&r);
+    hello4(&a, &r, "a", true);
+    hear(&a, "20 02 00 00");
+    assert_int_equal(ke_mqtt_port(r.m, 0, &port), 0);
+    l = r.l;
+    l.port = free_port();
+    r.c.listeners = &l;
+    assert_int_equal(ke_mqtt_reload(r.m, &r.c), 0);
+    assert_int_equal(ke_mqtt_port(r.m, 0, &moved), 0);
+    assert_int_equal(moved, l.port);
+    assert_int_equal(ke_mqtt_port(r.m, 1, &moved), KE_ENOTFOUND);
+    say(&a, "c0 00");
+    hear(&a, "d0 00");
+    hello4(&b, &r, "b", true);
+    hear(&b, "20 02 00 00");
+    assert_int_equal(ke_mqtt_reload(r.m, &r.c), 0); /* nothing changes: it stays */
+    assert_int_equal(ke_mqtt_port(r.m, 0, &moved), 0);
+    assert_int_equal(moved, l.port);
+    l.host = "0.0.0.0"; /* both cannot be had at once */
+    assert_int_equal(ke_mqtt_reload(r.m, &r.c), KE_EADDRINUSE);
+    assert_non_null(strstr(ke_ctx_error(r.env.ctx), "restart"));
+    say(&b, "c0 00");
+    hear(&b, "d0 00");
+    peer_close(&a);
+    peer_close(&b);
+    rig_fini(&r);
+}
+
+/* Those that leave make room in the same turn for those that come. */
+static void a_full_listener_waits_for_who_leaves(void **state)
+{
+    struct rig r;
+    struct peer p[3];
+
+    (void)state;
+    rig_init(&r);
+    r.l.max_connections = 2;
+    rig_start(&r);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 2; i++) {
+            hello4(&p[i], &r, i ? "b" : "a", true);
+            hear(&p[i], "20 02 00 00");
+        }
+        peer_open(&p[2], &r);
+        hear_end(&p[2]);
+        peer_close(&p[2]);
+        peer_close(&p[0]);
+        peer_close(&p[1]);
+    }
+    rig_fini(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -691,6 +784,8 @@ int main(void)
         cmocka_unit_test(the_firmware_itself),
         cmocka_unit_test(two_servers_start_and_stop),
         cmocka_unit_test(reload_keeps_clients),
+        cmocka_unit_test(reload_moves_a_listener),
+        cmocka_unit_test(a_full_listener_waits_for_who_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

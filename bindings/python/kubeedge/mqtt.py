@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Se
 from . import _const as c
 from . import _ffi as ffi
 from . import _struct as s
-from ._core import Core, Handle, Path, Pending, State, cpath, cstr, drop, held, hold, pybytes, pystr
+from ._core import Core, Handle, OpenEnum, Path, Pending, State, cpath, cstr, drop, held, hold, pybytes, pystr
 from .context import Context
 from .errors import error
 
@@ -38,7 +38,7 @@ class MqttAccess(enum.IntFlag):
     DENY = c.KE_MQTT_RULE_DENY
 
 
-class MqttEventKind(enum.IntEnum):
+class MqttEventKind(OpenEnum):
     CONNECTED = c.KE_MQTT_EVENT_CONNECTED
     DISCONNECTED = c.KE_MQTT_EVENT_DISCONNECTED
     REFUSED = c.KE_MQTT_EVENT_REFUSED

@@ -57,6 +57,12 @@ class Client:
 # ---- without a socket ----
 
 
+def test_an_event_of_a_newer_library():
+    assert MqttEventKind(1) is MqttEventKind.CONNECTED
+    unknown = MqttEventKind(99)
+    assert unknown == 99 and unknown.name == "UNKNOWN_99" and isinstance(unknown, MqttEventKind)
+
+
 def test_publish_and_subscribe(ctx):
     got = Collector()
     with Mqtt(ctx) as m:

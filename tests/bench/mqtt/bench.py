@@ -151,9 +151,25 @@ def show(name, values, goal):
     ours = values.get("ours")
     if ours and len(ours) == len(values["mosquitto"]):
         ratio = statistics.median(o / m for o, m in zip(ours, values["mosquitto"]))
-        line += f"  ours {statistics.median(ours):9.2f} us  ratio {ratio:5.2f}  goal {goal:.2f} "
-        line += "met" if ratio <= goal else "MISSED"
+        line += f"  ours {statistics.median(ours):9.2f} us  ratio {ratio:5.2f}"
+        if goal is not None:
+            line += f"  goal {goal:.2f} " + ("met" if ratio <= goal else "MISSED")
     print(line, flush=True)
+
+
+def one_commit(folder):
+    """What the disk takes for one: 64 bytes written over, and synced. Median and p99 in microseconds."""
+    took = []
+    with tempfile.TemporaryFile(dir=folder) as f:
+        f.write(bytes(4096))
+        os.fsync(f.fileno())
+        for _ in range(2000):
+            begin = time.monotonic()
+            os.pwrite(f.fileno(), bytes(64), 0)
+            os.fdatasync(f.fileno())
+            took.append((time.monotonic() - begin) * 1e6)
+    took.sort()
+    return took[1000], took[1980]
 
 
 def memory(args):
@@ -191,7 +207,12 @@ def main():
     print(("persistence on both sides" if args.persist else "memory only on both sides")
           + f"; mosquitto {mosquitto_version()}; load average {os.getloadavg()[0]:.1f}", flush=True)
     rounds(args, KEPT_FLOWS if args.persist else FLOWS, "us_per_message", 0.1 if args.quick else 1)
-    rounds(args, PACED, "p99_us", 0.5 if args.quick else 1, [] if args.persist else realtime())
+    paced = PACED
+    if args.persist:  # ours answers when a message is on the disk, mosquitto before that: nothing to compare
+        paced = [(*flow[:3], None) for flow in PACED]
+        print("ours commits a message before it answers, mosquitto writes all it has every 5 s; "
+              "one commit here: median %.0f us, p99 %.0f us" % one_commit(args.folder), flush=True)
+    rounds(args, paced, "p99_us", 0.5 if args.quick else 1, [] if args.persist else realtime())
     memory(args)
 
 
