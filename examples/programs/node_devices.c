@@ -4,6 +4,8 @@
 
 #include <time.h>
 
+#include "common.h"
+
 static const char *state_word(uint32_t state)
 {
     static const char *const words[] = {"waiting", "opening", "online", "offline", "failed", "closing"};
@@ -32,14 +34,23 @@ static void print_one(void *user, const struct ke_device_status *s)
     char when[40], name[600];
 
     snprintf(name, sizeof name, "%s/%s", s->ns, s->name);
-    fprintf(out, "%-32s %-12s %-8s %-21s %s\n", name, s->protocol, state_word(s->state),
-            clock_text(s->online_ms, when, sizeof when), s->error[0] ? s->error : "-");
+    fprintf(out, "%-32s ", name);
+    print_cell(out, 12, s->protocol);
+    fprintf(out, " %-8s %-21s ", state_word(s->state), clock_text(s->online_ms, when, sizeof when));
+    print_cell(out, 0, s->error[0] ? s->error : "-");
+    fputc('\n', out);
     for (uint32_t i = 0; i < s->n_properties; i++) {
         const struct ke_device_property_status *p = property(s, i);
         snprintf(name, sizeof name, "%s%s%s", p->name, p->unit[0] ? ", " : "", p->unit);
-        fprintf(out, "  %-30s %-12s desired %-10s reported %-10s %s%s%s\n", name, p->type,
-                p->desired ? p->desired : "-", p->reported ? p->reported : "-",
-                clock_text(p->reported_ms, when, sizeof when), p->error[0] ? "  " : "", p->error);
+        fputs("  ", out);
+        print_cell(out, 30, name);
+        fprintf(out, " %-12s desired ", p->type);
+        print_cell(out, 10, p->desired ? p->desired : "-");
+        fputs(" reported ", out);
+        print_cell(out, 10, p->reported ? p->reported : "-");
+        fprintf(out, " %s%s", clock_text(p->reported_ms, when, sizeof when), p->error[0] ? "  " : "");
+        print_cell(out, 0, p->error);
+        fputc('\n', out);
     }
 }
 
