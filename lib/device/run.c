@@ -121,7 +121,7 @@ static void take_value(struct dev *dev, uint32_t i, const struct ke_device_value
         return;
     }
     p->reads++;
-    if (kei_val_limits(&val, p->def, &err) < 0)
+    if (kei_val_limits(&val, p->def, &err) < 0 && !(p->flags & PROP_WRITE_ERROR))
         kei_dv_prop_error(d, p, "%s", err.text); /* told all the same */
     else
         prop_well(d, p);
