@@ -447,6 +447,52 @@ static void several_slaves_share_a_connection(void **state)
     teardown(&b);
 }
 
+/* Two of three slaves leave requests unanswered: they get a quarter of the line, no more. */
+static void silent_slaves_leave_the_line_to_others(void **state)
+{
+    static struct rig_device d[3];
+    struct bench b;
+    uint32_t late = 0, put_off = 0;
+
+    (void)state;
+    setup(&b, NULL);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(
+            rig_open(&b.rig, &d[i], config(&b, i + 1, ",\"timeout\":500000000"), one, 1), 0);
+    b.slave.mute = 1u << 2 | 1u << 3;
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(rig_start_read(&d[i], (const uint32_t[]){0}, 1), 0);
+    for (int ms = 0; ms < 40000; ms += 100) {
+        test_drive_ms(&b.rig.env, 100);
+        for (unsigned i = 0; i < 3; i++) {
+            if (!rig_ended(&d[i])) {
+                late += i == 0;
+                continue;
+            }
+            assert_int_equal(d[i].status, i == 0 ? 0 : KE_ETIMEDOUT);
+            put_off += i > 0 && strstr(d[i].text, "the others on the bus go first") != NULL;
+            assert_int_equal(rig_start_read(&d[i], (const uint32_t[]){0}, 1), 0);
+        }
+    }
+    assert_in_range(b.slave.muted, 15, 40000 / 2000 + 2);
+    assert_in_range(late, 50, 100 + 10); /* of 400 */
+    assert_true(put_off > 100);
+    b.slave.mute = 0;
+    for (unsigned i = 1; i < 3; i++) {
+        for (int ms = 0; ms < 2600 && d[i].status != 0; ms += 100) {
+            if (rig_ended(&d[i]))
+                assert_int_equal(rig_start_read(&d[i], (const uint32_t[]){0}, 1), 0);
+            test_drive_ms(&b.rig.env, 100);
+        }
+        assert_int_equal(d[i].status, 0);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(test_drive(&b.rig.env, rig_ended, &d[i]));
+        assert_int_equal(rig_close(&d[i]), 0);
+    }
+    teardown(&b);
+}
+
 static void writes_overtake_reads(void **state)
 {
     static struct rig_device d[3];
@@ -577,6 +623,7 @@ int main(void)
         KE_TEST(a_server_that_is_not_there),
         KE_TEST(no_such_slave_behind_the_gateway),
         KE_TEST(several_slaves_share_a_connection),
+        KE_TEST(silent_slaves_leave_the_line_to_others),
         KE_TEST(writes_overtake_reads),
         KE_TEST(pipeline),
         KE_TEST(configurations_that_cannot_be),
