@@ -575,6 +575,36 @@ static void configurations_that_cannot_be(void **state)
     teardown(&b);
 }
 
+/* A property with a mistake in its visitor is told so; the others work. */
+static void one_wrong_property(void **state)
+{
+    static const struct rig_property three[] = {{HOLDING(10, ",\"limit\":3"), KE_DEVICE_INT},
+                                                {HOLDING(11, ""), KE_DEVICE_INT},
+                                                {"{\"offset\":1}", KE_DEVICE_INT}};
+    struct bench b;
+
+    (void)state;
+    setup(&b, NULL);
+    assert_int_equal(open_with(&b, "", three, 3), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(rig_read_all(&b.d), 0);
+        assert_int_equal(value(&b, 1), 211);
+        assert_int_equal(rig_value(&b.d, 0)->v.status, KE_EINVAL);
+        assert_non_null(strstr(rig_value(&b.d, 0)->text, "\"limit\" 3 makes 6 bytes"));
+        assert_int_equal(rig_value(&b.d, 2)->v.status, KE_EINVAL);
+        assert_string_equal(rig_value(&b.d, 2)->text, "\"register\" is missing");
+    }
+    assert_int_equal(rig_start_read(&b.d, (const uint32_t[]){0}, 1), 0);
+    assert_true(test_drive(&b.rig.env, rig_ended, &b.d));
+    assert_int_equal(b.d.status, 0);
+    assert_int_equal(rig_write_int(&b.d, 2, 5), 0);
+    assert_int_equal(rig_value(&b.d, 2)->v.status, KE_EINVAL);
+    assert_int_equal(rig_write_int(&b.d, 1, 5), 0);
+    assert_int_equal(b.slave.words[2][11], 5);
+    assert_int_equal(rig_close(&b.d), 0);
+    teardown(&b);
+}
+
 /* Each allocation of a life of a device fails once: nothing crashes, hangs or is left. */
 static void out_of_memory(void **state)
 {
@@ -627,6 +657,7 @@ int main(void)
         KE_TEST(writes_overtake_reads),
         KE_TEST(pipeline),
         KE_TEST(configurations_that_cannot_be),
+        KE_TEST(one_wrong_property),
         KE_TEST(out_of_memory),
     };
 

@@ -171,6 +171,7 @@ spec:
     for name, properties, more in (
             ("no-model", {"a": (None, holding % 30)}, {"model_name": "nowhere"}),
             ("no-visitor", {"a": (None, "{}")}, {}),
+            ("one-visitor", {"a": (None, "{}"), "b": ("6", holding % 39)}, {}),
             ("wrong-type", {"b": ("warm", holding % 31), "c": ("maybe", "{register: CoilRegister, offset: 3, limit: 1}"),
                             "a": (None, holding % 32)}, {}),
             ("read-only", {"a": ("5", holding % 33)}, {}),
@@ -181,6 +182,7 @@ spec:
         lab.cloud.apply(f"{name}.yaml", lab.modbus_device(name, properties, **{"model_name": "odd", **more}))
     node = {  # no-model: the cloud keeps it back until the model is there
         "no-visitor": 'property a: "register" is missing',
+        "one-visitor": '"register" is missing',
         "wrong-type": 'maybe could not be written: "maybe" is no boolean',
         "read-only": "5 could not be written: the property is read-only",
         "range": "500 could not be written: the value is above the maximum 10",
@@ -205,7 +207,7 @@ spec:
         wait_for(f"{words!r} in the cloud", lambda n=name, w=words: any(
             n in line.split() and w in line for line in lab.cloud.command("devices").splitlines()))
     # what is right works beside what is wrong
-    for name, prop, value in (("wrong-type", "a", "132"), ("wrong-type", "c", "true"), ("read-only", "a", "133"), ("gap", "b", "3"),
+    for name, prop, value in (("one-visitor", "b", "6"), ("wrong-type", "a", "132"), ("wrong-type", "c", "true"), ("read-only", "a", "133"), ("gap", "b", "3"),
                               ("no-property", "b", "4"), ("wrong-type", "b", "131"), ("range", "b", "134")):
         wait_for(f"{prop} of {name}", lambda n=name, p=prop, v=value: lab.reported(n, p) == v)
     lab.goes_on()
