@@ -41,7 +41,8 @@ class Lab:
         self.modbus, self.mapper = Modbus(), Mapper(tmp_path)
         self.liar = Liar(tmp_path)
         self.n = itertools.count(1)
-        node.start("--mqtt", f"127.0.0.1:{self.port}", "--drivers", "modbus", "--dmi", str(self.mapper.edge), runtime="none")
+        dmi = ["--dmi", str(self.mapper.edge)] if (BIN / "ke-mapper").exists() else []
+        node.start("--mqtt", f"127.0.0.1:{self.port}", "--drivers", "modbus", *dmi, runtime="none")
         self.app = App(self.port)
         cloud.apply("models.yaml", "---\n".join([model("well", "modbus", ("level", "INT"), ("setpoint", "INT")),
                                                  model("sim", "simulated", ("speed", "INT")),
@@ -197,9 +198,10 @@ spec:
         "no-property": "z: its model has no such property"}
 
     def says(name):
-        """The node's table of that device."""
-        return "\n".join(itertools.takewhile(lambda line: line[:1] == " " or line.startswith(f"default/{name} "), itertools.dropwhile(
-            lambda line: not line.startswith(f"default/{name} "), lab.node.command("devices").splitlines())))
+        """What the node's table has of that device."""
+        rest = itertools.dropwhile(lambda line: line.split(" ")[0] != f"default/{name}",
+                                   lab.node.command("devices").splitlines())
+        return "\n".join([next(rest, ""), *itertools.takewhile(lambda line: line[:1] == " ", rest)])
 
     for name, words in node.items():
         wait_for(f"{words!r} at the node", lambda n=name, w=words: w in says(n))
@@ -207,8 +209,9 @@ spec:
         wait_for(f"{words!r} in the cloud", lambda n=name, w=words: any(
             n in line.split() and w in line for line in lab.cloud.command("devices").splitlines()))
     # what is right works beside what is wrong
-    for name, prop, value in (("one-visitor", "b", "6"), ("wrong-type", "a", "132"), ("wrong-type", "c", "true"), ("read-only", "a", "133"), ("gap", "b", "3"),
-                              ("no-property", "b", "4"), ("wrong-type", "b", "131"), ("range", "b", "134")):
+    for name, prop, value in (("one-visitor", "b", "6"), ("wrong-type", "a", "132"), ("wrong-type", "c", "true"),
+                              ("read-only", "a", "133"), ("gap", "b", "3"), ("no-property", "b", "4"),
+                              ("wrong-type", "b", "131"), ("range", "b", "134")):
         wait_for(f"{prop} of {name}", lambda n=name, p=prop, v=value: lab.reported(n, p) == v)
     lab.goes_on()
 
@@ -236,7 +239,7 @@ def test_applications_that_misbehave(lab):
             ("default/well", {"twin": {"level": {"actual": {"value": 5}}}}, 400, "Unmarshal"),
             ("default/well", {"twin": {"level": {"actual": {"value": "warm"}}}}, 400, "the value is not int"),
             ("default/well", {"twin": {"line\nfeed": {"actual": {"value": "1"}}}}, 400, "The key of twin"),
-            ("default/well", {"twin": {f"p{i}": {"actual": {"value": "1"}} for i in range(2000)}}, 400, "max_twins is 1024"),
+            ("default/well", {"twin": {f"p{i}": {"actual": {"value": "1"}} for i in range(2000)}}, 400, "max_twins"),
             ("default/nobody", {"twin": {"a": {"actual": {"value": "1"}}}}, 404, "the device is not existed")):
         answer = publish_raw(lab.app, device_id, payload)
         assert (answer["code"], reason in answer["reason"]) == (code, True), answer

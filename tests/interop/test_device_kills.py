@@ -6,7 +6,6 @@ driver; devices that were deleted never come back with old values; in the end cl
 """
 import os
 import random
-import sqlite3
 import threading
 import time
 
@@ -70,7 +69,8 @@ class World:
 
     def start_node(self):
         dmi = ["--dmi", str(self.mapper.edge)] if self.dmi else []
-        self.node.start("--mqtt", f"127.0.0.1:{self.port}", "--drivers", "modbus", "--dialect", self.dialect, *dmi, runtime="none")
+        self.node.start("--mqtt", f"127.0.0.1:{self.port}", "--drivers", "modbus", "--dialect", self.dialect, *dmi,
+                        runtime="none")
 
     def start(self, victim):
         if victim is self.node:
@@ -106,7 +106,8 @@ class World:
             text = OLD_DEVICE.format(port=self.modbus.port, wanted=self.wanted[name, "setpoint"])
         elif name == "sim":
             self.wanted[name, "speed"] = self.number()
-            text = device(name, "sim-model", "simulated", {"speed": (self.wanted[name, "speed"], "{function: constant, value: 7}")})
+            text = device(name, "sim-model", "simulated",
+                          {"speed": (self.wanted[name, "speed"], "{function: constant, value: 7}")})
         else:
             self.wanted[name, "setpoint"] = self.number()
             text = device(name, "new-model", "modbus", {
@@ -157,7 +158,8 @@ class World:
             assert twin is not None, self.node.text()[-2000:]
             for (n, t), values in self.known.items():
                 if n == name:
-                    assert twin.get(t) in values, f"seed {SEED}, value {self.n}: {n}.{t} is {twin.get(t)}, one of {values} was kept"
+                    assert twin.get(t) in values, (f"seed {SEED}, value {self.n}: {n}.{t} is {twin.get(t)}, "
+                                                   f"one of {values} was kept")
                     self.known[n, t] = {twin.get(t)}
 
     # ---- what must be so in the end ----
@@ -259,11 +261,3 @@ def test_kills(world):
             w.check()
     w.check()
     print(f"count: {sum(w.told.values())} kills, seed {SEED}, {w.told}, {w.kept} confirmed values, {w.n} in all")
-
-
-def saved(node, key):
-    try:
-        db = sqlite3.connect(f"file:{node.folder}/store.db?mode=ro", uri=True)
-        return [bytes(v).decode() for (v,) in db.execute("select value from kv where bucket='device' and key=?", (key,))]
-    except sqlite3.Error:
-        return []
