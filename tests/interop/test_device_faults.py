@@ -231,7 +231,7 @@ def test_a_model_that_changes_its_type(lab):
 
 def test_applications_that_misbehave(lab):
     """Each gets its answer on its topic; nothing of it reaches a twin."""
-    wait_for("the device", lambda: "default/well" in lab.app.members())
+    wait_for("the device", lambda: set(lab.app.twin("default/well")) == {"level", "setpoint"})
     before = lab.app.twin("default/well")
     big = {"twin": {"level": {"actual": {"value": "x" * 1000000}}}}
     for device_id, payload, code, reason in (
