@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from device_harness import PREFIX, App, Mapper, Modbus, cloud_devices, device, model
+from device_lab import PREFIX, App, Mapper, Modbus, cloud_devices, device, model
 from harness import BIN, Program, free_port, wait_for
 from mqtt_harness import publish
 

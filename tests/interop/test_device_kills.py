@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from device_harness import App, Mapper, Modbus, cloud_devices, device, model
+from device_lab import App, Mapper, Modbus, cloud_devices, device, model
 from harness import BIN, free_port, wait_for
 
 KILLS = int(os.environ.get("KE_DEVICE_KILLS", "40"))
