@@ -24,6 +24,17 @@ void log_line(void *user, uint32_t level, const char *area, const char *text)
             names[level <= 4 ? level : 0], area, text);
 }
 
+void print_cell(FILE *out, int width, const char *text)
+{
+    for (const unsigned char *s = (const unsigned char *)text; *s; s++, width--) {
+        int c1 = s[0] == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0; /* U+0080 to U+009F in UTF-8 */
+        fputc(*s < ' ' || *s == 127 || c1 ? '?' : *s, out);
+        s += c1;
+    }
+    for (; width > 0; width--)
+        fputc(' ', out);
+}
+
 uint32_t log_level(const char *word)
 {
     static const char *const words[] = {"error", "warn", "info", "debug"};

@@ -3,6 +3,8 @@
 #ifndef COMMON_H
 #define COMMON_H
 
+#include <stdio.h>
+
 #include <kubeedge/kubeedge.h>
 
 #include "control.h"
@@ -19,6 +21,9 @@ long parse_number(const char *s, long max);
 /* Splits a copy of "a,b,c"; *n items, NULL-terminated. Exits when memory is out. */
 char **split_list(const char *s, uint32_t *n);
 void *must(void *p); /* ends the program when p is NULL */
+/* A cell of a table, width bytes at least. What devices say is not trusted: control characters, which would make lines
+ * of their own or steer the terminal, become '?'. */
+void print_cell(FILE *out, int width, const char *text);
 
 /* Runs the context until SIGTERM or SIGINT, or until stop(user) is not 0. Returns 0, or KE_E*. */
 int run_loop(struct ke_ctx *ctx, struct control *c, int (*stop)(void *user), void *user);

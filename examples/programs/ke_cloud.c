@@ -127,14 +127,26 @@ static void print_pod(void *user, const struct ke_cloud_pod_info *p)
 
 static void print_device(void *user, const struct ke_cloud_device_info *d)
 {
-    fprintf(user, "%-20s %-30s %-20s %-10s %-10s %-9s %-7s %s\n", d->device_namespace, d->name,
-            d->node[0] ? d->node : "<none>", d->protocol, d->state[0] ? d->state : "<unknown>", d->api,
-            d->pending ? "yes" : "no", d->reason);
+    fprintf(user, "%-20s %-30s %-20s ", d->device_namespace, d->name, d->node[0] ? d->node : "<none>");
+    print_cell(user, 10, d->protocol);
+    fputc(' ', user);
+    print_cell(user, 10, d->state[0] ? d->state : "<unknown>");
+    fprintf(user, " %-9s %-7s ", d->api, d->pending ? "yes" : "no");
+    print_cell(user, 0, d->reason);
+    fputc('\n', user);
     for (uint32_t i = 0; i < d->n_twins; i++) {
         const struct ke_cloud_twin_info *t = d->twins[i];
-        fprintf(user, "    %-28s %-8s desired %-20s reported %-20s seen %s\n", t->name, t->type,
-                t->has_desired ? t->desired : "-", t->has_reported ? t->reported : "-",
-                t->has_observed ? t->observed : "-");
+        fputs("    ", user);
+        print_cell(user, 28, t->name);
+        fputc(' ', user);
+        print_cell(user, 8, t->type);
+        fputs(" desired ", user);
+        print_cell(user, 20, t->has_desired ? t->desired : "-");
+        fputs(" reported ", user);
+        print_cell(user, 20, t->has_reported ? t->reported : "-");
+        fputs(" seen ", user);
+        print_cell(user, 0, t->has_observed ? t->observed : "-");
+        fputc('\n', user);
     }
 }
 

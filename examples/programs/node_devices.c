@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "common.h"
+
 static const char *state_word(uint32_t state)
 {
     static const char *const words[] = {"waiting", "opening", "online", "offline", "failed", "closing", "mapped"};
@@ -44,7 +46,9 @@ static void print_mapper_of(const struct ke_device_status *s, FILE *out)
 {
     char when[40];
 
-    fprintf(out, "  by mapper %s, ", s->mapper);
+    fputs("  by mapper ", out);
+    print_cell(out, 0, s->mapper);
+    fputs(", ", out);
     if (s->mapper_reports)
         fprintf(out, "last report %s (%llu since the start)\n",
                 clock_text(s->mapper_report_ms, when, sizeof when),
@@ -78,9 +82,14 @@ static void print_one(void *user, const struct ke_device_status *s)
     char when[40], name[600];
 
     snprintf(name, sizeof name, "%s/%s", s->ns, s->name);
-    fprintf(out, "%-32s %-12s %-8s %-21s %s\n", name, s->protocol,
-            mapped ? mapped_word(s) : state_word(s->state),
-            clock_text(s->online_ms, when, sizeof when), s->error[0] ? s->error : "-");
+    fprintf(out, "%-32s ", name);
+    print_cell(out, 12, s->protocol);
+    fputc(' ', out);
+    print_cell(out, 8, mapped ? mapped_word(s) : state_word(s->state)); /* a mapper's word */
+    fprintf(out, " %-21s ", clock_text(s->online_ms, when, sizeof when));
+    print_cell(out, 0, s->error[0] ? s->error : "-");
+    fputc('
+', out);
     if (mapped)
         print_mapper_of(s, out);
     for (uint32_t i = 0; i < s->n_properties; i++) {
@@ -91,9 +100,15 @@ static void print_one(void *user, const struct ke_device_status *s)
             from_twin(to->twin, s, &own);
         p = &own;
         snprintf(name, sizeof name, "%s%s%s", p->name, p->unit[0] ? ", " : "", p->unit);
-        fprintf(out, "  %-30s %-12s desired %-10s reported %-10s %s%s%s\n", name, p->type,
-                p->desired ? p->desired : "-", p->reported ? p->reported : "-",
-                clock_text(p->reported_ms, when, sizeof when), p->error[0] ? "  " : "", p->error);
+        fputs("  ", out);
+        print_cell(out, 30, name);
+        fprintf(out, " %-12s desired ", p->type);
+        print_cell(out, 10, p->desired ? p->desired : "-");
+        fputs(" reported ", out);
+        print_cell(out, 10, p->reported ? p->reported : "-");
+        fprintf(out, " %s%s", clock_text(p->reported_ms, when, sizeof when), p->error[0] ? "  " : "");
+        print_cell(out, 0, p->error);
+        fputc('\n', out);
     }
 }
 

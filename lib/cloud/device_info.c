@@ -70,11 +70,34 @@ static int by_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+/* What is wrong with a desired value that is given; NULL: nothing, or no memory. */
+static const char *desired_fault(const struct kei_device_prop *p, const struct kei_model_prop *mp,
+                                 struct kei_arena *a)
+{
+    struct ke_str value = kei_str(p->desired.value);
+    double v;
+    if (mp->type != KEI_PROP_NONE && !kei_prop_value_ok(mp->type, value))
+        return kei_arena_printf(a, "%s: the desired value \"%.80s\" is no %s", p->name, value.p,
+                                kei_prop_type_name(mp->type));
+    if (mp->read_only)
+        return kei_arena_printf(a, "%s: it is read-only, the desired value \"%.80s\" has no effect",
+                                p->name, value.p);
+    if ((!mp->has_min && !mp->has_max) || !kei_number_parse(value, &v))
+        return NULL;
+    if (mp->has_min && v < mp->min)
+        return kei_arena_printf(a, "%s: the desired value %.80s is below the minimum %s", p->name,
+                                value.p, mp->minimum);
+    if (mp->has_max && v > mp->max)
+        return kei_arena_printf(a, "%s: the desired value %.80s is above the maximum %s", p->name,
+                                value.p, mp->maximum);
+    return NULL;
+}
+
 /* What keeps the device from working, as far as it shows here. */
 static const char *fault(const struct kei_device *d, const struct kei_device_model *m,
                          struct kei_arena *a)
 {
-    const char *text = "";
+    const char *text = "", *why;
     if (!d->node[0])
         return "it names no node";
     if (!m)
@@ -86,10 +109,8 @@ static const char *fault(const struct kei_device *d, const struct kei_device_mod
             text = kei_arena_printf(a, "%s: its model has no such property", p->name);
         else if (!p->has_visitor && !p->desired.value && !p->in_status)
             text = kei_arena_printf(a, "%s: it has no visitor", p->name);
-        else if (p->desired.value && p->desired.value[0] && mp->type != KEI_PROP_NONE &&
-                 !kei_prop_value_ok(mp->type, kei_str(p->desired.value)))
-            text = kei_arena_printf(a, "%s: the desired value \"%.80s\" is no %s", p->name,
-                                    p->desired.value, kei_prop_type_name(mp->type));
+        else if (p->desired.value && p->desired.value[0] && (why = desired_fault(p, mp, a)))
+            text = why;
     }
     return text ? text : "out of memory";
 }

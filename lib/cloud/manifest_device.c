@@ -113,6 +113,22 @@ static int check_texts(const struct place *p, const char *key)
     return r < 0 ? r : 0;
 }
 
+/* Escaped as JSON has them; no edge takes such a name. */
+static bool has_control(struct ke_str inner)
+{
+    for (size_t i = 0; i < inner.n; i++) {
+        if (inner.p[i] == 0x7f)
+            return true;
+        if (inner.p[i] != '\\' || ++i == inner.n)
+            continue;
+        if (strchr("bfnrt", inner.p[i]) ||
+            (inner.p[i] == 'u' && inner.n - i > 4 && memcmp(inner.p + i + 1, "00", 2) == 0 &&
+             inner.p[i + 3] < '2'))
+            return true;
+    }
+    return false;
+}
+
 /* The name of an item: there, not too long, and of no item before it. */
 static int check_item_name(const struct place *item, const struct place *parent, const char *list,
                            const char *key, unsigned before)
@@ -124,6 +140,8 @@ static int check_item_name(const struct place *item, const struct place *parent,
     (void)kei_member(item->object, key, &name);
     if (kei_inner(name).n > PROPERTY_NAME_MAX)
         return bad(item, name, key, "is longer than 128 characters");
+    if (has_control(kei_inner(name)))
+        return bad(item, name, key, "has a control character, which no node takes");
     (void)kei_member(parent->object, list, &items);
     for (size_t it = 0; before > 0 && kei_json_next(items, &it, &k, &other); before--)
         if (kei_json_get(other, key, &v) && kei_json_type(v) == '"' && kei_json_str_eq(v, name))

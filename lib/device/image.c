@@ -406,7 +406,7 @@ void kei_dv_image_desire(struct dev *dev, struct image *from)
         p->write_at = 0;
         p->flags &= (uint16_t)~PROP_LOCAL;
         p->flags |= PROP_DIRTY;
-        if (p->desired && (p->flags & PROP_WRITE))
+        if (p->desired && !(p->flags & PROP_BAD))
             p->flags |= PROP_WRITE_DUE;
     }
 }

@@ -160,22 +160,34 @@ static void sort_properties(struct kei_modbus_dev *dev)
     }
 }
 
+/* A property that cannot be is told so; the device is refused when it has no other. */
 static int read_properties(struct kei_modbus_dev *dev, struct ke_error *err)
 {
     size_t bytes = 0;
+    uint32_t wrong = 0;
+    int first = 0;
 
     for (uint32_t i = 0; i < dev->n; i++) {
         const struct ke_device_property *p = kei_modbus_property(dev->c, i);
         struct kei_modbus_prop *prop = &dev->props[i];
-        int r = kei_modbus_format_read(&prop->f, p->visitor, p->visitor_len, p->type, err);
-        if (r < 0)
-            return kei_error_prefix(err, r, "property %s", p->name);
+        struct ke_error why = KE_ERROR_INIT;
+        int r = kei_modbus_format_read(&prop->f, p->visitor, p->visitor_len, p->type, &why);
+        if (r < 0) {
+            if (wrong++ == 0)
+                first = kei_error(err, r, "property %s: %s", p->name, why.text);
+            prop->f = (struct kei_modbus_format){0};
+            prop->wrong = kei_strdup(dev->m->alloc, why.text);
+            if (r == KE_ENOMEM || !prop->wrong)
+                return kei_error(err, KE_ENOMEM, "out of memory for %u properties", dev->n);
+            continue;
+        }
         bool input = prop->f.table == KEI_MODBUS_DISCRETE || prop->f.table == KEI_MODBUS_INPUT;
-        prop->readable = true; /* also what is meant to be written: it is read back */
         prop->writable = !input;
         prop->at = (uint32_t)bytes;
         bytes += kei_modbus_format_bytes(&prop->f);
     }
+    if (wrong && wrong == dev->n)
+        return first;
     dev->raw = kei_zalloc(dev->m->alloc, bytes ? bytes : 1);
     if (!dev->raw)
         return kei_error(err, KE_ENOMEM, "out of memory for %u properties", dev->n);
@@ -211,8 +223,12 @@ static int probe(struct kei_modbus_dev *dev)
 {
     struct kei_modbus_ask ask = {0};
 
-    if (dev->n > 0) {
-        const struct kei_modbus_format *f = &dev->props[dev->order[0]].f;
+    uint32_t i = 0;
+
+    while (i < dev->n && dev->props[dev->order[i]].wrong)
+        i++;
+    if (i < dev->n) {
+        const struct kei_modbus_format *f = &dev->props[dev->order[i]].f;
         ask.function = kei_modbus_read_function((enum kei_modbus_table)f->table);
         ask.address = f->address;
         ask.count = f->count;
@@ -257,6 +273,8 @@ static void free_dev(struct kei_modbus_dev *dev)
     kei_modbus_call_cancel(&dev->call);
     kei_modbus_write_free(dev);
     put_line(dev->m, dev->line);
+    for (uint32_t i = 0; dev->props && i < dev->n; i++)
+        kei_free(a, dev->props[i].wrong);
     kei_free(a, dev->props);
     kei_free(a, dev->order);
     kei_free(a, dev->raw);

@@ -9,6 +9,9 @@
 
 #define RETRY_MIN_MS 250
 #define RETRY_MAX_MS 5000
+/* A slave that does not answer costs the others its timeout, each time. Those that answer go first,
+ * and the others together have the line for one part in so many. */
+#define SHARE 4
 
 static bool is_serial(const struct kei_modbus_bus *b)
 {
@@ -39,10 +42,87 @@ static void fail_queued(struct kei_modbus_bus *b)
         kei_bus_fail(c, b->why_status, b->why ? b->why : ke_strerror(b->why_status));
 }
 
+/* ---- slaves that do not answer ---- */
+
+static bool has(const uint8_t *set, uint8_t slave)
+{
+    return set[slave / 8] >> slave % 8 & 1;
+}
+
+static void put(uint8_t *set, uint32_t *n, uint8_t slave, bool in)
+{
+    if (has(set, slave) == in)
+        return;
+    set[slave / 8] ^= (uint8_t)(1u << slave % 8);
+    *n += in ? 1u : (uint32_t)-1;
+}
+
+void kei_bus_missed(struct kei_modbus_bus *b, uint8_t slave, uint32_t timeout_ms)
+{
+    put(b->good, &b->n_good, slave, false);
+    put(b->bad, &b->n_bad, slave, true);
+    b->probe_ms = ke_ctx_mono_ms(b->ctx) + (int64_t)timeout_ms * (SHARE - 1);
+}
+
+static bool is_bad(const struct kei_modbus_bus *b, const struct kei_modbus_call *c)
+{
+    return c->ask.function && has(b->bad, c->slave);
+}
+
+/* 0: of a slave that answers; 1: of one that was not asked yet; 2: any */
+static struct kei_modbus_call *find(const struct kei_modbus_bus *b, int grade)
+{
+    const struct kei_link *lists[] = {&b->urgent, &b->queue};
+
+    for (size_t i = 0; i < 2; i++) {
+        KEI_LIST_EACH(l, lists[i])
+        {
+            struct kei_modbus_call *c = KEI_OF(l, struct kei_modbus_call, link);
+            if (grade == 2 || !c->ask.function || has(b->good, c->slave) ||
+                (grade == 1 && !has(b->bad, c->slave)))
+                return c;
+        }
+    }
+    return NULL;
+}
+
+static struct kei_modbus_call *find_bad(const struct kei_modbus_bus *b)
+{
+    const struct kei_link *lists[] = {&b->urgent, &b->queue};
+
+    for (size_t i = 0; i < 2; i++) {
+        KEI_LIST_EACH(l, lists[i])
+        {
+            if (is_bad(b, KEI_OF(l, struct kei_modbus_call, link)))
+                return KEI_OF(l, struct kei_modbus_call, link);
+        }
+    }
+    return NULL;
+}
+
+static void put_off(struct kei_modbus_bus *b)
+{
+    int64_t wait = b->probe_ms - ke_ctx_mono_ms(b->ctx);
+    struct kei_modbus_call *c;
+    char text[160];
+
+    if (!b->n_bad || !b->n_good || wait <= 0)
+        return;
+    snprintf(text, sizeof text,
+             "it did not answer, and the others on the bus go first; it may be asked in %lld ms",
+             (long long)wait);
+    for (uint32_t n = b->queued; n > 0 && (c = find_bad(b)); n--) {
+        kei_list_remove(&c->link);
+        b->queued--;
+        kei_bus_fail(c, KE_ETIMEDOUT, text);
+    }
+}
+
 static void on_pump(struct kei_defer *d)
 {
     struct kei_modbus_bus *b = KEI_OF(d, struct kei_modbus_bus, pump);
 
+    put_off(b);
     if (b->queued == 0)
         return;
     if (b->state == KEI_BUS_DOWN && ke_ctx_mono_ms(b->ctx) < b->hold_until_ms) {
@@ -196,11 +276,12 @@ void kei_modbus_call_cancel(struct kei_modbus_call *c)
 
 struct kei_modbus_call *kei_bus_next(struct kei_modbus_bus *b)
 {
-    struct kei_link *head = kei_list_empty(&b->urgent) ? &b->queue : &b->urgent;
+    struct kei_modbus_call *c = NULL;
 
-    if (kei_list_empty(head))
+    for (int grade = b->n_bad && b->n_good ? 0 : 2; !c && grade <= 2; grade++)
+        c = find(b, grade);
+    if (!c)
         return NULL;
-    struct kei_modbus_call *c = KEI_OF(head->next, struct kei_modbus_call, link);
     kei_list_remove(&c->link);
     b->queued--;
     return c;
@@ -239,8 +320,14 @@ void kei_bus_refuse(struct kei_modbus_bus *b, int status, const char *text)
     fail_queued(b);
 }
 
-void kei_bus_alive(struct kei_modbus_bus *b)
+void kei_bus_alive(struct kei_modbus_bus *b, int slave)
 {
+    if (slave >= 0) {
+        if (!b->n_good) /* the line was dead: the others may be well, too */
+            b->probe_ms = 0;
+        put(b->good, &b->n_good, (uint8_t)slave, true);
+        put(b->bad, &b->n_bad, (uint8_t)slave, false);
+    }
     b->answered++;
     b->silent = 0;
     kei_backoff_reset(&b->backoff);

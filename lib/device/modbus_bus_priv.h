@@ -44,8 +44,11 @@ struct kei_modbus_bus {
     enum kei_bus_state state;
     struct kei_link urgent, queue;
     uint32_t queued;
-    uint32_t silent;   /* requests without any answer since the last one that had one */
-    uint32_t answered; /* on this connection */
+    uint32_t silent;           /* requests without any answer since the last one that had one */
+    uint32_t answered;         /* on this connection */
+    uint8_t good[32], bad[32]; /* bits of slaves: answered last time, did not */
+    uint32_t n_good, n_bad;
+    int64_t probe_ms; /* no bad one is asked before, while there are good ones */
     struct kei_defer pump;
     struct kei_timer timer; /* TCP: the next slot due; serial: answer due, silence over */
     struct kei_backoff backoff;
@@ -69,8 +72,10 @@ void kei_bus_fail(struct kei_modbus_call *c, int status, const char *text);
 /* The line could not be opened, or died without a single answer: everything that waits fails, and
  * so does what comes before a pause is over. */
 void kei_bus_refuse(struct kei_modbus_bus *b, int status, const char *text);
-/* An answer came: the line works. */
-void kei_bus_alive(struct kei_modbus_bus *b);
+/* An answer came: the line works, and slave (-1: not known) with it. */
+void kei_bus_alive(struct kei_modbus_bus *b, int slave);
+/* No answer came within timeout_ms. */
+void kei_bus_missed(struct kei_modbus_bus *b, uint8_t slave, uint32_t timeout_ms);
 /* Calls the line's pump later in this turn. */
 void kei_bus_kick(struct kei_modbus_bus *b);
 

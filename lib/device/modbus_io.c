@@ -122,9 +122,14 @@ static void read_done(struct kei_modbus_dev *dev)
         char why[80];
         if (p->join == KEI_JOIN_TESTING) /* refused together, not alone: tried again thrice */
             p->join = p->status == 0 && dev->splits < 3 ? KEI_JOIN_FREELY : KEI_JOIN_NEVER;
-        if (!p->wanted)
+        if (!p->wanted && !p->told)
             continue;
         struct ke_device_value *v = &dev->m->values[n++];
+        if (p->told) {
+            *v = (struct ke_device_value){
+                .size = sizeof *v, .property = i, .status = KE_EINVAL, .text = p->wrong};
+            continue;
+        }
         *v = (struct ke_device_value){.size = sizeof *v, .property = i, .status = p->status};
         if (p->status == 0)
             v->status = kei_modbus_value_get(&p->f, dev->raw + p->at, v, &err);
@@ -184,11 +189,13 @@ int kei_modbus_read(void *user, void *p, uint64_t op, const uint32_t *properties
     if (!dev->line)
         return kei_fail(m->ctx, KE_ESTATE, "the device is not open");
     for (uint32_t i = 0; i < dev->n; i++)
-        dev->props[i].wanted = false;
+        dev->props[i].wanted = dev->props[i].told = false;
     for (uint32_t i = 0; i < n; i++) {
         if (properties[i] >= dev->n)
             return kei_fail(m->ctx, KE_EINVAL, "the device has no property %u", properties[i]);
-        dev->props[properties[i]].wanted = true;
+        struct kei_modbus_prop *prop = &dev->props[properties[i]];
+        prop->told = prop->wrong != NULL;
+        prop->wanted = !prop->told;
     }
     dev->op = op;
     dev->end = 0;
@@ -337,6 +344,11 @@ static void prepare(struct kei_modbus_dev *dev, struct one_write *one,
     int r;
 
     one->property = v->property;
+    if (p->wrong) {
+        one->status = KE_EINVAL;
+        one->text = p->wrong;
+        return;
+    }
     if (!p->writable) {
         r = kei_error(&err, KE_EACCES, "it cannot be written");
         function = kei_modbus_read_function((enum kei_modbus_table)p->f.table);

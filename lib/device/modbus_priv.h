@@ -58,7 +58,8 @@ struct kei_modbus_prop {
     int16_t status; /* of this read */
     uint8_t exception;
     uint8_t join;
-    bool wanted, readable, writable;
+    bool wanted, writable, told; /* told: that it is wrong, with this read */
+    char *wrong;                 /* what is wrong with its visitor; NULL: nothing */
 };
 
 struct kei_modbus_write;

@@ -99,8 +99,9 @@ static void on_bytes(struct kei_modbus_bus *b)
     }
     if (used == 0)
         return;
+    uint8_t slave = b->slots[0].slave;
     struct kei_modbus_call *c = take(b);
-    kei_bus_alive(b);
+    kei_bus_alive(b, slave);
     wait_for_silence(b);
     if (!c)
         return;
@@ -252,6 +253,8 @@ void kei_bus_serial_timer(struct kei_modbus_bus *b)
         snprintf(text, sizeof text, "there was no answer within %u ms", c->timeout_ms);
     else
         snprintf(text, sizeof text, "the request could not be sent: the line takes nothing");
+    if (c && b->state == KEI_BUS_WAITING)
+        kei_bus_missed(b, c->slave, c->timeout_ms);
     take(b);
     kei_fd_set(&b->rtu->fd, KEI_IN);
     wait_for_silence(b);

@@ -40,7 +40,7 @@ static void on_frame(struct kei_modbus_bus *b, const struct kei_modbus_frame *f)
     struct ke_error err = KE_ERROR_INIT;
     struct kei_modbus_end e = {0, "", 0, {NULL, 0}};
 
-    kei_bus_alive(b);
+    kei_bus_alive(b, s ? s->slave : -1);
     if (!s)
         return; /* too late, its request has timed out */
     struct kei_modbus_call *c = s->call;
@@ -206,6 +206,8 @@ void kei_bus_tcp_timer(struct kei_modbus_bus *b)
         if (!s->used || s->due_ms > now)
             continue;
         struct kei_modbus_call *c = s->call;
+        if (c)
+            kei_bus_missed(b, s->slave, c->timeout_ms);
         *s = (struct kei_bus_slot){0};
         b->silent++;
         if (!c)

@@ -228,6 +228,15 @@ static void add_side(struct kei_jw *w, const char *side, struct ke_str value)
     kei_jw_obj_end(w);
 }
 
+/* The desired value as it can be told: one that is none of its type would have the reported value
+ * refused with it. */
+static const char *observed(const struct prop *p)
+{
+    return p->desired && kei_prop_value_ok((enum kei_prop_type)p->type, kei_str(p->desired))
+               ? p->desired
+               : NULL;
+}
+
 /* Marks what goes into this report; their number. */
 static uint32_t choose(struct dev *dev, int64_t now)
 {
@@ -238,7 +247,7 @@ static uint32_t choose(struct dev *dev, int64_t now)
         if ((p->flags & (PROP_DIRTY | PROP_REPORT)) != (PROP_DIRTY | PROP_REPORT) ||
             p->report_at > now)
             continue;
-        if (p->cur.kind == KE_DEVICE_KIND_NONE && (dev->img->alpha || !p->desired)) {
+        if (p->cur.kind == KE_DEVICE_KIND_NONE && (dev->img->alpha || !observed(p))) {
             p->flags &= (uint16_t)~PROP_DIRTY; /* nothing to tell yet */
             continue;
         }
@@ -282,7 +291,7 @@ static void write_twin(struct dev *dev)
             continue;
         kei_jw_key(&w, dev->img->pub[i].name);
         kei_jw_obj(&w);
-        if (p->desired && !dev->img->alpha)
+        if (observed(p) && !dev->img->alpha)
             add_side(&w, "expected", kei_str(p->desired));
         if (p->cur.kind != KE_DEVICE_KIND_NONE) {
             kei_buf_clear(&d->raw);
@@ -348,7 +357,7 @@ static int values_by_sink(struct dev *dev, uint64_t token)
                                         .property = img->pub[i].name,
                                         .type = kei_prop_type_name((enum kei_prop_type)p->type),
                                         .reported = (const char *)(uintptr_t)d->raw.n,
-                                        .desired = p->desired,
+                                        .desired = observed(p),
                                         .when_ms = p->reported_ms};
         if (p->cur.kind == KE_DEVICE_KIND_NONE)
             v[n - 1].when_ms = -1;

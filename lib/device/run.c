@@ -121,7 +121,7 @@ static void take_value(struct dev *dev, uint32_t i, const struct ke_device_value
         return;
     }
     p->reads++;
-    if (kei_val_limits(&val, p->def, &err) < 0)
+    if (kei_val_limits(&val, p->def, &err) < 0 && !(p->flags & PROP_WRITE_ERROR))
         kei_dv_prop_error(d, p, "%s", err.text); /* told all the same */
     else
         prop_well(d, p);
@@ -315,7 +315,7 @@ static void ask_all(struct dev *dev)
         p->flags |= PROP_FRESH;
         p->flags &= (uint16_t) ~(PROP_WROTE | PROP_IN_OP);
         p->write_at = 0;
-        if (p->desired && (p->flags & PROP_WRITE))
+        if (p->desired && !(p->flags & PROP_BAD))
             p->flags |= PROP_WRITE_DUE;
     }
 }
@@ -495,7 +495,9 @@ static bool plan_write(struct dev *dev, uint32_t i, uint32_t at, struct ke_buf *
     p->flags &= (uint16_t)~PROP_WRITE_DUE;
     d->vals[at].kind = KE_DEVICE_KIND_NONE;
     d->values[at] = (struct ke_device_value){.size = sizeof d->values[at], .property = i};
-    int r = kei_val_parse(&d->vals[at], type, kei_str(p->desired), d->alloc, &err);
+    int r = p->flags & PROP_WRITE ? 0 : kei_error(&err, KE_EACCES, "the property is read-only");
+    if (r == 0)
+        r = kei_val_parse(&d->vals[at], type, kei_str(p->desired), d->alloc, &err);
     if (r == 0)
         r = kei_val_limits(&d->vals[at], p->def, &err);
     if (r == 0)

@@ -218,10 +218,11 @@ static int text_from(struct kei_val *ret, enum kei_prop_type type, const struct 
     bool bytes = v->kind == KE_DEVICE_KIND_BYTES || type == KEI_PROP_BYTES;
 
     kei_buf_init(&b64, a);
-    if (v->kind == KE_DEVICE_KIND_NONE)
+    if (v->kind == KE_DEVICE_KIND_NONE || v->kind > KE_DEVICE_KIND_BYTES ||
+        (v->kind == KE_DEVICE_KIND_DOUBLE && !isfinite(v->d)))
         return no_value(err, type);
     if (v->kind == KE_DEVICE_KIND_DOUBLE)
-        s = kei_strn(number, isfinite(v->d) ? kei_number_text(number, v->d, false) : 0);
+        s = kei_strn(number, kei_number_text(number, v->d, false));
     else if (v->kind == KE_DEVICE_KIND_UINT)
         s = kei_strn(number,
                      (size_t)snprintf(number, sizeof number, "%llu", (unsigned long long)v->i));

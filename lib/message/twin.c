@@ -9,10 +9,12 @@
 
 void kei_twin_rules_default(struct kei_twin_rules *r)
 {
+    /* All of a device must fit the status the cloud keeps of it, 1 MiB as JSON: what it refuses it
+     * would refuse for ever. */
     *r = (struct kei_twin_rules){.dialect = KE_DIALECT_AUTO,
                                  .max_twins = 1024,
                                  .max_value = 64u << 10,
-                                 .max_bytes = 1u << 20};
+                                 .max_bytes = 512u << 10};
 }
 
 bool kei_twin_long_ids(uint32_t dialect)

@@ -27,6 +27,7 @@
 /* ---- the rules of an update ---- */
 
 #define KEI_TWIN_STRICT 1u /* upstream's limits: characters and length of values, types */
+#define KEI_TWIN_RETYPE 2u /* REST by a driver, which knows the type from the model: it may change */
 
 struct kei_twin_rules {
     uint32_t dialect; /* KE_DIALECT_*; AUTO counts as 1.15 */

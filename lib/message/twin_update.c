@@ -133,6 +133,19 @@ static int take_side(struct update *u, struct kei_twin_view *v, const struct kei
     return GO_ON;
 }
 
+/* Has a driver's model changed? Not when what it says now is no value of the type it says. */
+static bool is_retyped(const struct update *u, const struct kei_twin_view *m)
+{
+    if (!(u->rules->flags & KEI_TWIN_RETYPE) || u->mode != KEI_TWIN_REST || !m->has_meta ||
+        !m->type.n || kei_str_is(m->type, "deleted"))
+        return false;
+    for (unsigned s = 0; s < 2; s++) {
+        if (m->side[s].has && kei_twin_value_check(m->type, m->side[s].value, u->rules))
+            return false;
+    }
+    return true;
+}
+
 static int change_twin(struct update *u, const struct kei_twin *t, const struct kei_twin_view *m)
 {
     bool was_deleted = kei_twin_deleted(t), other = false;
@@ -141,7 +154,8 @@ static int change_twin(struct update *u, const struct kei_twin *t, const struct 
     uint32_t sides = 0;
 
     kei_twin_view(&v, t);
-    type = was_deleted ? type_of(m) : v.type;
+    bool retyped = is_retyped(u, m);
+    type = was_deleted || retyped ? type_of(m) : v.type;
     if (was_deleted && kei_str_is(type, "deleted"))
         type = KEI_STR("string");
     for (unsigned s = 0; s < 2; s++) {
@@ -160,7 +174,7 @@ static int change_twin(struct update *u, const struct kei_twin *t, const struct 
         other = true;
     if (!sides && !other)
         return GO_ON;
-    if (was_deleted)
+    if (was_deleted || retyped)
         v.type = type;
     if (u->mode == KEI_TWIN_REST)
         v.dirty |= other || was_deleted ? KEI_TWIN_OTHER : 0;

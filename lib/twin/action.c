@@ -164,6 +164,8 @@ int kei_action_twins(struct ke_twin *t, struct kei_tdev *dev, const struct kei_t
     if (r < 0)
         return r;
     kei_twin_rules_now(t, &rules);
+    if (in && in->from_mqtt && in->answered)
+        rules.flags |= KEI_TWIN_RETYPE;
     r = kei_twin_update(&o, &dev->d, p->twins, p->n_twins, mode, &rules, t->alloc, a,
                         kei_err(t->ctx));
     if (r < 0)

@@ -60,6 +60,11 @@ static void refuses_with_field_and_line(void **state)
         {BETA "  properties:\n  - desired: {value: a}\n", "spec.properties[0].name", 7},
         {BETA "  properties:\n  - name: on\n", "spec.properties[0].name", 7}, /* true in YAML */
         {PROP "  - name: t\n", "spec.properties[1].name", 8},
+        {PROP "  - name: \"a\\tb\"\n", "spec.properties[1].name", 8},
+        {PROP "  - name: \"a\\u001bb\"\n", "spec.properties[1].name", 8},
+        {PROP "  - name: \"a\\x7fb\"\n", "spec.properties[1].name", 8},
+        {PROP "  - name: 'a\\tb'\n    desired: 5\n", "spec.properties[1].desired", 9},
+        {PROP "  - name: \"\\u00e9\"\n    desired: 5\n", "spec.properties[1].desired", 9},
         {PROP "    desired: 20\n", "spec.properties[0].desired", 8},
         {PROP "    desired: {value: 20}\n", "spec.properties[0].desired.value", 8},
         {PROP "    desired: {}\n", "spec.properties[0].desired.value", 8},

@@ -116,6 +116,10 @@ static size_t on_data(void *user, const char *p, size_t n)
         if (used == 0)
             return at;
         at += used;
+        if (s->mute >> f.slave & 1) {
+            s->muted++;
+            continue;
+        }
         answer(s, f.slave, (const uint8_t *)f.pdu.p, &out);
         size_t size = kei_mbap_encode(frame, f.transaction, f.slave, &out);
         switch (take_fault(s)) {
@@ -198,6 +202,10 @@ static void on_request(struct modbus_slave *s, const uint8_t *p)
     uint8_t frame[KEI_RTU_MAX];
     enum slave_fault fault = take_fault(s);
 
+    if (s->mute >> p[0] & 1) {
+        s->muted++;
+        return;
+    }
     answer(s, p[0], p + 1, &out);
     if (p[0] >= SLAVES)
         return; /* nobody of that number is on the line */

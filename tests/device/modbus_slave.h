@@ -36,6 +36,7 @@ struct modbus_slave {
     uint32_t max_count;   /* more registers at once are refused; 0: the standard's limit */
     bool no_single;       /* functions 5 and 6 are not known */
     uint8_t exception;    /* to every request, if not 0 */
+    uint32_t mute, muted; /* bits of slaves that do not answer; how often they did not */
     uint32_t requests;
     char log[4096]; /* "FUNCTION:ADDRESS+COUNT " of each */
     /* TCP */

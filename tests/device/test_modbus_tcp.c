@@ -447,6 +447,52 @@ static void several_slaves_share_a_connection(void **state)
     teardown(&b);
 }
 
+/* Two of three slaves leave requests unanswered: they get a quarter of the line, no more. */
+static void silent_slaves_leave_the_line_to_others(void **state)
+{
+    static struct rig_device d[3];
+    struct bench b;
+    uint32_t late = 0, put_off = 0;
+
+    (void)state;
+    setup(&b, NULL);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(
+            rig_open(&b.rig, &d[i], config(&b, i + 1, ",\"timeout\":500000000"), one, 1), 0);
+    b.slave.mute = 1u << 2 | 1u << 3;
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(rig_start_read(&d[i], (const uint32_t[]){0}, 1), 0);
+    for (int ms = 0; ms < 12000; ms += 200) {
+        test_drive_ms(&b.rig.env, 200);
+        for (unsigned i = 0; i < 3; i++) {
+            if (!rig_ended(&d[i])) {
+                late += i == 0;
+                continue;
+            }
+            assert_int_equal(d[i].status, i == 0 ? 0 : KE_ETIMEDOUT);
+            put_off += i > 0 && strstr(d[i].text, "the others on the bus go first") != NULL;
+            assert_int_equal(rig_start_read(&d[i], (const uint32_t[]){0}, 1), 0);
+        }
+    }
+    assert_in_range(b.slave.muted, 5, 12000 / 2000 + 2);
+    assert_in_range(late, 5, 20); /* of 60 */
+    assert_true(put_off > 40);
+    b.slave.mute = 0;
+    for (unsigned i = 1; i < 3; i++) {
+        for (int ms = 0; ms < 2600 && d[i].status != 0; ms += 200) {
+            if (rig_ended(&d[i]))
+                assert_int_equal(rig_start_read(&d[i], (const uint32_t[]){0}, 1), 0);
+            test_drive_ms(&b.rig.env, 200);
+        }
+        assert_int_equal(d[i].status, 0);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(test_drive(&b.rig.env, rig_ended, &d[i]));
+        assert_int_equal(rig_close(&d[i]), 0);
+    }
+    teardown(&b);
+}
+
 static void writes_overtake_reads(void **state)
 {
     static struct rig_device d[3];
@@ -529,6 +575,36 @@ static void configurations_that_cannot_be(void **state)
     teardown(&b);
 }
 
+/* A property with a mistake in its visitor is told so; the others work. */
+static void one_wrong_property(void **state)
+{
+    static const struct rig_property three[] = {{HOLDING(10, ",\"limit\":3"), KE_DEVICE_INT},
+                                                {HOLDING(11, ""), KE_DEVICE_INT},
+                                                {"{\"offset\":1}", KE_DEVICE_INT}};
+    struct bench b;
+
+    (void)state;
+    setup(&b, NULL);
+    assert_int_equal(open_with(&b, "", three, 3), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(rig_read_all(&b.d), 0);
+        assert_int_equal(value(&b, 1), 211);
+        assert_int_equal(rig_value(&b.d, 0)->v.status, KE_EINVAL);
+        assert_non_null(strstr(rig_value(&b.d, 0)->text, "\"limit\" 3 makes 6 bytes"));
+        assert_int_equal(rig_value(&b.d, 2)->v.status, KE_EINVAL);
+        assert_string_equal(rig_value(&b.d, 2)->text, "\"register\" is missing");
+    }
+    assert_int_equal(rig_start_read(&b.d, (const uint32_t[]){0}, 1), 0);
+    assert_true(test_drive(&b.rig.env, rig_ended, &b.d));
+    assert_int_equal(b.d.status, 0);
+    assert_int_equal(rig_write_int(&b.d, 2, 5), 0);
+    assert_int_equal(rig_value(&b.d, 2)->v.status, KE_EINVAL);
+    assert_int_equal(rig_write_int(&b.d, 1, 5), 0);
+    assert_int_equal(b.slave.words[2][11], 5);
+    assert_int_equal(rig_close(&b.d), 0);
+    teardown(&b);
+}
+
 /* Each allocation of a life of a device fails once: nothing crashes, hangs or is left. */
 static void out_of_memory(void **state)
 {
@@ -577,9 +653,11 @@ int main(void)
         KE_TEST(a_server_that_is_not_there),
         KE_TEST(no_such_slave_behind_the_gateway),
         KE_TEST(several_slaves_share_a_connection),
+        KE_TEST(silent_slaves_leave_the_line_to_others),
         KE_TEST(writes_overtake_reads),
         KE_TEST(pipeline),
         KE_TEST(configurations_that_cannot_be),
+        KE_TEST(one_wrong_property),
         KE_TEST(out_of_memory),
     };
 

@@ -511,6 +511,41 @@ static void deleting(void **state)
     end(&f);
 }
 
+/* An application cannot change the type of a twin; a driver says what its model does. */
+static void drivers_change_the_type(void **state)
+{
+    static const struct {
+        const char *type, *value, *want_type, *want;
+    } t[] = {
+        {"float", "4.5", "float", "4.5"},       {"string", "warm", "string", "warm"},
+        {"boolean", "true", "boolean", "true"}, {"int", "7", "int", "7"},
+        {"deleted", "8", "int", "8"},           {"colour", "9", "int", "9"},
+        {"boolean", "10", "int", "10"},         {"boolean", "hot", "int", NULL},
+    };
+    struct fixture f;
+    char entry[200];
+
+    (void)state;
+    begin(&f, KE_DIALECT_1_15);
+    update(&f, KEI_TWIN_REST, T("a", "\"actual\":{\"value\":\"1\"}," INT("true")));
+    f.rules.flags |= KEI_TWIN_RETYPE;
+    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
+        snprintf(entry, sizeof entry,
+                 "\"a\":{\"actual\":{\"value\":\"%s\"},\"metadata\":{\"type\":\"%s\"}}",
+                 t[i].value, t[i].type);
+        update(&f, KEI_TWIN_REST, entry);
+        assert_int_equal(f.o.code, t[i].want ? 0 : 400);
+        assert_string_equal(kei_twin_type(kei_twin_find(&f.d, KEI_STR("a"))), t[i].want_type);
+        snprintf(entry, sizeof entry, "\"value\":\"%s\"", t[i].want ? t[i].want : "10");
+        assert_non_null(strstr(get(&f), entry));
+    }
+    f.rules.flags = 0;
+    update(&f, KEI_TWIN_REST,
+           T("a", "\"actual\":{\"value\":\"warm\"},\"metadata\":{\"type\":\"string\"}"));
+    assert_int_equal(f.o.code, 400);
+    end(&f);
+}
+
 static void optional_goes_one_way(void **state)
 {
     struct fixture f;
@@ -750,6 +785,7 @@ int main(void)
         cmocka_unit_test(sync_leaves_out_what_is_wrong),
         cmocka_unit_test(versions),
         cmocka_unit_test(deleting),
+        cmocka_unit_test(drivers_change_the_type),
         cmocka_unit_test(optional_goes_one_way),
         cmocka_unit_test(deltas_by_dialect),
         cmocka_unit_test(unconfirmed_is_merged),

@@ -164,6 +164,14 @@ static void drivers_are_answered(void **state)
     assert_int_equal(r.n_answers, 2);
     assert_string_equal(ke_msg_operation(r.answer), "error");
     assert_string_equal(twin_text(r.answer), "the value is not int or integer");
+    /* its model changed; an application may not do that */
+    twin_ask(&r, TOPIC("/twin/update"),
+             "{\"twin\":{\"t\":{\"actual\":{\"value\":\"1.5\"},\"metadata\":{\"type\":\"float\"}}}}");
+    assert_string_equal(ke_msg_operation(r.answer), "response");
+    twin_mqtt(&r, TOPIC("/twin/update"),
+              "{\"twin\":{\"t\":{\"actual\":{\"value\":\"hot\"},\"metadata\":{\"type\":\"string\"}}}}");
+    assert_non_null(
+        strstr(twin_last(&r.mqtt, TOPIC("/twin/update/result")), "the value is not float"));
     twin_ask(&r, TOPIC("/state/update"), "{\"state\":\"on fire\"}");
     assert_string_equal(ke_msg_operation(r.answer), "error");
     twin_ask(&r, TOPIC("/state/update"), "{\"state\":\"OK\"}");
