@@ -88,8 +88,7 @@ static void print_one(void *user, const struct ke_device_status *s)
     print_cell(out, 8, mapped ? mapped_word(s) : state_word(s->state)); /* a mapper's word */
     fprintf(out, " %-21s ", clock_text(s->online_ms, when, sizeof when));
     print_cell(out, 0, s->error[0] ? s->error : "-");
-    fputc('
-', out);
+    fputc('\n', out);
     if (mapped)
         print_mapper_of(s, out);
     for (uint32_t i = 0; i < s->n_properties; i++) {
@@ -117,10 +116,15 @@ static void print_mapper(void *user, const struct ke_node_mapper_info *m)
     FILE *out = user;
     char when[40];
 
-    fprintf(out, "%-24s %-12s %-8s %-21s %-7u %-7u %s", m->name[0] ? m->name : "-", m->protocol,
-            m->reachable ? "up" : "lost", clock_text(m->seen_ms, when, sizeof when), m->devices,
-            m->waiting, m->address);
-    fprintf(out, "%s%s\n", m->error[0] ? "  " : "", m->error);
+    print_cell(out, 24, m->name[0] ? m->name : "-");
+    fputc(' ', out);
+    print_cell(out, 12, m->protocol);
+    fprintf(out, " %-8s %-21s %-7u %-7u ", m->reachable ? "up" : "lost",
+            clock_text(m->seen_ms, when, sizeof when), m->devices, m->waiting);
+    print_cell(out, 0, m->address);
+    fputs(m->error[0] ? "  " : "", out);
+    print_cell(out, 0, m->error);
+    fputc('\n', out);
 }
 
 void print_mappers(struct ke_node *n, FILE *out)
