@@ -60,7 +60,7 @@ static void write_all(struct fuzz *f, const struct kei_twin_outcome *o)
         is_json(&f->a);
     kei_twin_write_get(&f->a, &base, &f->d);
     is_json(&f->a);
-    kei_twin_write_edge_updated(&f->a, &base, &f->d);
+    kei_twin_write_edge_updated(&f->a, &base, &f->d, true);
     is_json(&f->a);
 }
 
