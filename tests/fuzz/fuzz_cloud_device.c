@@ -74,8 +74,8 @@ static void status(struct ke_str content)
     kei_buf_init(&row, kei_alloc_malloc());
     kei_arena_init(&a, kei_alloc_malloc(), 0);
     MUST(kei_device_state_read(&s, none, "u", &a, NULL) == 0);
-    (void)kei_device_state_merge(&s, content, false, &a, NULL);
-    (void)kei_device_state_merge(&s, content, true, &a, NULL);
+    (void)kei_device_state_merge(&s, content, false, NULL, &a, NULL);
+    (void)kei_device_state_merge(&s, content, true, NULL, &a, NULL);
     (void)kei_device_state_online(&s, content, true, &a, NULL);
     kei_device_state_write(&row, &s, "d");
     MUST(kei_json_check(kei_buf_str(&row), 0, NULL) == 0);
