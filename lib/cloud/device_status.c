@@ -226,6 +226,16 @@ static int merge_twin(struct kei_twin_state *t, const struct side *actual,
     return r;
 }
 
+/* Deleted since, and only the other side was set again: the message has a stamp and no value. */
+static bool went(const char **value, const struct kei_merge_twin *m, unsigned side,
+                 const struct kei_hlc *known)
+{
+    if (!m || m->v[side].text || kei_hlc_compare(&m->v[side].at, known) <= 0)
+        return false;
+    *value = NULL;
+    return true;
+}
+
 /*
  * What the stamps of a message leave of a twin. true: nothing. A stamp that is known already is
  * news of what was observed: the same desired value may be seen later than it was said.
@@ -246,9 +256,9 @@ static bool by_stamps(struct kei_twin_state *t, struct side *expected, struct si
         actual->has = false;
     if (expected->has && !kei_hlc_is_zero(e) && kei_hlc_compare(e, &t->at[0]) < 0)
         expected->has = false;
-    if (actual->has)
+    if (actual->has || went(&t->reported, m, 1, &t->at[1]))
         t->at[1] = *r;
-    if (expected->has)
+    if (expected->has || went(&t->observed, m, 0, &t->at[0]))
         t->at[0] = *e;
     return !actual->has && !expected->has;
 }
@@ -271,15 +281,16 @@ static int merge_member(struct kei_device_state *s, struct ke_str key, struct ke
     struct kei_twin_state *t = kei_device_state_twin(s, kei_strn(name, n));
     read_side(&actual, v, "actual", "actual_version");
     read_side(&expected, v, "expected", "expected_version");
-    if (!t && (strcmp(type, "deleted") == 0 || (!actual.has && !expected.has)))
-        return 0;
+    const struct kei_merge_twin *stamps = m ? kei_merge_find(m, kei_strn(name, n)) : NULL;
+    if (!t && (strcmp(type, "deleted") == 0 || (!actual.has && !expected.has)) &&
+        (!stamps || s->n == KEI_DEVICE_TWINS_MAX))
+        return 0; /* with stamps it is kept: older news may come behind it */
     if (!t && s->n == KEI_DEVICE_TWINS_MAX)
         return kei_error(err, KE_ELIMIT, "the device has more twins than the limit of %u",
                          KEI_DEVICE_TWINS_MAX);
     if (!t)
         t = add_twin(s, kei_strn(name, n), a);
-    if (t && by_stamps(t, &expected, &actual, strcmp(type, "deleted") == 0,
-                       m ? kei_merge_find(m, t->name) : NULL))
+    if (t && by_stamps(t, &expected, &actual, strcmp(type, "deleted") == 0, stamps))
         return 0;
     return t ? merge_twin(t, &actual, &expected, type, late, a, err) : no_memory(err);
 }

@@ -109,7 +109,7 @@ int kei_life_restamp(struct ke_twin *t)
     int r = 0;
 
     t->clock.ms = t->cloud_ms;
-    t->clock.n = 0;
+    t->clock.n = UINT32_MAX; /* behind all that the cloud has of that millisecond */
     KEI_LIST_EACH(l, &t->all)
     {
         kei_twin_clock_see(&t->clock, &KEI_OF(l, struct kei_tdev, all)->d, &limit);
@@ -122,7 +122,7 @@ int kei_life_restamp(struct ke_twin *t)
             continue;
         r = kei_batch_touch(t, dev);
         if (r == 0)
-            r = kei_twin_restamp(&dev->d, t->alloc, &limit, &t->clock, wall(t), &n);
+            r = kei_twin_restamp(&dev->d, t->alloc, &limit, &t->clock, 0, &n);
         sum += r == 0 ? n : 0;
     }
     if (r < 0)
@@ -149,7 +149,7 @@ void kei_life_link(struct ke_twin *t, bool up)
     if (!t->merging)
         return;
     if (t->cloud_ms) /* no later than what it has seen, whatever the wall says */
-        kei_hlc_see(&t->clock, &(struct kei_hlc){t->cloud_ms, 0, 0});
+        kei_hlc_see(&t->clock, &(struct kei_hlc){t->cloud_ms, UINT32_MAX, 0});
     if (t->loaded)
         want_restamp(t);
 }
