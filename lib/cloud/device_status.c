@@ -245,13 +245,12 @@ static bool by_stamps(struct kei_twin_state *t, struct side *expected, struct si
 {
     static const struct kei_hlc none = {0, 0, 0};
     const struct kei_hlc *e = m ? &m->v[0].at : &none, *r = m ? &m->v[1].at : &none;
-    if (deleted) {
-        if (kei_hlc_compare(r, &t->at[1]) <= 0 && !kei_hlc_is_zero(r))
-            return true;
-        t->at[0] = *e;
-        t->at[1] = *r;
+    if (deleted && !m) {
+        t->at[0] = t->at[1] = none;
         return false;
     }
+    if (deleted) /* the stamps say of which side that is news */
+        actual->has = expected->has = false;
     if (actual->has && !kei_hlc_is_zero(r) && kei_hlc_compare(r, &t->at[1]) <= 0)
         actual->has = false;
     if (expected->has && !kei_hlc_is_zero(e) && kei_hlc_compare(e, &t->at[0]) < 0)
@@ -260,6 +259,8 @@ static bool by_stamps(struct kei_twin_state *t, struct side *expected, struct si
         t->at[1] = *r;
     if (expected->has || went(&t->observed, m, 0, &t->at[0]))
         t->at[0] = *e;
+    if (m)
+        t->deleted = !t->reported && !t->observed;
     return !actual->has && !expected->has;
 }
 
