@@ -352,10 +352,12 @@ int kei_device_take(struct ke_buf *out, struct ke_str device, const struct kei_m
     *ret_changed = false;
     kei_arena_init(&a, al, 0);
     int r = kei_device_record(&m, device, al, err);
-    if (r == 0 && kei_hlc_compare(&from->life, &m.life) > 0)
+    bool newer = r == 0 && kei_hlc_compare(&from->life, &m.life) > 0;
+    if (newer)
         m.life = from->life; /* this store is of an older day: the values stay */
     if (r == 0 && take_desired(&m, from, clock, al, ret_changed) < 0)
         r = no_memory(err);
+    *ret_changed = r == 0 && (*ret_changed || newer);
     if (r == 0 && *ret_changed)
         r = kei_device_read(&d, device, &a, err);
     if (r == 0 && *ret_changed) {

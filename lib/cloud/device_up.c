@@ -155,7 +155,7 @@ static int store_report(struct kei_peer *p, struct ke_msg *m, struct kei_object 
 }
 
 static void report(struct kei_peer *p, struct ke_msg *m, struct kei_object *device, bool twin,
-                   struct ke_str content, const struct kei_merge_device *merge)
+                   bool newer, struct ke_str content, const struct kei_merge_device *merge)
 {
     struct ke_cloud *c = p->cloud;
     struct kei_device_state s;
@@ -163,13 +163,15 @@ static void report(struct kei_peer *p, struct ke_msg *m, struct kei_object *devi
     bool late = !p->ours; /* upstream's nodes repeat old news behind newer ones */
     kei_arena_init(&a, kei_ctx_alloc(c->ctx), 0);
     int r = read_state(c, device, &s, &a);
+    if (newer)
+        s.n = 0; /* what is there is of a former life */
     if (r == 0)
         r = twin ? kei_device_state_merge(&s, content, late, merge, &a, kei_err(c->ctx))
                  : kei_device_state_online(&s, content, late, &a, kei_err(c->ctx));
     bool never = r == KE_ELIMIT || r == KE_EPARSE;
     if (r == 0)
         r = store_report(p, m, device, &s, twin ? merge : NULL);
-    if (never || r == KE_EINVAL)
+    if (never || r == KE_EINVAL || r == KE_ELIMIT)
         refuse(p, m);
     else if (r < 0)
         kei_log(c->ctx, KE_LOG_ERROR, "cloud",
@@ -190,16 +192,18 @@ static int open_merge(struct kei_peer *p, struct ke_str content, struct kei_merg
     return r < 0 ? r : 1;
 }
 
-/* Is it of the life that the device has? */
+/* Is it of the life that the device has? *ret_newer: of a later one, this store is of an older day.
+ */
 static bool is_of_now(struct kei_peer *p, const struct kei_object *device,
-                      const struct kei_merge_device *m, int *ret)
+                      const struct kei_merge_device *m, bool *ret_newer, int *ret)
 {
     struct ke_ctx *ctx = p->cloud->ctx;
     struct kei_merge_device record;
     *ret = kei_device_record(&record, kei_buf_str(&device->json), kei_ctx_alloc(ctx), kei_err(ctx));
-    bool now = kei_hlc_compare(&m->life, &record.life) >= 0;
+    int c = kei_hlc_compare(&m->life, &record.life);
+    *ret_newer = c > 0;
     kei_merge_fini(&record, kei_ctx_alloc(ctx));
-    return now;
+    return c >= 0;
 }
 
 /* A clock far ahead would decide for years what stands. At its next link the node is told the time
@@ -226,7 +230,7 @@ static void told(struct kei_peer *p, struct ke_msg *m, struct kei_object *device
     struct kei_merge_device merge;
     struct ke_buf text = {0};
     struct ke_str content;
-    bool merged = false, former;
+    bool merged = false, newer = false, former;
     kei_buf_init(&text, kei_ctx_alloc(ctx));
     kei_merge_init(&merge);
     int r = content_of(p, m, &text, &content);
@@ -235,8 +239,8 @@ static void told(struct kei_peer *p, struct ke_msg *m, struct kei_object *device
         merged = r > 0;
         r = r > 0 ? 0 : r;
     }
-    former =
-        r == 0 && (merged ? !is_of_now(p, device, &merge, &r) : kei_device_is_former(p, device));
+    former = r == 0 &&
+             (merged ? !is_of_now(p, device, &merge, &newer, &r) : kei_device_is_former(p, device));
     if (r == KE_EPARSE || r == KE_ELIMIT) {
         refuse(p, m);
     } else if (r < 0) {
@@ -253,7 +257,7 @@ static void told(struct kei_peer *p, struct ke_msg *m, struct kei_object *device
             for (uint32_t i = 0; i < merge.n; i++)
                 for (unsigned k = 0; k < 2; k++)
                     kei_hlc_see(&p->cloud->merge_clock, &merge.twins[i].v[k].at);
-        report(p, m, device, twin, content, merged ? &merge : NULL);
+        report(p, m, device, twin, newer, content, merged ? &merge : NULL);
     }
     kei_merge_fini(&merge, kei_ctx_alloc(ctx));
     ke_buf_free(&text);

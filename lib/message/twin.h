@@ -39,7 +39,8 @@ struct kei_twin_rules {
     /* of devices that have a life (twin_merge.h) */
     struct kei_hlc *clock; /* stamps what is set; NULL: nothing is stamped */
     int64_t wall_ms;       /* for it */
-    bool observed; /* an expected value is what a driver saw of the desired one: it sets nothing */
+    bool driver;   /* an expected value is what a driver saw of the desired one: no new wish */
+    bool observed; /* and when that is another one, it is of another time: left out */
 };
 void kei_twin_rules_default(struct kei_twin_rules *r);
 /* The device id of a message is "ns/name" since 1.16. */
@@ -198,6 +199,8 @@ int kei_twin_reborn(struct kei_twin_device *d, const struct ke_alloc *al,
 int kei_twin_restamp(struct kei_twin_device *d, const struct ke_alloc *al,
                      const struct kei_hlc *limit, struct kei_hlc *clock, int64_t wall_ms,
                      uint32_t *ret_n);
+/* All that has a stamp is to be told (again): the cloud knows less than this place. */
+int kei_twin_tell_again(struct kei_twin_device *d, const struct ke_alloc *al);
 /* The clock becomes no earlier than what the device has; limit (may be NULL): but for later ones.
  */
 void kei_twin_clock_see(struct kei_hlc *clock, const struct kei_twin_device *d,

@@ -7,6 +7,7 @@
 #include "message/twin_merge.h"
 
 #define TWINS_MAX 4096u
+#define NAME_MAX 128u /* of a twin, as everywhere */
 
 /* ---- the clock ---- */
 
@@ -411,6 +412,9 @@ static int read_twin(struct kei_merge_device *d, const struct ke_alloc *al, stru
         return kei_error(err, KE_ELIMIT, "a merged device has more than %u twins", TWINS_MAX);
     kei_buf_init(&name, al);
     r = kei_json_str(kei_strn(raw.p - 1, raw.n + 2), &name, err);
+    if (r == 0 && (name.n == 0 || name.n > NAME_MAX))
+        r = kei_error(err, KE_ELIMIT, "the name of a twin has %zu bytes; it has 1 to %u", name.n,
+                      NAME_MAX);
     t = r == 0 ? twin_at(d, al, kei_buf_str(&name)) : NULL;
     ke_buf_free(&name);
     if (r == 0 && !t)

@@ -112,7 +112,8 @@ void kei_merge_close(struct kei_jw *w);
 /* [ms,n,node] */
 void kei_hlc_write(struct kei_jw *w, const struct kei_hlc *h);
 bool kei_hlc_read(struct kei_hlc *ret, struct ke_str list);
-/* KE_EPARSE, KE_ENOMEM, KE_ELIMIT (more than 4096 twins). d is initialised by this. */
+/* KE_EPARSE, KE_ENOMEM, KE_ELIMIT (more than 4096 twins, names of more than 128 bytes). d is
+ * initialised by this. */
 int kei_merge_read(struct kei_merge_device *d, const struct ke_alloc *al, struct ke_str text,
                    struct ke_error *err);
 

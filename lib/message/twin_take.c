@@ -157,6 +157,31 @@ int kei_twin_restamp(struct kei_twin_device *d, const struct ke_alloc *al,
     return 0;
 }
 
+int kei_twin_tell_again(struct kei_twin_device *d, const struct ke_alloc *al)
+{
+    uint64_t seq = d->seq + 1;
+
+    for (uint32_t i = 0; i < d->n; i++) {
+        const struct kei_twin *old = d->twins[i];
+        struct kei_twin_view v;
+        struct kei_twin *t;
+        uint32_t sides = 0;
+
+        for (unsigned s = 0; s < 2; s++)
+            sides |= kei_hlc_is_zero(&old->at[s]) ? 0 : 1u << s;
+        if (!sides)
+            continue;
+        kei_twin_view(&v, old);
+        t = kei_twin_make(al, &v, seq, v.dirty | sides);
+        if (!t)
+            return KE_ENOMEM;
+        d->twins[i] = t;
+        kei_twin_unref(al, old);
+        d->seq = seq;
+    }
+    return 0;
+}
+
 void kei_twin_clock_see(struct kei_hlc *clock, const struct kei_twin_device *d,
                         const struct kei_hlc *limit)
 {

@@ -70,9 +70,9 @@ static void stamp(struct update *u, struct kei_twin_side *t)
 }
 
 /* A driver tells which desired value it saw: the same that is here, or one of another time. */
-static bool is_observed(const struct update *u, unsigned s)
+static bool is_seen(const struct update *u, unsigned s)
 {
-    return u->mode == KEI_TWIN_REST && u->rules->observed && s == KEI_TWIN_EXPECTED;
+    return u->mode == KEI_TWIN_REST && u->rules->driver && s == KEI_TWIN_EXPECTED;
 }
 
 static void take_version(struct update *u, struct kei_twin_side *t, const struct kei_twin_side *m)
@@ -138,10 +138,13 @@ static int take_side(struct update *u, struct kei_twin_view *v, const struct kei
         return GO_ON;
     if (u->mode == KEI_TWIN_SYNC && !passes(t, m))
         return REFUSE;
-    if (is_observed(u, s) && !(t->has && kei_str_eq(t->value, m->value)))
+    bool other = !t->has || !kei_str_eq(t->value, m->value);
+    if (is_seen(u, s) && u->rules->observed && other)
         return GO_ON;
-    if (!is_observed(u, s))
+    if (!is_seen(u, s))
         stamp(u, t);
+    else if (other)
+        t->at = (struct kei_hlc){0, 0, 0};
     take_version(u, t, m);
     t->has = t->has_ts = true;
     t->value = m->value;
@@ -211,7 +214,7 @@ static int add_twin(struct update *u, const struct kei_twin_view *m)
 
         if (!side->has && !(dead && side->has_version))
             continue;
-        if (is_observed(u, s)) {
+        if (is_seen(u, s) && u->rules->observed) {
             observed = true;
             continue;
         }
@@ -221,7 +224,8 @@ static int add_twin(struct update *u, const struct kei_twin_view *m)
         if (why)
             return u->mode == KEI_TWIN_REST ? refuse_all(u, why) : GO_ON;
         take_version(u, &v.side[s], side);
-        stamp(u, &v.side[s]);
+        if (!is_seen(u, s))
+            stamp(u, &v.side[s]);
         v.side[s].has = v.side[s].has_ts = side->has && side->value.n > 0 && !dead;
         v.side[s].value = side->value;
         v.side[s].ts = u->rules->now_ms;

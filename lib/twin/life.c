@@ -59,7 +59,8 @@ void kei_life_rules(struct ke_twin *t, const struct kei_tdev *dev, const struct 
 {
     r->wall_ms = wall(t);
     r->clock = kei_hlc_is_zero(&dev->d.life) ? NULL : &t->clock;
-    r->observed = is_merged(t, dev) && is_driver(in);
+    r->driver = is_driver(in);
+    r->observed = r->driver && is_merged(t, dev);
 }
 
 /* ---- the link ---- */

@@ -120,6 +120,16 @@ static int add_named(struct ke_twin *t, struct ke_str ns, struct ke_str name,
     return r;
 }
 
+/* The cloud of now knows only a former life: its store is of an older day. It is told. */
+static int tell_older(struct ke_twin *t, struct kei_tdev *dev)
+{
+    int r = kei_batch_touch(t, dev);
+
+    kei_log(t->ctx, KE_LOG_WARN, "twin", "the cloud knows a former life of device %s only",
+            dev->d.name);
+    return r == 0 ? kei_twin_tell_again(&dev->d, t->alloc) : r;
+}
+
 /* m: what is told with stamps; NULL: nothing. */
 static int add_merged(struct ke_twin *t, struct ke_str ns, struct ke_str name,
                       const struct kei_twin_device_view *v, const struct kei_merge_device *m,
@@ -129,10 +139,16 @@ static int add_merged(struct ke_twin *t, struct ke_str ns, struct ke_str name,
     bool is_new = !dev, reborn = false;
     int r = 0;
 
+    if (m && dev && t->listing && !m->dead && !dev->d.n && !kei_hlc_is_zero(&dev->d.life)) {
+        r = kei_batch_touch(t, dev);
+        if (r < 0)
+            return r;
+        dev->d.life = (struct kei_hlc){0, 0, 0}; /* there is nothing that could be lost */
+    }
     if (m && (m->dead || kei_life_is_over(t, dev, ns, name, m))) {
         if (dev)
             dev->listed = true;
-        return 0;
+        return dev && t->listing && !m->dead ? tell_older(t, dev) : 0;
     }
     if (is_new && t->n >= t->c.max_devices) {
         t->st.refused++;
@@ -237,8 +253,10 @@ static int run_detail(struct ke_twin *t, const struct kei_twin_payload *p, struc
     {
         KEI_OF(l, struct kei_tdev, all)->listed = false;
     }
+    t->listing = true;
     for (uint32_t i = 0; i < p->n_devices && r == 0; i++)
         r = add(t, &p->devices[i], a);
+    t->listing = false;
     KEI_LIST_EACH(l, &t->all)
     {
         struct kei_tdev *dev = KEI_OF(l, struct kei_tdev, all);

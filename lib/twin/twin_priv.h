@@ -179,6 +179,7 @@ struct ke_twin {
     struct kei_grave *graves;
     uint32_t n_graves;
     bool graves_new; /* not stored yet */
+    bool listing;    /* the whole list is worked on: what it says is how the cloud is now */
 
     struct kei_link subs;
     bool notifying;

@@ -127,8 +127,9 @@ static void told_with_stamps(void **state)
     snprintf(want, sizeof want, "1 %lld", (long long)ke_ctx_real_ms(r.env.ctx));
     assert_int_equal(strlen(e.merge_answer), strlen(want));
     struct kei_hlc life = life_of(&r);
-    snprintf(want, sizeof want, "\"merge\":{\"life\":[%lld,%u,%u],\"twin\":{\"t\":{\"expected\":{"
-                                "\"value\":\"c0\",\"at\":[",
+    snprintf(want, sizeof want,
+             "\"merge\":{\"life\":[%lld,%u,%u],\"twin\":{\"t\":{\"expected\":{"
+             "\"value\":\"c0\",\"at\":[",
              (long long)life.ms, life.n, life.node);
     struct ke_msg *m = edge_find(&e, "update", "membership/detail", 0);
     assert_non_null(strstr(msg_content(m), want));
@@ -223,10 +224,31 @@ static void a_former_life(void **state)
     told(&r, &e, &next, "t", "actual", "new1", 0); /* that one counts, before all is acknowledged */
     (void)rig_wait_line(&r, "device default/d edge-1 - t=c1/new1/-");
     told(&r, &e, &next, "t", "actual", "late", -1000);
-    assert_non_null(strstr(json_text(kei_buf_str(&rig_object(&r, "devicestatus", "default", "d")
-                                                      ->json),
-                                     "status.twins"),
-                           "new1"));
+    assert_non_null(
+        strstr(json_text(kei_buf_str(&rig_object(&r, "devicestatus", "default", "d")->json),
+                         "status.twins"),
+               "new1"));
+    finish(&r, &e);
+}
+
+/* This store is of an older day: the node knows a later life. */
+static void a_later_life(void **state)
+{
+    struct rig r;
+    struct edge e;
+    (void)state;
+    start(&r, &e, DEVICE("c0"), true);
+    join(&e);
+    struct kei_hlc life = life_of(&r), later = life;
+    told(&r, &e, &life, "u", "actual", "old", 0);
+    later.n++;
+    told(&r, &e, &later, "t", "actual", "new", -5);
+    struct kei_hlc now = life_of(&r);
+    assert_int_equal(kei_hlc_compare(&now, &later), 0);
+    const struct kei_object *o = rig_object(&r, "devicestatus", "default", "d");
+    assert_null(strstr(json_text(kei_buf_str(&o->json), "status.twins"), "old"));
+    assert_non_null(strstr(json_text(kei_buf_str(&o->json), "status.twins"), "new"));
+    assert_non_null(strstr(device_text(&r, "spec.properties"), "\"value\":\"c0\""));
     finish(&r, &e);
 }
 
@@ -258,9 +280,8 @@ static void a_device_without_a_record(void **state)
     start(&r, &e, DEVICE("c0"), true);
     struct kei_object *o = rig_wait_object(&r, "device", "default", "d");
     kei_buf_init(&json, kei_ctx_alloc(r.env.ctx));
-    assert_int_equal(kei_json_set(&json, kei_buf_str(&o->json), "libkubeedge", (struct ke_str){0},
-                                  NULL),
-                     0);
+    assert_int_equal(
+        kei_json_set(&json, kei_buf_str(&o->json), "libkubeedge", (struct ke_str){0}, NULL), 0);
     assert_int_equal(kei_objects_write(r.c->objects, "device", "default", "d", kei_buf_str(&json),
                                        NULL, NULL, NULL),
                      0);
@@ -286,7 +307,8 @@ static void graves_are_few(void **state)
     for (unsigned i = 1; i <= 4096 + 400; i++) {
         struct kei_object o = {.ns = "default", .name = name};
         snprintf(name, sizeof name, "d%u", i);
-        snprintf(json, sizeof json, "{\"libkubeedge\":{\"merge\":{\"life\":[%u,0,0],\"twin\":{}}}}", i);
+        snprintf(json, sizeof json, "{\"libkubeedge\":{\"merge\":{\"life\":[%u,0,0],\"twin\":{}}}}",
+                 i);
         kei_buf_init(&o.json, kei_ctx_alloc(r.env.ctx));
         kei_buf_adds(&o.json, json);
         kei_device_bury(r.c, &o);
@@ -307,9 +329,13 @@ static void graves_are_few(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(not_a_byte_for_others), cmocka_unit_test(told_with_stamps),
-        cmocka_unit_test(the_later_stands),      cmocka_unit_test(a_former_life),
-        cmocka_unit_test(a_clock_far_ahead),     cmocka_unit_test(a_device_without_a_record),
+        cmocka_unit_test(not_a_byte_for_others),
+        cmocka_unit_test(told_with_stamps),
+        cmocka_unit_test(the_later_stands),
+        cmocka_unit_test(a_former_life),
+        cmocka_unit_test(a_later_life),
+        cmocka_unit_test(a_clock_far_ahead),
+        cmocka_unit_test(a_device_without_a_record),
         cmocka_unit_test(graves_are_few),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,7 +69,7 @@ class Site:
         self.node = Node(tmp_path, cloud=self.cable, token=cloud.token())
 
     def start(self, **kwargs):
-        self.node.start("--mqtt", f"127.0.0.1:{self.port}", "--drivers", "none", runtime="none", **kwargs)
+        self.node.start("--mqtt", f"127.0.0.1:{self.port}", "--drivers", "none", *self.more, runtime="none", **kwargs)
         self.mqtt = wait_for("the node's MQTT server", self.dial)
         self.mqtt.send(subscribe(DEVICE + "get/result", 0, 1))
         self.until(0x90)
@@ -126,10 +126,11 @@ class Site:
         self.cable.close()
 
 
-@pytest.fixture(params=["v1beta1", "v1alpha2"])
+@pytest.fixture(params=["v1beta1", "v1alpha2", "v1alpha2-1.4"])
 def site(request, tmp_path, cloud):
     s = Site(tmp_path, cloud)
     s.model, s.device = (MODEL, BETA) if request.param == "v1beta1" else (ALPHA_MODEL, ALPHA)
+    s.more = ["--dialect", "1.4"] if request.param.endswith("1.4") else []
     cloud.apply("m.yaml", s.model)
     cloud.apply("d.yaml", s.device.format(level="c0"))
     s.start()

@@ -3,9 +3,9 @@
  * The merge as the node's twin and the cloud's devices do it, over a link that loses and repeats:
  * a real ke_twin on one side, on the other the functions of lib/cloud with a Device and its status
  * as they are stored. Applications set, report and delete, a driver tells what it saw, the manifest
- * changes, the device goes and is made again, clocks jump, both ends are restarted, the link breaks.
- * At last all hear all: both ends hold the same, nothing of a former life, and of each desired
- * value the write with the latest stamp.
+ * changes, the device goes and is made again, clocks jump, both ends are restarted, the link
+ * breaks. At last all hear all: both ends hold the same, nothing of a former life, and of each
+ * desired value the write with the latest stamp.
  *
  * KE_TWIN_ROUNDS: how many interleavings (default 2000). KE_SEED: another sequence.
  */
@@ -340,8 +340,7 @@ static bool cloud_take(struct world *w, struct ke_str content)
     if (c == 0) {
         kei_arena_init(&a, al(w), 0);
         kei_buf_init(&next_, al(w));
-        assert_int_equal(
-            kei_device_state_read(&s, kei_buf_str(&w->status), w->uid, &a, NULL), 0);
+        assert_int_equal(kei_device_state_read(&s, kei_buf_str(&w->status), w->uid, &a, NULL), 0);
         assert_int_equal(kei_device_state_merge(&s, content, false, &m, &a, NULL), 0);
         kei_buf_clear(&w->status);
         kei_device_state_write(&w->status, &s, w->name);
@@ -350,9 +349,9 @@ static bool cloud_take(struct world *w, struct ke_str content)
             kei_hlc_see(&w->clock, &m.twins[i].v[0].at);
             kei_hlc_see(&w->clock, &m.twins[i].v[1].at);
         }
-        assert_int_equal(kei_device_take(&next_, kei_buf_str(&w->device), &m, &w->clock, &changed,
-                                         al(w), NULL),
-                         0);
+        assert_int_equal(
+            kei_device_take(&next_, kei_buf_str(&w->device), &m, &w->clock, &changed, al(w), NULL),
+            0);
         if (changed) {
             ke_buf_free(&w->device);
             w->device = next_;
@@ -495,8 +494,8 @@ static void application(struct world *w, const char *side, bool null)
 
     snprintf(topic, sizeof topic, "$hw/events/device/%s/twin/update", w->name);
     if (null)
-        snprintf(payload, sizeof payload, "{\"event_id\":\"\",\"timestamp\":0,\"twin\":{\"%s\":null}}",
-                 names[i]);
+        snprintf(payload, sizeof payload,
+                 "{\"event_id\":\"\",\"timestamp\":0,\"twin\":{\"%s\":null}}", names[i]);
     else
         snprintf(payload, sizeof payload,
                  "{\"event_id\":\"\",\"timestamp\":0,\"twin\":{\"%s\":{\"%s\":{\"value\":\"%s\"},"

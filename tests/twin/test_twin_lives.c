@@ -220,6 +220,33 @@ static void the_dead_stay_dead(void **state)
     twin_fini(&r);
 }
 
+/* The cloud came back with a store of an older day. */
+static void a_cloud_that_knows_less(void **state)
+{
+    struct twin_rig r;
+
+    (void)state;
+    for (int empty = 0; empty < 2; empty++) {
+        begin(&r);
+        twin_cloud(&r, "update", "membership", ADD("{\"life\":[1796083200000,5,0],\"twin\":{}}"),
+                   NULL);
+        if (!empty)
+            twin_mqtt(&r, TOPIC("/twin/update"), SET("a", "e1"));
+        twin_forget(&r);
+        twin_cloud(&r, "update", "membership/detail",
+                   "{\"devices\":[{\"id\":\"default/d\",\"name\":\"d\",\"merge\":" MERGE(
+                       L1, "c0", AT("10000")) "}]}",
+                   NULL);
+        if (empty) {
+            assert_string_equal(desired(&r, "a"), "c0");
+        } else {
+            assert_string_equal(desired(&r, "a"), "e1");
+            assert_non_null(strstr(twin_last(&r.cloud, EDGE_UPDATED), "\"e1\",\"at\":["));
+        }
+        twin_fini(&r);
+    }
+}
+
 static void graves_are_few(void **state)
 {
     struct twin_rig r;
@@ -229,10 +256,11 @@ static void graves_are_few(void **state)
     begin(&r);
     for (unsigned i = 0; i < KEI_TWIN_GRAVES + 20; i++) {
         for (int removed = 0; removed < 2; removed++) {
-            snprintf(text, sizeof text,
-                     "{\"%s_devices\":[{\"id\":\"default/x%u\",\"name\":\"x%u\",\"merge\":{\"life\":"
-                     "[%u,0,0],%s\"twin\":{}}}]}",
-                     removed ? "removed" : "added", i, i, i + 1, removed ? "\"dead\":true," : "");
+            snprintf(
+                text, sizeof text,
+                "{\"%s_devices\":[{\"id\":\"default/x%u\",\"name\":\"x%u\",\"merge\":{\"life\":"
+                "[%u,0,0],%s\"twin\":{}}}]}",
+                removed ? "removed" : "added", i, i, i + 1, removed ? "\"dead\":true," : "");
             twin_cloud(&r, "update", "membership", text, NULL);
         }
         twin_forget(&r);
@@ -273,7 +301,8 @@ static void what_a_driver_saw(void **state)
     twin_fini(&r);
 }
 
-/* The device was here before anybody had stamps: what waits is not lost, unless it was made anew. */
+/* The device was here before anybody had stamps: what waits is not lost, unless it was made anew.
+ */
 static void before_there_were_stamps(void **state)
 {
     struct twin_rig r;
@@ -430,6 +459,7 @@ int main(void)
         cmocka_unit_test(the_later_stands),
         cmocka_unit_test(another_life),
         cmocka_unit_test(the_dead_stay_dead),
+        cmocka_unit_test(a_cloud_that_knows_less),
         cmocka_unit_test(graves_are_few),
         cmocka_unit_test(what_a_driver_saw),
         cmocka_unit_test(before_there_were_stamps),
