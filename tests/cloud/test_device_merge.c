@@ -174,9 +174,16 @@ static void the_later_stands(void **state)
     assert_non_null(strstr(msg_content(m), "e1"));
     (void)rig_wait_line(&r, "device default/d edge-1 - t=e1/");
     told(&r, &e, &life, "t", "expected", "e1", 1000); /* twice: nothing */
-    told(&r, &e, &life, "u", "expected", "e2", 1000); /* the manifest desires nothing of u */
+    /* it comes to say the same as the node, and then another thing again */
+    rig_manifest(&r, "a.yaml", DEVICE("e1"));
+    rig_ms(&r, 3000);
+    rig_manifest(&r, "a.yaml", DEVICE("c0"));
+    rig_ms(&r, 3000);
+    assert_non_null(strstr(device_text(&r, "spec.properties"), "\"value\":\"c0\""));
+    told(&r, &e, &life, "t", "expected", "e1", 60000);
+    told(&r, &e, &life, "u", "expected", "e2", 60000); /* the manifest desires nothing of u */
     assert_non_null(strstr(device_text(&r, "spec.properties"), "\"value\":\"e2\""));
-    told(&r, &e, &life, "other", "expected", "e3", 1000); /* no property of the Device */
+    told(&r, &e, &life, "other", "expected", "e3", 60000); /* no property of the Device */
     assert_null(strstr(device_text(&r, "spec.properties"), "other"));
     assert_non_null(strstr(device_text(&r, "libkubeedge.merge"), "\"other\""));
     /* the manifest goes on saying what it said */
