@@ -251,9 +251,9 @@ static bool by_stamps(struct kei_twin_state *t, struct side *expected, struct si
     }
     if (deleted) /* the stamps say of which side that is news */
         actual->has = expected->has = false;
-    if (actual->has && !kei_hlc_is_zero(r) && kei_hlc_compare(r, &t->at[1]) <= 0)
+    if (m && actual->has && !kei_hlc_is_zero(&t->at[1]) && kei_hlc_compare(r, &t->at[1]) <= 0)
         actual->has = false;
-    if (expected->has && !kei_hlc_is_zero(e) && kei_hlc_compare(e, &t->at[0]) < 0)
+    if (m && expected->has && kei_hlc_compare(e, &t->at[0]) < 0)
         expected->has = false;
     if (actual->has || went(&t->reported, m, 1, &t->at[1]))
         t->at[1] = *r;
@@ -291,6 +291,8 @@ static int merge_member(struct kei_device_state *s, struct ke_str key, struct ke
                          KEI_DEVICE_TWINS_MAX);
     if (!t)
         t = add_twin(s, kei_strn(name, n), a);
+    if (m && !stamps && t && !(kei_hlc_is_zero(&t->at[0]) && kei_hlc_is_zero(&t->at[1])))
+        return 0; /* it says nothing with a stamp, and what is known has one */
     if (t && by_stamps(t, &expected, &actual, strcmp(type, "deleted") == 0, stamps))
         return 0;
     return t ? merge_twin(t, &actual, &expected, type, late, a, err) : no_memory(err);
