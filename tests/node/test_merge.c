@@ -474,13 +474,11 @@ static void deliver_down(struct world *w, bool any)
 static uint64_t edge_life(struct world *w)
 {
     struct kei_tdev *dev = edge_device(w);
-    int64_t n = 0;
 
     if (!dev)
         return 0;
     if (w->device.n && kei_hlc_compare(&dev->d.life, &w->life) == 0)
         return w->lives;
-    (void)n;
     return w->lives - 1; /* some former one */
 }
 
