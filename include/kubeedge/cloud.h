@@ -25,10 +25,11 @@
  * mixture): each node gets its own in the form of its version: up to 1.14 membership, desired
  * values and the ConfigMap device-profile-config-NODE (in the namespace of its devices, for a
  * mapper's pod to mount, or the node to ask for), from 1.15 on membership and objects of v1beta1. A
- * change of desired values is a change of the manifest. What nodes report (1 MiB and 4096 twins of
- * a device at most) is on disk before it is confirmed, and belongs to one life of the device: a
- * device that is deleted and made again begins without. A device whose model is missing is held
- * back from nodes since 1.15.
+ * change of desired values is a change of the manifest; with a node of this library also what an
+ * application of the node sets: the one that came last stands, here and there, until either says
+ * something new. What nodes report (1 MiB and 4096 twins of a device at most) is on disk before it
+ * is confirmed, and belongs to one life of the device: a device that is deleted and made again
+ * begins without. A device whose model is missing is held back from nodes since 1.15.
  *
  * Service accounts, volume claims and logs are not served: nodes get NotFound, at once.
  */

@@ -23,6 +23,13 @@
  * Caveat: with a cloud of KubeEdge 1.4 to 1.14 a desired value that was set here (ke_twin_set) wins
  * for good: their clouds do not count versions of the edge. Set desired values in the cloud then.
  *
+ * With a cloud of this library (both say so when they connect) desired values may be set at both
+ * ends, also while there is no link: of each value the one that was set last stands at both, and
+ * nothing of a device that was deleted and made again comes back. "Last" is by clocks that never go
+ * back and that know of each other; one that is more than ten minutes ahead of the cloud's is not
+ * believed. What a driver reports as the desired value that it saw (devices of v1beta1) sets none.
+ * A twin that the cloud made has type "" until somebody here names it.
+ *
  * Calls are "loop" unless marked "any thread"; those take their error text through reterr (may be
  * NULL). Callbacks run on the loop's thread and may call anything here, also ke_twin_free.
  */

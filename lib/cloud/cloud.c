@@ -211,6 +211,8 @@ static void on_objects(void *user, int status)
     if (status == 0)
         status = kei_devices_load(c);
     if (status == 0)
+        status = kei_cloud_merge_load(c);
+    if (status == 0)
         status = kei_peers_load(c, on_peers);
     if (status < 0)
         load_failed(c);

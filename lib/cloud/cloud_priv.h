@@ -20,6 +20,7 @@
 #include "cloud/objects.h"
 #include "cloud/pki.h"
 #include "message/msg_priv.h"
+#include "message/twin_merge.h"
 #include "net/http.h"
 #include "net/ws.h"
 
@@ -64,6 +65,8 @@ struct ke_cloud {
     struct kei_defer sweep;
     struct kei_map refs;      /* "type/ns/name" -> struct kei_ref of index.c */
     struct kei_map models;    /* "ns/name" -> struct kei_model_note of device_down.c */
+    struct kei_hlc merge_clock; /* of what is desired (device_merge.c); this place is 0 */
+    uint32_t graves;            /* objects "devicegrave" */
     struct kei_link unbound;  /* pods without a node: struct kei_pod_note */
     struct kei_link labelled; /* peers whose labels or taints those pods were not tried with */
     struct kei_timer bind;
@@ -93,6 +96,7 @@ struct kei_peer {
     const char *name;            /* behind the struct */
     uint32_t dialect;            /* KE_DIALECT_AUTO until it showed */
     bool ours;                   /* takes several objects in flight */
+    bool merges;                 /* said so in this session: devices go and come with stamps */
     struct kei_session *session; /* NULL: not connected */
     uint32_t takes;              /* sessions that lived and were replaced: two programs? */
     int64_t taken_ms, hold_ms;   /* the last time; who is in stays for so long */

@@ -12,8 +12,10 @@
 
 #include "cloud/cloud_priv.h"
 #include "message/devmodel.h"
+#include "message/twin_merge.h"
 
-/* A member of stored Devices that no node gets: {"removed":{TWIN:VALUE},"edge":{TWIN:VERSION}} */
+/* A member of stored Devices that no node gets: {"removed":{TWIN:VALUE},"edge":{TWIN:VERSION}}, and
+ * the record, see device_merge.c */
 #define KEI_DEVICE_OWN "libkubeedge"
 #define KEI_DEVICE_TWINS_MAX 4096u       /* that nodes may report of one device */
 #define KEI_DEVICE_STATUS_MAX (1u << 20) /* bytes of a devicestatus */
@@ -25,7 +27,7 @@ struct kei_device_note {
     struct kei_link link;  /* in peer->devices */
     struct kei_model_note *model;
     struct kei_link same_model; /* in model->devices */
-    uint8_t twins[32];          /* digest of what a 1.4 node was told is desired */
+    uint8_t twins[32];          /* digest of what the node was told is desired, by the twin */
     bool former; /* the node, when it connected, had a former life of it, which goes first */
     bool anew;   /* it is told a moment later that the device is its own */
 };
@@ -43,6 +45,9 @@ const char *kei_device_node(struct ke_str device, char out[KEI_NODE_NAME_MAX + 1
 /* The name of its model, "" if none. */
 const char *kei_device_model_name(struct ke_str device, char out[KEI_NODE_NAME_MAX + 1]);
 bool kei_device_is_alpha(struct ke_str object); /* v1alpha2 */
+/* What a device desires of p, and of the property of that name; NULL: nothing. */
+const char *kei_device_desired(const struct kei_device *d, const struct kei_device_prop *p);
+const char *kei_device_desired_by_name(const struct kei_device *d, const char *name);
 /* What nodes since 1.15 get of a stored Device or DeviceModel: v1beta1, appended to out. protocol:
  * of a model that names none. */
 int kei_device_beta(struct ke_buf *out, struct ke_str device, uint32_t dialect,
@@ -73,6 +78,7 @@ struct kei_twin_state {
     int64_t reported_ms, observed_ms;   /* of the edge, 0 if not told */
     int64_t actual_edge, expected_edge; /* versions of the edge, 0 if not told */
     bool deleted;                       /* by the edge */
+    struct kei_hlc at[2];               /* of observed and reported; zero: none was told */
 };
 struct kei_device_state {
     struct kei_twin_state *twins; /* in the order they came */
@@ -85,15 +91,47 @@ struct kei_device_state {
 int kei_device_state_read(struct kei_device_state *s, struct ke_str status, const char *uid,
                           struct kei_arena *a, struct ke_error *err);
 struct kei_twin_state *kei_device_state_twin(const struct kei_device_state *s, struct ke_str name);
-/* The content of an edge_updated. late: older news than those that are there are left out. */
+/* The content of an edge_updated. late: older news than those that are there are left out. m: its
+ * stamps, which decide instead; may be NULL. */
 int kei_device_state_merge(struct kei_device_state *s, struct ke_str content, bool late,
-                           struct kei_arena *a, struct ke_error *err);
+                           const struct kei_merge_device *m, struct kei_arena *a,
+                           struct ke_error *err);
 /* The content (decoded) of a state message. */
 int kei_device_state_online(struct kei_device_state *s, struct ke_str content, bool late,
                             struct kei_arena *a, struct ke_error *err);
 void kei_device_state_write(struct ke_buf *out, const struct kei_device_state *s, const char *name);
 /* The node lost what it had: its versions begin anew. */
 void kei_device_state_restart(struct kei_device_state *s);
+
+/* ---- device_merge.c ---- */
+
+struct kei_merge_clock {
+    struct kei_hlc *clock;
+    int64_t wall_ms;
+};
+/* The record of a stored device, which may be none (life zero). KE_ENOMEM */
+int kei_device_record(struct kei_merge_device *m, struct ke_str device, const struct ke_alloc *al,
+                      struct ke_error *err);
+bool kei_device_record_raw(struct ke_str device, struct ke_str *ret);
+/* A node said later than the manifest what is desired. */
+bool kei_device_overruled(struct ke_str device);
+/* wanted, of a manifest, as it is stored over old (empty: none): with its record, and with what a
+ * node said later. */
+int kei_device_decide(struct ke_buf *out, struct ke_str wanted, struct ke_str old,
+                      struct kei_merge_clock *c, const struct ke_alloc *al, struct ke_error *err);
+/* A stored device with the desired values of a node that are later; nothing is appended to out when
+ * *ret_changed is false. */
+int kei_device_take(struct ke_buf *out, struct ke_str device, const struct kei_merge_device *from,
+                    struct kei_hlc *clock, bool *ret_changed, const struct ke_alloc *al,
+                    struct ke_error *err);
+struct kei_merge_clock kei_cloud_merge_clock(struct ke_cloud *c);
+int64_t kei_cloud_merge_now(const struct ke_cloud *c); /* as nodes are told; 0: it is not set */
+int64_t kei_cloud_merge_ahead(const struct ke_cloud *c, const struct kei_merge_device *m);
+int kei_cloud_merge_load(struct ke_cloud *c);
+/* The device is about to be removed. */
+void kei_device_bury(struct ke_cloud *c, const struct kei_object *device);
+bool kei_device_grave(const struct ke_cloud *c, const char *ns, const char *name,
+                      struct kei_hlc *ret);
 
 /* ---- device_down.c ---- */
 

@@ -26,6 +26,12 @@ static bool is_old(const struct kei_peer *p)
     return p->dialect == KE_DIALECT_1_4;
 }
 
+/* It is told by the twin what is desired. */
+static bool hears(const struct kei_peer *p)
+{
+    return is_old(p) || p->merges;
+}
+
 static bool takes_objects(const struct kei_peer *p)
 {
     return p->dialect == KE_DIALECT_1_15 || p->dialect == KE_DIALECT_1_23;
@@ -154,6 +160,26 @@ static int twins_of(struct kei_peer *p, const struct kei_device_note *note, int6
                             kei_ctx_alloc(ctx), kei_err(ctx));
 }
 
+/* What is desired with stamps, for a node that merges; of a removed one, that it is dead. */
+static void write_merge(struct kei_jw *w, const struct kei_peer *p,
+                        const struct kei_device_note *note)
+{
+    const struct kei_object *o = note->device;
+    struct kei_hlc life;
+    struct ke_str raw;
+    if (!p->merges)
+        return;
+    if (o->removed && kei_device_grave(p->cloud, o->ns, o->name, &life)) {
+        kei_jw_key(w, "merge");
+        kei_merge_open(w, &life, true);
+        kei_merge_close(w);
+    } else if (!o->removed && kei_device_record_raw(kei_buf_str(&o->json), &raw)) {
+        kei_jw_kraw(w, "merge", raw);
+        if (kei_device_is_former(p, o))
+            kei_jw_kbool(w, "anew", true);
+    }
+}
+
 /* One device of a membership. all: of a list of all, where a known device needs a map of twins. */
 static int write_device(struct kei_jw *w, struct kei_peer *p, const struct kei_device_note *note,
                         bool all)
@@ -177,6 +203,7 @@ static int write_device(struct kei_jw *w, struct kei_peer *p, const struct kei_d
         kei_jw_kraw(w, "twin", kei_buf_str(&twins));
     else if (all)
         kei_jw_kraw(w, "twin", KEI_STR("{}"));
+    write_merge(w, p, note);
     kei_jw_obj_end(w);
     ke_buf_free(&twins);
     return r;
@@ -214,6 +241,24 @@ static void tell_member(struct kei_peer *p, const struct kei_device_note *note, 
     ke_buf_free(&out);
 }
 
+/* Which life of a device ended that is not there any more. */
+static void write_grave(struct kei_jw *w, const struct kei_peer *p, struct ke_str id)
+{
+    char ns[KEI_NODE_NAME_MAX + 1], name[KEI_NODE_NAME_MAX + 1];
+    struct ke_str rest, first = kei_str_cut(id, '/', &rest);
+    struct kei_hlc life;
+    if (!p->merges || first.n > KEI_NODE_NAME_MAX || rest.n > KEI_NODE_NAME_MAX)
+        return;
+    snprintf(ns, sizeof ns, "%.*s", rest.p ? (int)first.n : 7, rest.p ? first.p : "default");
+    snprintf(name, sizeof name, "%.*s", rest.p ? (int)rest.n : (int)first.n,
+             rest.p ? rest.p : first.p);
+    if (!kei_device_grave(p->cloud, ns, name, &life))
+        return;
+    kei_jw_key(w, "merge");
+    kei_merge_open(w, &life, true);
+    kei_merge_close(w);
+}
+
 void kei_device_expel(struct kei_peer *p, struct ke_str id)
 {
     struct ke_buf out;
@@ -230,6 +275,7 @@ void kei_device_expel(struct kei_peer *p, struct ke_str id)
     kei_jw_strv(&w, id);
     kei_jw_key(&w, "name");
     kei_jw_strv(&w, kei_strn(id.p + skip, id.n - skip));
+    write_grave(&w, p, id);
     kei_jw_obj_end(&w);
     kei_jw_arr_end(&w);
     kei_jw_obj_end(&w);
@@ -302,8 +348,13 @@ static void tell_anew(struct kei_peer *p)
 static int digest_twins(struct kei_peer *p, const struct kei_device_note *note, uint8_t digest[32])
 {
     struct ke_buf twins = {0};
+    struct ke_str raw;
     uint32_t n;
     int r = twins_of(p, note, 0, 0, true, &twins, &n);
+    if (r == 0 && p->merges && kei_device_record_raw(kei_buf_str(&note->device->json), &raw))
+        kei_buf_addv(&twins, raw);
+    if (r == 0 && !kei_buf_ok(&twins))
+        r = KE_ENOMEM;
     if (r == 0)
         kei_sha256(twins.p, twins.n, digest);
     ke_buf_free(&twins);
@@ -323,9 +374,9 @@ static void tell_all(struct kei_peer *p)
     {
         struct kei_device_note *note = KEI_OF(l, struct kei_device_note, link);
         note->anew = false;
-        if (is_old(p))
+        if (hears(p))
             (void)digest_twins(p, note, note->twins);
-        if (note->former)
+        if (note->former && !p->merges)
             tell_later(p, note);
         else if (r == 0 && !note->device->removed && !hidden_by(note))
             r = write_device(&w, p, note, true);
@@ -343,14 +394,14 @@ static void tell_all(struct kei_peer *p)
     ke_buf_free(&out);
 }
 
-/* A 1.4 node gets all desired values of a device when one of them changed. */
+/* A 1.4 node, and one that merges, gets all desired values of a device when one of them changed. */
 static void tell_desired(struct kei_peer *p, struct kei_device_note *note)
 {
     struct ke_buf out, twins = {0};
     struct kei_jw w;
     uint8_t digest[32];
     uint32_t n = 0;
-    char resource[KEI_KEY_MAX];
+    char resource[KEI_KEY_MAX], id[2 * KEI_NODE_NAME_MAX + 2];
     int r = digest_twins(p, note, digest);
     if (r == 0 && memcmp(digest, note->twins, sizeof digest) == 0)
         return;
@@ -362,10 +413,12 @@ static void tell_desired(struct kei_peer *p, struct kei_device_note *note)
     if (r == 0)
         r = twins_of(p, note, note->device->version, ke_ctx_real_ms(p->cloud->ctx), true, &twins,
                      &n);
-    if (r == 0 && n > 0) {
-        kei_jw_kraw(&w, "twin", kei_buf_str(&twins));
+    if (r == 0 && (n > 0 || p->merges)) {
+        kei_jw_kraw(&w, "twin", is_old(p) ? kei_buf_str(&twins) : KEI_STR("{}"));
+        write_merge(&w, p, note);
         kei_jw_obj_end(&w);
-        snprintf(resource, sizeof resource, "device/%s/twin/cloud_updated", note->device->name);
+        kei_device_id(p, note->device, id, sizeof id);
+        snprintf(resource, sizeof resource, "device/%s/twin/cloud_updated", id);
         r = send_twin(p, resource, &out);
     }
     if (r < 0)
@@ -441,13 +494,37 @@ static void protocol_on(const struct kei_peer *p, const struct kei_object *model
         }
 }
 
+/* The object, and what is desired with stamps: its twin takes that before a driver acts. */
+static int merged_content(const struct kei_peer *p, const struct kei_object *o, struct ke_buf *out)
+{
+    struct ke_ctx *ctx = p->cloud->ctx;
+    struct ke_buf plain = {0}, half = {0};
+    struct ke_str raw;
+    kei_buf_init(&plain, kei_ctx_alloc(ctx));
+    kei_buf_init(&half, kei_ctx_alloc(ctx));
+    int r = kei_device_beta(&plain, kei_buf_str(&o->json), p->dialect, kei_ctx_alloc(ctx),
+                            kei_err(ctx));
+    if (r == 0 && !kei_device_record_raw(kei_buf_str(&o->json), &raw))
+        kei_buf_addv(out, kei_buf_str(&plain));
+    else if (r == 0 && kei_device_is_former(p, o)) {
+        r = kei_json_set(&half, kei_buf_str(&plain), "anew", KEI_STR("true"), kei_err(ctx));
+        if (r == 0)
+            r = kei_json_set(out, kei_buf_str(&half), "merge", raw, kei_err(ctx));
+    } else if (r == 0)
+        r = kei_json_set(out, kei_buf_str(&plain), "merge", raw, kei_err(ctx));
+    ke_buf_free(&half);
+    ke_buf_free(&plain);
+    return r < 0 ? r : kei_buf_ok(out) ? 0 : kei_fail(ctx, KE_ENOMEM, "out of memory for a device");
+}
+
 int kei_device_content(const struct kei_peer *p, const struct kei_object *o, struct ke_buf *out)
 {
     struct ke_ctx *ctx = p->cloud->ctx;
     char protocol[256];
     if (strcmp(o->type, "device") == 0)
-        return kei_device_beta(out, kei_buf_str(&o->json), p->dialect, kei_ctx_alloc(ctx),
-                               kei_err(ctx));
+        return p->merges ? merged_content(p, o, out)
+                         : kei_device_beta(out, kei_buf_str(&o->json), p->dialect,
+                                           kei_ctx_alloc(ctx), kei_err(ctx));
     protocol_on(p, o, protocol, sizeof protocol);
     return kei_devicemodel_beta(out, kei_buf_str(&o->json), protocol, kei_ctx_alloc(ctx),
                                 kei_err(ctx));
@@ -548,7 +625,7 @@ static void enter(struct kei_device_note *note, struct kei_peer *p)
     p->n_devices++;
     note->former = note->anew = false;
     memset(note->twins, 0, sizeof note->twins);
-    if (is_old(p))
+    if (hears(p))
         (void)digest_twins(p, note, note->twins);
     const struct kei_device_note *other = hidden_by(note);
     if (other && p->dialect != KE_DIALECT_AUTO)
@@ -678,7 +755,7 @@ static void device_changed(struct ke_cloud *c, struct kei_object *o, bool remove
             tell_later(note->peer, note);
         else if (fresh && !hidden_by(note))
             tell_member(note->peer, note, true);
-        else if (is_old(note->peer))
+        else if (hears(note->peer))
             tell_desired(note->peer, note);
         deliver_device(note);
         profiles_soon(note->peer);
@@ -756,10 +833,37 @@ void kei_devices_on_due(struct kei_timer *t)
         p->detailed = true; /* it does not ask, and there is nothing to be told */
 }
 
+/* Devices that were stored before there were records, told to a node that merges. */
+static void make_records(struct kei_peer *p)
+{
+    struct ke_cloud *c = p->cloud;
+    KEI_LIST_EACH(l, &p->devices)
+    {
+        const struct kei_object *o = KEI_OF(l, struct kei_device_note, link)->device;
+        struct kei_merge_clock clock = kei_cloud_merge_clock(c);
+        struct ke_str json = kei_buf_str(&o->json), raw;
+        struct ke_buf next = {0};
+        if (o->removed || kei_device_record_raw(json, &raw))
+            continue;
+        kei_buf_init(&next, kei_ctx_alloc(c->ctx));
+        int r =
+            kei_device_decide(&next, json, json, &clock, kei_ctx_alloc(c->ctx), kei_err(c->ctx));
+        if (r == 0)
+            r = kei_objects_write(c->objects, "device", o->ns, o->name, kei_buf_str(&next), NULL,
+                                  NULL, NULL);
+        if (r < 0)
+            kei_log(c->ctx, KE_LOG_WARN, "cloud", "device %s/%s has no life yet: %s", o->ns,
+                    o->name, ke_ctx_error(c->ctx));
+        ke_buf_free(&next);
+    }
+}
+
 void kei_devices_connected(struct kei_peer *p)
 {
     p->detailed = p->detail_asked = false;
     p->anew_at = 0;
+    if (p->merges)
+        make_records(p);
     KEI_LIST_EACH(l, &p->devices)
     {
         struct kei_device_note *note = KEI_OF(l, struct kei_device_note, link);

@@ -231,8 +231,7 @@ struct wish {
     int64_t edge;
 };
 
-/* What a device desires of p; NULL: nothing. */
-static const char *desired(const struct kei_device *d, const struct kei_device_prop *p)
+const char *kei_device_desired(const struct kei_device *d, const struct kei_device_prop *p)
 {
     if (d->api == KEI_DEVICE_V1ALPHA2 && p->in_status)
         return p->desired.value ? p->desired.value : "";
@@ -344,7 +343,7 @@ int kei_device_twins(struct ke_buf *out, struct ke_str device, struct ke_str mod
     }
     for (uint32_t i = 0; r == 0 && i < d.n_props; i++) {
         const struct kei_device_prop *p = &d.props[i];
-        const char *value = desired(&d, p);
+        const char *value = kei_device_desired(&d, p);
         if (value)
             wishes[n++] = (struct wish){p->name, value, type_of(&d, p, model.n > 0 ? &m : NULL),
                                         own_edge(device, p->name)};
@@ -366,10 +365,10 @@ int kei_device_twins(struct ke_buf *out, struct ke_str device, struct ke_str mod
 
 /* ---- what a new manifest changes ---- */
 
-static const char *desired_by_name(const struct kei_device *d, const char *name)
+const char *kei_device_desired_by_name(const struct kei_device *d, const char *name)
 {
     const struct kei_device_prop *p = kei_device_prop_find(d, name);
-    return p ? desired(d, p) : NULL;
+    return p ? kei_device_desired(d, p) : NULL;
 }
 
 /* {TWIN:VALUE} of what was desired and is not any more. */
@@ -380,8 +379,8 @@ static int write_removed(struct kei_jw *w, const struct kei_device *now,
     kei_jw_key(w, "removed");
     kei_jw_obj(w);
     for (uint32_t i = 0; i < before->n_props; i++) {
-        const char *value = desired(before, &before->props[i]);
-        if (value && !desired_by_name(now, before->props[i].name))
+        const char *value = kei_device_desired(before, &before->props[i]);
+        if (value && !kei_device_desired_by_name(now, before->props[i].name))
             kei_jw_kstr(w, before->props[i].name, value);
     }
     if (kei_json_path(old, KEI_DEVICE_OWN ".removed", &map))
@@ -389,7 +388,7 @@ static int write_removed(struct kei_jw *w, const struct kei_device *now,
             const char *name = kei_json_strdup(kei_strn(key.p - 1, key.n + 2), a);
             if (!name)
                 return KE_ENOMEM;
-            if (!desired_by_name(now, name) && !desired_by_name(before, name))
+            if (!kei_device_desired_by_name(now, name) && !kei_device_desired_by_name(before, name))
                 kei_jw_kraw(w, name, v);
         }
     kei_jw_obj_end(w);
@@ -408,8 +407,8 @@ static void write_edges(struct kei_jw *w, const struct kei_device *now,
     kei_jw_key(w, "edge");
     kei_jw_obj(w);
     for (uint32_t i = 0; i < now->n_props; i++) {
-        const char *name = now->props[i].name, *value = desired(now, &now->props[i]);
-        const char *was = value ? desired_by_name(before, name) : NULL;
+        const char *name = now->props[i].name, *value = kei_device_desired(now, &now->props[i]);
+        const char *was = value ? kei_device_desired_by_name(before, name) : NULL;
         const struct kei_twin_state *t = kei_device_state_twin(state, kei_str(name));
         int64_t edge = was && strcmp(was, value) == 0 ? own_edge(old, name)
                        : t                            ? t->expected_edge
@@ -420,8 +419,8 @@ static void write_edges(struct kei_jw *w, const struct kei_device *now,
     for (uint32_t i = 0; i < before->n_props; i++) {
         const char *name = before->props[i].name;
         const struct kei_twin_state *t = kei_device_state_twin(state, kei_str(name));
-        if (desired(before, &before->props[i]) && !desired_by_name(now, name) && t &&
-            t->expected_edge > 0)
+        if (kei_device_desired(before, &before->props[i]) &&
+            !kei_device_desired_by_name(now, name) && t && t->expected_edge > 0)
             kei_jw_ki64(w, name, t->expected_edge);
     }
     /* and those that went before go on */
@@ -430,7 +429,8 @@ static void write_edges(struct kei_jw *w, const struct kei_device *now,
         for (size_t it = 0; kei_json_next(map, &it, &key, &v);) {
             const char *name = kei_json_strdup(kei_strn(key.p - 1, key.n + 2), a);
             int64_t edge = name ? own_edge(old, name) : 0;
-            if (edge > 0 && !desired_by_name(now, name) && !desired_by_name(before, name))
+            if (edge > 0 && !kei_device_desired_by_name(now, name) &&
+                !kei_device_desired_by_name(before, name))
                 kei_jw_ki64(w, name, edge);
         }
     kei_jw_obj_end(w);

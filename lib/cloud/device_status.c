@@ -111,6 +111,24 @@ static int read_versions(struct kei_device_state *s, struct ke_str map, struct k
     return 0;
 }
 
+/* {TWIN:[stamp of observed, stamp of reported]} */
+static int read_stamps(struct kei_device_state *s, struct ke_str map, struct kei_arena *a)
+{
+    struct ke_str key, v, k, item;
+    for (size_t it = 0; kei_json_next(map, &it, &key, &v);) {
+        char *name = kei_json_strdup(kei_strn(key.p - 1, key.n + 2), a);
+        struct kei_twin_state *t = name ? kei_device_state_twin(s, kei_str(name)) : NULL;
+        size_t at = 0;
+        if (!t)
+            t = name ? add_twin(s, kei_str(name), a) : NULL;
+        if (!t)
+            return KE_ENOMEM;
+        for (int i = 0; i < 2 && kei_json_type(v) == '[' && kei_json_next(v, &at, &k, &item); i++)
+            (void)kei_hlc_read(&t->at[i], item);
+    }
+    return 0;
+}
+
 int kei_device_state_read(struct kei_device_state *s, struct ke_str status, const char *uid,
                           struct kei_arena *a, struct ke_error *err)
 {
@@ -128,6 +146,8 @@ int kei_device_state_read(struct kei_device_state *s, struct ke_str status, cons
             r = read_twin(s, item, a);
     if (r == 0 && kei_json_path(status, KEI_DEVICE_OWN ".versions", &map))
         r = read_versions(s, map, a);
+    if (r == 0 && kei_json_path(status, KEI_DEVICE_OWN ".stamps", &map))
+        r = read_stamps(s, map, a);
     return r < 0 ? no_memory(err) : 0;
 }
 
@@ -206,9 +226,47 @@ static int merge_twin(struct kei_twin_state *t, const struct side *actual,
     return r;
 }
 
+/* Deleted since, and only the other side was set again: the message has a stamp and no value. */
+static bool went(const char **value, const struct kei_merge_twin *m, unsigned side,
+                 const struct kei_hlc *known)
+{
+    if (!m || m->v[side].text || kei_hlc_compare(&m->v[side].at, known) <= 0)
+        return false;
+    *value = NULL;
+    return true;
+}
+
+/*
+ * What the stamps of a message leave of a twin. true: nothing. A stamp that is known already is
+ * news of what was observed: the same desired value may be seen later than it was said.
+ */
+static bool by_stamps(struct kei_twin_state *t, struct side *expected, struct side *actual,
+                      bool deleted, const struct kei_merge_twin *m)
+{
+    static const struct kei_hlc none = {0, 0, 0};
+    const struct kei_hlc *e = m ? &m->v[0].at : &none, *r = m ? &m->v[1].at : &none;
+    if (deleted && !m) {
+        t->at[0] = t->at[1] = none;
+        return false;
+    }
+    if (deleted) /* the stamps say of which side that is news */
+        actual->has = expected->has = false;
+    if (m && actual->has && !kei_hlc_is_zero(&t->at[1]) && kei_hlc_compare(r, &t->at[1]) <= 0)
+        actual->has = false;
+    if (m && expected->has && kei_hlc_compare(e, &t->at[0]) < 0)
+        expected->has = false;
+    if (actual->has || went(&t->reported, m, 1, &t->at[1]))
+        t->at[1] = *r;
+    if (expected->has || went(&t->observed, m, 0, &t->at[0]))
+        t->at[0] = *e;
+    if (m)
+        t->deleted = !t->reported && !t->observed;
+    return !actual->has && !expected->has;
+}
+
 /* One member of "twin". */
 static int merge_member(struct kei_device_state *s, struct ke_str key, struct ke_str v, bool late,
-                        struct kei_arena *a, struct ke_error *err)
+                        const struct kei_merge_device *m, struct kei_arena *a, struct ke_error *err)
 {
     struct side actual, expected;
     char *name = kei_json_strdup(kei_strn(key.p - 1, key.n + 2), a);
@@ -224,25 +282,32 @@ static int merge_member(struct kei_device_state *s, struct ke_str key, struct ke
     struct kei_twin_state *t = kei_device_state_twin(s, kei_strn(name, n));
     read_side(&actual, v, "actual", "actual_version");
     read_side(&expected, v, "expected", "expected_version");
-    if (!t && (strcmp(type, "deleted") == 0 || (!actual.has && !expected.has)))
-        return 0;
+    const struct kei_merge_twin *stamps = m ? kei_merge_find(m, kei_strn(name, n)) : NULL;
+    if (!t && (strcmp(type, "deleted") == 0 || (!actual.has && !expected.has)) &&
+        (!stamps || s->n == KEI_DEVICE_TWINS_MAX))
+        return 0; /* with stamps it is kept: older news may come behind it */
     if (!t && s->n == KEI_DEVICE_TWINS_MAX)
         return kei_error(err, KE_ELIMIT, "the device has more twins than the limit of %u",
                          KEI_DEVICE_TWINS_MAX);
     if (!t)
         t = add_twin(s, kei_strn(name, n), a);
+    if (m && !stamps && t && !(kei_hlc_is_zero(&t->at[0]) && kei_hlc_is_zero(&t->at[1])))
+        return 0; /* it says nothing with a stamp, and what is known has one */
+    if (t && by_stamps(t, &expected, &actual, strcmp(type, "deleted") == 0, stamps))
+        return 0;
     return t ? merge_twin(t, &actual, &expected, type, late, a, err) : no_memory(err);
 }
 
 int kei_device_state_merge(struct kei_device_state *s, struct ke_str content, bool late,
-                           struct kei_arena *a, struct ke_error *err)
+                           const struct kei_merge_device *m, struct kei_arena *a,
+                           struct ke_error *err)
 {
     struct ke_str twins, key, v;
     int r = 0;
     if (!kei_json_get(content, "twin", &twins) || kei_json_type(twins) != '{')
         return kei_error(err, KE_EPARSE, "the message has no map of twins");
     for (size_t it = 0; r == 0 && kei_json_next(twins, &it, &key, &v);)
-        r = merge_member(s, key, v, late, a, err);
+        r = merge_member(s, key, v, late && !m, m, a, err);
     return r;
 }
 
@@ -329,6 +394,28 @@ static void write_versions(struct kei_jw *w, const struct kei_device_state *s)
     kei_jw_obj_end(w);
 }
 
+static void write_stamps(struct kei_jw *w, const struct kei_device_state *s)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct kei_twin_state *t = &s->twins[i];
+        if (kei_hlc_is_zero(&t->at[0]) && kei_hlc_is_zero(&t->at[1]))
+            continue;
+        if (!any) {
+            kei_jw_key(w, "stamps");
+            kei_jw_obj(w);
+        }
+        any = true;
+        kei_jw_key(w, t->name.p);
+        kei_jw_arr(w);
+        kei_hlc_write(w, &t->at[0]);
+        kei_hlc_write(w, &t->at[1]);
+        kei_jw_arr_end(w);
+    }
+    if (any)
+        kei_jw_obj_end(w);
+}
+
 void kei_device_state_write(struct ke_buf *out, const struct kei_device_state *s, const char *name)
 {
     struct kei_jw w;
@@ -376,6 +463,7 @@ void kei_device_state_write(struct ke_buf *out, const struct kei_device_state *s
     if (s->state_ms)
         kei_jw_ki64(&w, "stateTime", s->state_ms);
     write_versions(&w, s);
+    write_stamps(&w, s);
     kei_jw_obj_end(&w);
     kei_jw_obj_end(&w);
 }

@@ -297,16 +297,28 @@ static int update_pod(struct ke_cloud *c, const struct kei_object *o, struct ke_
     return r;
 }
 
-/* What goes along with a new version of a device that is there. */
+/* What goes along with a new version of a device; o NULL: it is new. */
 static int update_device(struct ke_cloud *c, const struct kei_object *o, struct ke_str wanted,
                          struct ke_buf *out)
 {
-    const struct kei_object *s = kei_objects_get(c->objects, "devicestatus", o->ns, o->name);
-    struct ke_str status = {0};
+    const struct kei_object *s =
+        o ? kei_objects_get(c->objects, "devicestatus", o->ns, o->name) : NULL;
+    struct kei_merge_clock clock = kei_cloud_merge_clock(c);
+    struct ke_str status = {0}, old = {0};
+    struct ke_buf next = {0};
+    int r = 0;
+    kei_buf_init(&next, kei_ctx_alloc(c->ctx));
     if (s)
         status = kei_buf_str(&s->json);
-    return kei_device_next(out, wanted, kei_buf_str(&o->json), status, kei_ctx_alloc(c->ctx),
-                           kei_err(c->ctx));
+    if (o)
+        old = kei_buf_str(&o->json);
+    if (o)
+        r = kei_device_next(&next, wanted, old, status, kei_ctx_alloc(c->ctx), kei_err(c->ctx));
+    if (r == 0)
+        r = kei_device_decide(out, o ? kei_buf_str(&next) : wanted, old, &clock,
+                              kei_ctx_alloc(c->ctx), kei_err(c->ctx));
+    ke_buf_free(&next);
+    return r;
 }
 
 static int write_doc(struct kei_manifests *m, const struct kei_manifest_doc *d,
@@ -316,13 +328,14 @@ static int write_doc(struct kei_manifests *m, const struct kei_manifest_doc *d,
     struct ke_buf json = {0};
     struct ke_str whole = kei_buf_str(&d->json), origin = kei_buf_str(source);
     int r = 0;
-    if (o && same_content(o, whole))
+    if (o && same_content(o, whole) &&
+        !(strcmp(d->type, "device") == 0 && kei_device_overruled(kei_buf_str(&o->json))))
         return kei_objects_set_source(c->objects, o, origin);
     kei_buf_init(&json, kei_ctx_alloc(c->ctx));
     if (o && strcmp(d->type, "pod") == 0) {
         r = update_pod(c, o, whole, &json);
         whole = kei_buf_str(&json);
-    } else if (o && strcmp(d->type, "device") == 0) {
+    } else if (strcmp(d->type, "device") == 0) {
         r = update_device(c, o, whole, &json);
         whole = kei_buf_str(&json);
     }
@@ -430,6 +443,8 @@ static int remove_unclaimed(struct ke_cloud *c, const struct kei_claim *claim, i
         return 0;
     kei_log(c->ctx, KE_LOG_INFO, "cloud", "%s %s/%s goes: its manifest is gone", o->type, o->ns,
             o->name);
+    if (strcmp(o->type, "device") == 0)
+        kei_device_bury(c, o);
     return turn == 2 ? kei_cloud_pod_delete(c, o) : kei_objects_remove(c->objects, o, NULL, NULL);
 }
 

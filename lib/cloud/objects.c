@@ -408,8 +408,8 @@ int kei_objects_set_source(struct kei_objects *s, struct kei_object *o, struct k
 
 /* ---- reading at start ---- */
 
-static const char *const types[] = {"node", "lease",       "configmap", "secret",
-                                    "pod",  "devicemodel", "device",    "devicestatus"};
+static const char *const types[] = {"node",        "lease",  "configmap",    "secret",     "pod",
+                                    "devicemodel", "device", "devicestatus", "devicegrave"};
 #define TYPES (sizeof types / sizeof types[0])
 
 static void load_next(struct kei_objects *s);

@@ -21,7 +21,7 @@ struct kei_objects;
 int kei_object_key(char out[KEI_KEY_MAX], const char *type, const char *ns, const char *name);
 
 /* "pod", "configmap", "secret", "node", "lease", "device", "devicemodel": the type tokens of the
- * wire; "devicestatus" never goes there. */
+ * wire; "devicestatus" and "devicegrave" never go there. */
 struct kei_object {
     const char *type, *ns, *name, *uid; /* ns "" for nodes */
     int64_t version;                    /* of json */

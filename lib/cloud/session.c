@@ -339,7 +339,7 @@ static void refuse(struct kei_http_conn *conn, uint32_t status, const char *text
 }
 
 static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http_conn *conn,
-                         struct ke_str answer, const uint8_t cert[32], bool ours,
+                         struct ke_str answer, const uint8_t cert[32], bool ours, bool merges,
                          struct ke_str store, struct ke_str newest)
 {
     struct kei_session *s = kei_zalloc(kei_ctx_alloc(c->ctx), sizeof *s);
@@ -367,6 +367,7 @@ static void open_session(struct ke_cloud *c, struct kei_peer *p, struct kei_http
     c->sessions++;
     p->session = s;
     p->ours = ours;
+    p->merges = merges;
     kei_timer_init(c->ctx, &s->keepalive, on_keepalive_missing);
     (void)kei_timer_in(&s->keepalive, KEEPALIVE_MS);
     kei_log(c->ctx, KE_LOG_INFO, "cloud", "node %s connected from %s", p->name,
@@ -387,7 +388,7 @@ struct joining {
     struct kei_http_conn *conn; /* NULL: it went */
     struct ke_buf answer;
     uint8_t cert[32];
-    bool ours;
+    bool ours, merges;
     char node[KEI_NODE_NAME_MAX + 1];
     char store[KEI_STORE_ID_MAX + 2]; /* one more: too long is seen */
     char newest[24];
@@ -411,8 +412,8 @@ static void admit(struct joining *j)
     } else if (p && duel(p, j->conn, j->cert)) {
         refuse(j->conn, 503, "another program is connected with this node name");
     } else if ((p = kei_peer_get(c, j->node, true))) {
-        open_session(c, p, j->conn, kei_buf_str(&j->answer), j->cert, j->ours, kei_str(j->store),
-                     kei_str(j->newest));
+        open_session(c, p, j->conn, kei_buf_str(&j->answer), j->cert, j->ours, j->merges,
+                     kei_str(j->store), kei_str(j->newest));
         kei_peer_check(p);
     } else {
         refuse(j->conn, 503, "out of memory");
@@ -429,6 +430,14 @@ static void on_bound(void *user, int status)
             admit(j);
     }
     joining_free(j);
+}
+
+/* One more line in the answer to the upgrade. */
+static int say_merge(struct ke_cloud *c, struct ke_buf *answer)
+{
+    answer->n -= strlen("\r\n");
+    kei_buf_addf(answer, KEI_MERGE_HEADER ": 1 %lld\r\n\r\n", (long long)kei_cloud_merge_now(c));
+    return kei_buf_ok(answer) ? 0 : kei_fail(c->ctx, KE_ENOMEM, "out of memory for an answer");
 }
 
 static void join(struct ke_cloud *c, struct kei_http_conn *conn, const struct kei_http_head *head,
@@ -450,7 +459,9 @@ static void join(struct ke_cloud *c, struct kei_http_conn *conn, const struct ke
     snprintf(j->newest, sizeof j->newest, "%.*s", KEI_FMT(newest));
     kei_buf_init(&j->answer, kei_ctx_alloc(c->ctx));
     kei_list_add_tail(&c->joining, &j->link);
-    if (kei_ws_server_handshake(head, &j->answer, kei_err(c->ctx)) < 0) {
+    j->merges = kei_str_is(kei_http_header(head, KEI_MERGE_HEADER), "1");
+    if (kei_ws_server_handshake(head, &j->answer, kei_err(c->ctx)) < 0 ||
+        (j->merges && say_merge(c, &j->answer) < 0)) {
         refuse(conn, 400, ke_ctx_error(c->ctx));
     } else {
         int r = kei_identity_bind(c, &id, 1, node, on_bound, j, kei_err(c->ctx));

@@ -15,6 +15,12 @@
 /* The newest version of an object that our node has applied: tells copies of an older day, here or
  * there. */
 #define KEI_NEWEST_HEADER "Libkubeedge-Newest"
+/*
+ * In the upgrade request of our node: "1", it merges twins by stamps (message/twin_merge.h); in the
+ * answer of our cloud: "1 NOW", it does too, and its clock says NOW (Unix ms; 0: it is not set).
+ * Only between two who said it messages have the member `merge`.
+ */
+#define KEI_MERGE_HEADER "Libkubeedge-Twin-Merge"
 
 /*
  * *ret is a new reference: m itself when nothing changes, else a message with the same id, parent

@@ -78,6 +78,7 @@ void kei_twin_view(struct kei_twin_view *ret, const struct kei_twin *t)
         side->ts = t->ts[s];
         side->cloud = t->cloud[s];
         side->edge = t->edge[s];
+        side->at = t->at[s];
     }
 }
 
@@ -120,6 +121,7 @@ struct kei_twin *kei_twin_make(const struct ke_alloc *al, const struct kei_twin_
         t->ts[i] = side->has && side->has_ts ? side->ts : 0;
         t->cloud[i] = side->has_version ? side->cloud : 0;
         t->edge[i] = side->has_version ? side->edge : 0;
+        t->at[i] = side->at;
     }
     return t;
 }
@@ -226,7 +228,8 @@ int kei_twin_device_copy(struct kei_twin_device *to, const struct kei_twin_devic
                                    .last_online = kei_strdup(al, from->last_online),
                                    .attributes = kei_strdup(al, from->attributes),
                                    .seq = from->seq,
-                                   .state_up = from->state_up};
+                                   .state_up = from->state_up,
+                                   .life = from->life};
     if (from->n)
         to->twins = kei_array_alloc(al, from->n, sizeof *to->twins);
     if (!to->ns || !to->name || !to->description || !to->state || !to->last_online ||

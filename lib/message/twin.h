@@ -15,6 +15,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/error.h"
+#include "message/twin_merge.h"
 
 #define KEI_TWIN_EXPECTED 0u
 #define KEI_TWIN_ACTUAL 1u
@@ -36,6 +37,11 @@ struct kei_twin_rules {
     uint32_t max_twins; /* of one device */
     uint32_t max_value; /* bytes of one value; upstream's 512 with KEI_TWIN_STRICT */
     uint32_t max_bytes; /* of all names and values of one device */
+    /* of devices that have a life (twin_merge.h) */
+    struct kei_hlc *clock; /* stamps what is set; NULL: nothing is stamped */
+    int64_t wall_ms;       /* for it */
+    bool driver;   /* an expected value is what a driver saw of the desired one: no new wish */
+    bool observed; /* and when that is another one, it is of another time: left out */
 };
 void kei_twin_rules_default(struct kei_twin_rules *r);
 /* The device id of a message is "ns/name" since 1.16. */
@@ -48,6 +54,7 @@ struct kei_twin_side {
     int64_t ts, cloud, edge;
     bool has; /* the side is there, and has a value */
     bool has_ts, has_version;
+    struct kei_hlc at; /* of the merge; zero: none */
 };
 
 struct kei_twin_view {
@@ -56,13 +63,15 @@ struct kei_twin_view {
     bool has_optional, optional, has_meta;
     struct ke_str type; /* of the metadata, "" if none */
     struct kei_twin_side side[2];
-    uint32_t dirty; /* as kei_twin_dirty and kei_twin_up; of kept ones only */
+    uint32_t dirty; /* as kei_twin_dirty and kei_twin_up; of kept ones. MERGE: the sides told */
     uint64_t up;
 };
 
 struct kei_twin_device_view {
     struct ke_str id, name, description, state, last_online;
     struct ke_str attributes; /* raw object; n is 0 if absent or null */
+    struct ke_str merge;      /* the same */
+    bool anew;                /* beside it: what this place has of the device is of a former life */
     bool has_twins;
     struct kei_twin_view *twins;
     uint32_t n_twins;
@@ -78,7 +87,7 @@ struct kei_twin_payload {
     uint32_t n_added, n_removed, n_devices;
     bool has_devices;
     struct ke_str state;
-    struct ke_str attributes; /* as above */
+    struct ke_str attributes, merge; /* as above */
 };
 
 #define KEI_TWIN_READ_BASE 0u       /* event_id and timestamp */
@@ -119,6 +128,7 @@ struct kei_twin_device {
     uint32_t n, cap;
     uint64_t seq;      /* grows with each change that the cloud must hear */
     uint64_t state_up; /* seq when the state changed; 0: the cloud knows it */
+    struct kei_hlc life; /* zero: no cloud of ours told of one */
 };
 
 /* Zero-filled but for the names. KE_ENOMEM, KE_EINVAL. */
@@ -142,7 +152,8 @@ bool kei_twin_unconfirmed(const struct kei_twin_device *d);
 
 /* ---- updates ---- */
 
-enum kei_twin_mode { KEI_TWIN_REST, KEI_TWIN_SYNC };
+/* MERGE: what our cloud says, with stamps: of each side told the later stands (twin_take.c). */
+enum kei_twin_mode { KEI_TWIN_REST, KEI_TWIN_SYNC, KEI_TWIN_MERGE };
 
 struct kei_twin_change {
     struct ke_str name;
@@ -173,6 +184,30 @@ int kei_twin_update(struct kei_twin_outcome *ret, struct kei_twin_device *d,
                     const struct kei_twin_rules *rules, const struct ke_alloc *al,
                     struct kei_arena *a, struct ke_error *err);
 void kei_twin_outcome_free(struct kei_twin_outcome *o, const struct ke_alloc *al);
+/*
+ * What from tells of d, for MERGE: all desired values, so one that d has and from has not is told
+ * as none. types: of the same message, may be none. Borrowed from d, from and types. KE_ENOMEM.
+ */
+int kei_twin_told(struct kei_twin_view **ret, uint32_t *ret_n, const struct kei_twin_device *d,
+                  const struct kei_merge_device *from, const struct kei_twin_view *types,
+                  uint32_t n_types, struct kei_arena *a);
+/* Another life begins: nothing of the former one stays but names and description. KE_ENOMEM:
+ * unchanged. */
+int kei_twin_reborn(struct kei_twin_device *d, const struct ke_alloc *al,
+                    const struct kei_hlc *life);
+/* Stamps later than limit (NULL: zero ones) of what the cloud must hear, or has heard, become new
+ * ones. *ret_n: how many did. KE_ENOMEM */
+int kei_twin_restamp(struct kei_twin_device *d, const struct ke_alloc *al,
+                     const struct kei_hlc *limit, struct kei_hlc *clock, int64_t wall_ms,
+                     uint32_t *ret_n);
+/* All that has a stamp is to be told (again): the cloud knows less than this place. */
+int kei_twin_tell_again(struct kei_twin_device *d, const struct ke_alloc *al);
+/* The clock becomes no earlier than what the device has; limit (may be NULL): but for later ones.
+ */
+void kei_twin_clock_see(struct kei_hlc *clock, const struct kei_twin_device *d,
+                        const struct kei_hlc *limit);
+/* false: none is later */
+bool kei_twin_later(const struct kei_twin_device *d, const struct kei_hlc *limit);
 
 /* NULL, or upstream's reason why value is none of type. */
 const char *kei_twin_value_check(struct ke_str type, struct ke_str value,
@@ -206,12 +241,12 @@ bool kei_twin_write_delta(struct ke_buf *out, const struct kei_twin_base *b,
                           const struct kei_twin_device *d, uint32_t dialect);
 void kei_twin_write_get(struct ke_buf *out, const struct kei_twin_base *b,
                         const struct kei_twin_device *d);
-/* edge_updated of all that is unconfirmed */
+/* edge_updated of all that is unconfirmed; merge: with their stamps, if the device has a life */
 void kei_twin_write_edge_updated(struct ke_buf *out, const struct kei_twin_base *b,
-                                 const struct kei_twin_device *d);
-/* state/update/result, also what the cloud gets (as a string) */
+                                 const struct kei_twin_device *d, bool merge);
+/* state/update/result, also what the cloud gets (as a string; merge: with the life) */
 void kei_twin_write_state(struct ke_buf *out, const struct kei_twin_base *b,
-                          const struct kei_twin_device *d, uint32_t dialect);
+                          const struct kei_twin_device *d, uint32_t dialect, bool merge);
 /* one device as membership/get/result has it, without the twins */
 void kei_twin_write_device(struct ke_buf *out, const struct kei_twin_device *d, uint32_t dialect);
 /* membership/updated about one device, as it was received; removed: the other list */

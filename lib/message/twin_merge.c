@@ -6,9 +6,8 @@
  */
 #include "message/twin_merge.h"
 
-#include "base/json.h"
-
-#define TWINS_MAX 65536u
+#define TWINS_MAX 4096u
+#define NAME_MAX 128u /* of a twin, as everywhere */
 
 /* ---- the clock ---- */
 
@@ -278,9 +277,8 @@ bool kei_merge_equal(const struct kei_merge_device *a, const struct kei_merge_de
 
 /* ---- JSON ---- */
 
-static void write_hlc(struct kei_jw *w, const char *name, const struct kei_hlc *h)
+void kei_hlc_write(struct kei_jw *w, const struct kei_hlc *h)
 {
-    kei_jw_key(w, name);
     kei_jw_arr(w);
     kei_jw_i64(w, h->ms);
     kei_jw_i64(w, h->n);
@@ -288,29 +286,47 @@ static void write_hlc(struct kei_jw *w, const char *name, const struct kei_hlc *
     kei_jw_arr_end(w);
 }
 
-static bool is_later(const struct kei_merge_value *v, const struct kei_hlc *since)
+void kei_merge_open(struct kei_jw *w, const struct kei_hlc *life, bool dead)
 {
-    return !kei_hlc_is_zero(&v->at) && (!since || kei_hlc_compare(&v->at, since) > 0);
+    kei_jw_obj(w);
+    kei_jw_key(w, "life");
+    kei_hlc_write(w, life);
+    if (dead)
+        kei_jw_kbool(w, "dead", true);
+    kei_jw_key(w, "twin");
+    kei_jw_obj(w);
 }
 
-static void write_twin(struct kei_jw *w, const struct kei_merge_twin *t,
-                       const struct kei_hlc *since)
+void kei_merge_close(struct kei_jw *w)
+{
+    kei_jw_obj_end(w);
+    kei_jw_obj_end(w);
+}
+
+static bool is_later(const struct kei_hlc *at, const struct kei_hlc *since)
+{
+    return !kei_hlc_is_zero(at) && (!since || kei_hlc_compare(at, since) > 0);
+}
+
+void kei_merge_one(struct kei_jw *w, struct ke_str name, const char *const text[2],
+                   const struct kei_hlc at[2], const struct kei_hlc *since)
 {
     static const char *const sides[] = {"expected", "actual"};
 
-    if (!is_later(&t->v[0], since) && !is_later(&t->v[1], since))
+    if (!is_later(&at[0], since) && !is_later(&at[1], since))
         return;
-    kei_jw_strv(w, kei_str(t->name));
+    kei_jw_strv(w, name);
     kei_buf_addc(w->out, ':');
     w->comma = false;
     kei_jw_obj(w);
     for (unsigned s = 0; s < 2; s++) {
-        if (!is_later(&t->v[s], since))
+        if (!is_later(&at[s], since))
             continue;
         kei_jw_key(w, sides[s]);
         kei_jw_obj(w);
-        kei_jw_kstr(w, "value", t->v[s].text); /* NULL: null */
-        write_hlc(w, "at", &t->v[s].at);
+        kei_jw_kstr(w, "value", text[s]); /* NULL: null */
+        kei_jw_key(w, "at");
+        kei_hlc_write(w, &at[s]);
         kei_jw_obj_end(w);
     }
     kei_jw_obj_end(w);
@@ -322,35 +338,44 @@ void kei_merge_write(struct ke_buf *out, const struct kei_merge_device *d,
     struct kei_jw w;
 
     kei_jw_init(&w, out);
-    kei_jw_obj(&w);
-    write_hlc(&w, "life", &d->life);
-    if (d->dead)
-        kei_jw_kbool(&w, "dead", true);
-    kei_jw_key(&w, "twin");
-    kei_jw_obj(&w);
-    for (uint32_t i = 0; i < d->n; i++)
-        write_twin(&w, &d->twins[i], since);
-    kei_jw_obj_end(&w);
-    kei_jw_obj_end(&w);
+    kei_merge_open(&w, &d->life, d->dead);
+    for (uint32_t i = 0; i < d->n; i++) {
+        const struct kei_merge_twin *t = &d->twins[i];
+        const char *const text[2] = {t->v[0].text, t->v[1].text};
+        const struct kei_hlc at[2] = {t->v[0].at, t->v[1].at};
+
+        kei_merge_one(&w, kei_str(t->name), text, at, since);
+    }
+    kei_merge_close(&w);
 }
 
-static int read_hlc(struct ke_str obj, const char *name, struct kei_hlc *ret, struct ke_error *err)
+bool kei_hlc_read(struct kei_hlc *ret, struct ke_str list)
 {
-    struct ke_str list, v;
+    struct ke_str v;
     int64_t n[3];
     size_t it = 0;
     unsigned k = 0;
 
+    if (kei_json_type(list) != '[')
+        return false;
+    for (; kei_json_next(list, &it, NULL, &v); k++) {
+        if (k == 3 || kei_json_type(v) != '0' || !kei_json_i64(v, &n[k]) || n[k] < 0)
+            return false;
+    }
+    if (k != 3 || n[0] > KEI_HLC_MS_MAX || n[1] > UINT32_MAX || n[2] > UINT32_MAX)
+        return false;
+    *ret = (struct kei_hlc){n[0], (uint32_t)n[1], (uint32_t)n[2]};
+    return true;
+}
+
+static int read_hlc(struct ke_str obj, const char *name, struct kei_hlc *ret, struct ke_error *err)
+{
+    struct ke_str list;
+
     if (!kei_json_get(obj, name, &list) || kei_json_type(list) != '[')
         return kei_error(err, KE_EPARSE, "a merged device lacks the stamp %s", name);
-    while (kei_json_next(list, &it, NULL, &v)) {
-        if (k == 3 || kei_json_type(v) != '0' || !kei_json_i64(v, &n[k]) || n[k] < 0)
-            return kei_error(err, KE_EPARSE, "the stamp %s is not three whole numbers", name);
-        k++;
-    }
-    if (k != 3 || n[1] > UINT32_MAX || n[2] > UINT32_MAX)
+    if (!kei_hlc_read(ret, list))
         return kei_error(err, KE_EPARSE, "the stamp %s is not three whole numbers", name);
-    *ret = (struct kei_hlc){n[0], (uint32_t)n[1], (uint32_t)n[2]};
     return 0;
 }
 
@@ -387,6 +412,9 @@ static int read_twin(struct kei_merge_device *d, const struct ke_alloc *al, stru
         return kei_error(err, KE_ELIMIT, "a merged device has more than %u twins", TWINS_MAX);
     kei_buf_init(&name, al);
     r = kei_json_str(kei_strn(raw.p - 1, raw.n + 2), &name, err);
+    if (r == 0 && (name.n == 0 || name.n > NAME_MAX))
+        r = kei_error(err, KE_ELIMIT, "the name of a twin has %zu bytes; it has 1 to %u", name.n,
+                      NAME_MAX);
     t = r == 0 ? twin_at(d, al, kei_buf_str(&name)) : NULL;
     ke_buf_free(&name);
     if (r == 0 && !t)

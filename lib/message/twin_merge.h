@@ -13,6 +13,10 @@
  *    tombstone, so that news of its life that are still on their way find it dead.
  *  - A twin that is deleted is a value that is none, with a stamp, as any other.
  *
+ * On the wire it is the member `merge` of what our edge and our cloud say to each other, when both
+ * said that they know it (header KEI_MERGE_HEADER of the upgrade and of its answer); upstream's
+ * peers never see it. Its form is that of kei_merge_write.
+ *
  * Pure; memory of the table given; one thread at a time. The state of a device is its own message:
  * a delta is a state with less in it.
  */
@@ -22,6 +26,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/str.h"
 
 /* ---- the clock ---- */
@@ -31,6 +36,12 @@ struct kei_hlc {
     uint32_t n;    /* counts within a millisecond */
     uint32_t node; /* of the place: no two have the same */
 };
+
+/* A stamp later than the year 9999 is none. */
+#define KEI_HLC_MS_MAX INT64_C(253402300799999)
+
+/* How far the stamps of an edge may be ahead of its cloud's clock. */
+#define KEI_MERGE_AHEAD_MS 600000
 
 int kei_hlc_compare(const struct kei_hlc *a, const struct kei_hlc *b);
 bool kei_hlc_is_zero(const struct kei_hlc *a);
@@ -92,7 +103,17 @@ bool kei_merge_equal(const struct kei_merge_device *a, const struct kei_merge_de
  */
 void kei_merge_write(struct ke_buf *out, const struct kei_merge_device *d,
                      const struct kei_hlc *since);
-/* KE_EPARSE, KE_ENOMEM, KE_ELIMIT. d is initialised by this. */
+/* The same piece by piece, for who keeps the values elsewhere. */
+void kei_merge_open(struct kei_jw *w, const struct kei_hlc *life, bool dead);
+/* One twin, with the sides whose stamp is not zero, and later than since (may be NULL). */
+void kei_merge_one(struct kei_jw *w, struct ke_str name, const char *const text[2],
+                   const struct kei_hlc at[2], const struct kei_hlc *since);
+void kei_merge_close(struct kei_jw *w);
+/* [ms,n,node] */
+void kei_hlc_write(struct kei_jw *w, const struct kei_hlc *h);
+bool kei_hlc_read(struct kei_hlc *ret, struct ke_str list);
+/* KE_EPARSE, KE_ENOMEM, KE_ELIMIT (more than 4096 twins, names of more than 128 bytes). d is
+ * initialised by this. */
 int kei_merge_read(struct kei_merge_device *d, const struct ke_alloc *al, struct ke_str text,
                    struct ke_error *err);
 

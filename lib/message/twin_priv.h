@@ -17,6 +17,7 @@ struct kei_twin {
     uint16_t dirty;
     uint64_t up;
     int64_t ts[2], cloud[2], edge[2];
+    struct kei_hlc at[2];
     uint32_t n[4]; /* lengths of name, type and the values, each followed by a NUL in text */
     char text[];
 };

@@ -258,12 +258,22 @@ static int read_attributes(struct reading *r, struct ke_str obj, struct ke_str *
     return 0;
 }
 
+/* A member that is not what it should be is left out: the merge goes without. */
+static void read_merge(struct ke_str obj, struct ke_str *ret)
+{
+    if (!kei_json_get(obj, "merge", ret) || kei_json_type(*ret) != '{')
+        *ret = kei_strn("", 0);
+}
+
 static int read_device(struct reading *r, struct kei_twin_device_view *d, struct ke_str v)
 {
+    struct ke_str x;
     int e;
 
     if (kei_json_type(v) != '{')
         return wrong(r, "a device", "object");
+    read_merge(v, &d->merge);
+    d->anew = kei_json_get(v, "anew", &x) && kei_json_bool(x, false);
     e = get_text(r, v, "id", &d->id);
     if (e == 0)
         e = get_text(r, v, "name", &d->name);
@@ -320,7 +330,7 @@ int kei_twin_read(struct kei_twin_payload *ret, struct ke_str text, uint32_t wha
     int e;
 
     memset(ret, 0, sizeof *ret);
-    ret->event_id = ret->state = ret->attributes = kei_strn("", 0);
+    ret->event_id = ret->state = ret->attributes = ret->merge = kei_strn("", 0);
     e = kei_json_check(text, 0, err);
     if (e < 0)
         return e;
@@ -331,6 +341,7 @@ int kei_twin_read(struct kei_twin_payload *ret, struct ke_str text, uint32_t wha
         return 0;
     if (kei_json_type(text) != '{')
         return wrong(&r, "the message", "object");
+    read_merge(text, &ret->merge);
     e = get_text(&r, text, "event_id", &ret->event_id);
     if (e == 0)
         e = get_i64(&r, text, "timestamp", &ret->timestamp, NULL);

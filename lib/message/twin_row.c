@@ -7,6 +7,9 @@
  *     attributes; seq, state_up, the number of twins; of each, by name: flags, dirty, up, times and
  *     versions of both sides, four lengths, and name, type and values with a NUL behind each.
  *
+ * A device that has a life (twin_merge.h) is "KTW" 2: the life before the number of twins, and of
+ * each twin the two stamps behind its versions. A stamp is ms (8), n (4), node (4).
+ *
  * Reading is total: whatever is there is a device or KE_EPARSE. Memory of the table given.
  */
 #include "base/json.h"
@@ -14,7 +17,9 @@
 #include "message/twin_priv.h"
 
 #define MAGIC "KTW\1"
+#define MAGIC_LIFE "KTW\2"
 #define MAGIC_LEN 4u
+#define STAMP 16u
 #define TWIN_FIXED (2u + 2u + 8u + 6u * 8u + 4u * 4u)
 
 /* ---- writing ---- */
@@ -42,9 +47,16 @@ static void add_text(struct ke_buf *out, const char *s)
     kei_buf_add(out, s, n);
 }
 
-static void add_twin(struct ke_buf *out, const struct kei_twin *t)
+static unsigned char *put_stamp(unsigned char *p, const struct kei_hlc *h)
 {
-    unsigned char b[TWIN_FIXED], *p = b;
+    p = put(p, (uint64_t)h->ms, 8);
+    p = put(p, h->n, 4);
+    return put(p, h->node, 4);
+}
+
+static void add_twin(struct ke_buf *out, const struct kei_twin *t, bool life)
+{
+    unsigned char b[TWIN_FIXED + 2 * STAMP], *p = b;
 
     p = put(p, t->flags, 2);
     p = put(p, t->dirty, 2);
@@ -54,6 +66,8 @@ static void add_twin(struct ke_buf *out, const struct kei_twin *t)
         p = put(p, (uint64_t)t->cloud[s], 8);
         p = put(p, (uint64_t)t->edge[s], 8);
     }
+    for (unsigned s = 0; life && s < 2; s++)
+        p = put_stamp(p, &t->at[s]);
     for (unsigned i = 0; i < 4; i++)
         p = put(p, t->n[i], 4);
     kei_buf_add(out, b, (size_t)(p - b));
@@ -62,7 +76,10 @@ static void add_twin(struct ke_buf *out, const struct kei_twin *t)
 
 void kei_twin_row_write(struct ke_buf *out, const struct kei_twin_device *d)
 {
-    kei_buf_add(out, MAGIC, MAGIC_LEN);
+    bool life = !kei_hlc_is_zero(&d->life);
+    unsigned char stamp[STAMP];
+
+    kei_buf_add(out, life ? MAGIC_LIFE : MAGIC, MAGIC_LEN);
     add_text(out, d->ns);
     add_text(out, d->name);
     add_text(out, d->description);
@@ -71,9 +88,12 @@ void kei_twin_row_write(struct ke_buf *out, const struct kei_twin_device *d)
     add_text(out, d->attributes);
     add_number(out, d->seq, 8);
     add_number(out, d->state_up, 8);
+    (void)put_stamp(stamp, &d->life);
+    if (life)
+        kei_buf_add(out, stamp, sizeof stamp);
     add_number(out, d->n, 4);
     for (uint32_t i = 0; i < d->n; i++)
-        add_twin(out, d->twins[i]);
+        add_twin(out, d->twins[i], life);
 }
 
 /* ---- reading ---- */
@@ -82,6 +102,7 @@ struct reader {
     const unsigned char *p;
     size_t n;
     bool short_of; /* there was less than asked for */
+    bool life;
 };
 
 static uint64_t take(struct reader *r, unsigned bytes)
@@ -128,6 +149,17 @@ static void take_side(struct reader *r, struct kei_twin_side *s, unsigned flags)
     s->edge = (int64_t)take(r, 8);
 }
 
+static struct kei_hlc take_stamp(struct reader *r)
+{
+    struct kei_hlc h = {.ms = (int64_t)take(r, 8)};
+
+    h.n = (uint32_t)take(r, 4);
+    h.node = (uint32_t)take(r, 4);
+    if (h.ms < 0 || h.ms > KEI_HLC_MS_MAX)
+        r->short_of = true;
+    return h;
+}
+
 static bool take_twin(struct reader *r, struct kei_twin_view *v)
 {
     struct ke_str text[4];
@@ -141,6 +173,8 @@ static bool take_twin(struct reader *r, struct kei_twin_view *v)
     v->up = take(r, 8);
     take_side(r, &v->side[0], flags);
     take_side(r, &v->side[1], flags >> KEI_TWIN_F_SHIFT);
+    for (unsigned s = 0; r->life && s < 2; s++)
+        v->side[s].at = take_stamp(r);
     for (unsigned i = 0; i < 4; i++)
         n[i] = (size_t)take(r, 4);
     for (unsigned i = 0; i < 4; i++) {
@@ -198,6 +232,8 @@ static int take_device(struct reader *r, struct kei_twin_device *d, const struct
     }
     d->seq = take(r, 8);
     d->state_up = take(r, 8);
+    if (r->life)
+        d->life = take_stamp(r);
     if (e == 0)
         e = take_twins(r, d, take(r, 4), al);
     return e == 0 && (r->short_of || r->n) ? KE_EPARSE : e;
@@ -206,12 +242,13 @@ static int take_device(struct reader *r, struct kei_twin_device *d, const struct
 int kei_twin_row_read(struct kei_twin_device *d, const struct ke_alloc *al, struct ke_str row,
                       struct ke_error *err)
 {
-    struct reader r = {(const unsigned char *)row.p, row.n, false};
+    struct reader r = {(const unsigned char *)row.p, row.n, false, false};
     struct ke_str ns, name;
     int e;
 
     memset(d, 0, sizeof *d);
-    if (row.n < MAGIC_LEN || memcmp(row.p, MAGIC, MAGIC_LEN) != 0)
+    r.life = row.n >= MAGIC_LEN && memcmp(row.p, MAGIC_LIFE, MAGIC_LEN) == 0;
+    if (row.n < MAGIC_LEN || (!r.life && memcmp(row.p, MAGIC, MAGIC_LEN) != 0))
         return kei_error(err, KE_EPARSE, "a row of %zu bytes is no device of this release", row.n);
     r.p += MAGIC_LEN;
     r.n -= MAGIC_LEN;

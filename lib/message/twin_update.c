@@ -61,6 +61,20 @@ static bool passes(const struct kei_twin_side *t, const struct kei_twin_side *m)
     return m->has_version && cloud <= m->cloud && edge <= m->edge;
 }
 
+/* What upstream's cloud says has no stamp: any other word of ours is later. */
+static void stamp(struct update *u, struct kei_twin_side *t)
+{
+    t->at = (struct kei_hlc){0, 0, 0};
+    if (u->mode == KEI_TWIN_REST && u->rules->clock)
+        t->at = kei_hlc_tick(u->rules->clock, u->rules->wall_ms);
+}
+
+/* A driver tells which desired value it saw: the same that is here, or one of another time. */
+static bool is_seen(const struct update *u, unsigned s)
+{
+    return u->mode == KEI_TWIN_REST && u->rules->driver && s == KEI_TWIN_EXPECTED;
+}
+
 static void take_version(struct update *u, struct kei_twin_side *t, const struct kei_twin_side *m)
 {
     if (u->mode == KEI_TWIN_REST) {
@@ -95,6 +109,9 @@ static int delete_twin(struct update *u, const struct kei_twin *t, const struct 
     }
     for (unsigned s = 0; s < 2; s++) {
         v.side[s].has = false;
+        if (s == 0)
+            stamp(u, &v.side[0]);
+        v.side[s].at = v.side[0].at; /* one word about both */
         if (v.side[s].has_version && (u->mode == KEI_TWIN_REST || m->side[s].has_version))
             take_version(u, &v.side[s], &m->side[s]);
     }
@@ -121,6 +138,13 @@ static int take_side(struct update *u, struct kei_twin_view *v, const struct kei
         return GO_ON;
     if (u->mode == KEI_TWIN_SYNC && !passes(t, m))
         return REFUSE;
+    bool other = !t->has || !kei_str_eq(t->value, m->value);
+    if (is_seen(u, s) && u->rules->observed && other)
+        return GO_ON;
+    if (!is_seen(u, s))
+        stamp(u, t);
+    else if (other)
+        t->at = (struct kei_hlc){0, 0, 0};
     take_version(u, t, m);
     t->has = t->has_ts = true;
     t->value = m->value;
@@ -155,7 +179,7 @@ static int change_twin(struct update *u, const struct kei_twin *t, const struct 
 
     kei_twin_view(&v, t);
     bool retyped = is_retyped(u, m);
-    type = was_deleted || retyped ? type_of(m) : v.type;
+    type = was_deleted || retyped || !v.type.n ? type_of(m) : v.type;
     if (was_deleted && kei_str_is(type, "deleted"))
         type = KEI_STR("string");
     for (unsigned s = 0; s < 2; s++) {
@@ -174,7 +198,7 @@ static int change_twin(struct update *u, const struct kei_twin *t, const struct 
         other = true;
     if (!sides && !other)
         return GO_ON;
-    if (was_deleted || retyped)
+    if (was_deleted || retyped || !v.type.n)
         v.type = type;
     if (u->mode == KEI_TWIN_REST)
         v.dirty |= other || was_deleted ? KEI_TWIN_OTHER : 0;
@@ -185,7 +209,7 @@ static int add_twin(struct update *u, const struct kei_twin_view *m)
 {
     struct kei_twin_view v = {.name = m->name, .has_meta = true, .has_optional = true};
     uint32_t sides = 0;
-    bool dead;
+    bool dead, observed = false;
 
     if (m->null)
         return u->mode == KEI_TWIN_REST ? refuse_all(u, "The request body is wrong") : GO_ON;
@@ -204,26 +228,87 @@ static int add_twin(struct update *u, const struct kei_twin_view *m)
 
         if (!side->has && !(dead && side->has_version))
             continue;
+        if (is_seen(u, s) && u->rules->observed) {
+            observed = true;
+            continue;
+        }
         if (u->mode == KEI_TWIN_SYNC && !passes(&v.side[s], side))
             return GO_ON;
         why = side->has ? kei_twin_value_check(v.type, side->value, u->rules) : NULL;
         if (why)
             return u->mode == KEI_TWIN_REST ? refuse_all(u, why) : GO_ON;
         take_version(u, &v.side[s], side);
+        if (!is_seen(u, s))
+            stamp(u, &v.side[s]);
         v.side[s].has = v.side[s].has_ts = side->has && side->value.n > 0 && !dead;
         v.side[s].value = side->value;
         v.side[s].ts = u->rules->now_ms;
         sides |= 1u << s;
     }
+    if (observed && !sides)
+        return GO_ON;
     if (u->mode == KEI_TWIN_REST)
         v.dirty = sides | KEI_TWIN_OTHER;
     return note(u, NULL, &v, sides, !dead, false);
+}
+
+/* One side by its stamps. true: it is another now. */
+static bool merge_side(struct update *u, struct kei_twin_view *v, const struct kei_twin_side *m,
+                       unsigned s)
+{
+    struct kei_twin_side *t = &v->side[s];
+    int c = kei_hlc_compare(&m->at, &t->at);
+
+    if (c < 0) /* who said that must hear of it */
+        v->dirty |= 1u << s;
+    if (c <= 0)
+        return false;
+    t->has = t->has_ts = m->has;
+    t->value = m->value;
+    t->ts = u->rules->now_ms;
+    t->at = m->at;
+    if (m->has_version) {
+        t->edge = t->has_version ? t->edge : 0;
+        t->cloud = m->cloud;
+        t->has_version = true;
+    }
+    v->dirty &= ~(1u << s);
+    return true;
+}
+
+static int merge_twin(struct update *u, const struct kei_twin *t, const struct kei_twin_view *m)
+{
+    struct kei_twin_view v = {.name = m->name, .has_meta = true, .has_optional = true};
+    uint32_t sides = 0, dirty;
+    bool dead;
+
+    if (!t && u->d->n + u->added >= u->rules->max_twins)
+        return GO_ON;
+    v.type = m->type;
+    v.optional = m->has_optional ? m->optional : true;
+    if (t)
+        kei_twin_view(&v, t);
+    dirty = v.dirty;
+    for (unsigned s = 0; s < 2; s++) {
+        if ((m->dirty & (1u << s)) && merge_side(u, &v, &m->side[s], s))
+            sides |= 1u << s;
+    }
+    if (!sides && v.dirty == dirty)
+        return GO_ON;
+    dead = kei_str_is(v.type, "deleted");
+    if (!v.side[0].has && !v.side[1].has)
+        v.type = KEI_STR("deleted");
+    else if (dead)
+        v.type = m->type;
+    return note(u, t, &v, sides, sides && (v.side[0].has || v.side[1].has || (t && !dead)), false);
 }
 
 static int one(struct update *u, const struct kei_twin_view *m)
 {
     const struct kei_twin *t = kei_twin_find(u->d, m->name);
 
+    if (u->mode == KEI_TWIN_MERGE)
+        return merge_twin(u, t, m);
     if (!t)
         return add_twin(u, m);
     if (u->mode == KEI_TWIN_SYNC && (m->null || !m->has_meta))

@@ -228,8 +228,31 @@ void kei_twin_write_get(struct ke_buf *out, const struct kei_twin_base *b,
     kei_jw_obj_end(&w);
 }
 
+/* The stamps of what is unconfirmed. */
+static void merge_member(struct kei_jw *w, const struct kei_twin_device *d)
+{
+    kei_jw_key(w, "merge");
+    kei_merge_open(w, &d->life, false);
+    for (uint32_t i = 0; i < d->n; i++) {
+        const char *text[2] = {NULL, NULL};
+        struct kei_hlc at[2] = {{0, 0, 0}, {0, 0, 0}};
+        struct kei_twin_view v;
+
+        kei_twin_view(&v, d->twins[i]);
+        for (unsigned s = 0; s < 2; s++) {
+            if (!(v.dirty & (1u << s)))
+                continue;
+            text[s] =
+                v.side[s].has ? v.side[s].value.p : NULL; /* ends in a NUL, where it is kept */
+            at[s] = v.side[s].at;
+        }
+        kei_merge_one(w, v.name, text, at, NULL);
+    }
+    kei_merge_close(w);
+}
+
 void kei_twin_write_edge_updated(struct ke_buf *out, const struct kei_twin_base *b,
-                                 const struct kei_twin_device *d)
+                                 const struct kei_twin_device *d, bool merge)
 {
     struct kei_jw w;
 
@@ -245,6 +268,8 @@ void kei_twin_write_edge_updated(struct ke_buf *out, const struct kei_twin_base 
         kept(&w, t, kei_twin_dirty(t), WITH_VERSIONS);
     }
     kei_jw_obj_end(&w);
+    if (merge && !kei_hlc_is_zero(&d->life))
+        merge_member(&w, d);
     kei_jw_obj_end(&w);
 }
 
@@ -263,7 +288,7 @@ static void optional_str(struct kei_jw *w, const char *name, struct ke_str s)
 }
 
 void kei_twin_write_state(struct ke_buf *out, const struct kei_twin_base *b,
-                          const struct kei_twin_device *d, uint32_t dialect)
+                          const struct kei_twin_device *d, uint32_t dialect, bool merge)
 {
     struct kei_jw w;
 
@@ -274,6 +299,11 @@ void kei_twin_write_state(struct ke_buf *out, const struct kei_twin_base *b,
     optional_text(&w, "state", d->state);
     optional_text(&w, LAST_ONLINE(dialect), d->last_online);
     kei_jw_obj_end(&w);
+    if (merge && !kei_hlc_is_zero(&d->life)) {
+        kei_jw_key(&w, "merge");
+        kei_merge_open(&w, &d->life, false);
+        kei_merge_close(&w);
+    }
     kei_jw_obj_end(&w);
 }
 

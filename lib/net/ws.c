@@ -378,6 +378,8 @@ static size_t take_answer(struct kei_ws *w, const char *p, size_t n)
     w->state = WS_OPEN;
     opening_free(w);
     start_pulse(w);
+    if (w->ops.answer)
+        w->ops.answer(w->user, &head);
     if (w->ops.open)
         w->ops.open(w->user);
     return used;

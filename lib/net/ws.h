@@ -32,6 +32,8 @@ struct kei_ws_ops {
     void (*drained)(void *user); /* optional: send queue empty again */
     /* once, last; http_status != 0 when the upgrade was refused with it. Free it here or later. */
     void (*closed)(void *user, int status, const char *text, uint32_t http_status);
+    /* client: the 101 itself, before open; borrowed, optional. May not free the WebSocket. */
+    void (*answer)(void *user, const struct kei_http_head *head);
 };
 
 struct kei_ws_config {

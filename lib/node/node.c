@@ -387,6 +387,8 @@ static int make_parts(struct ke_node *n)
     if (r == 0)
         r = kei_meta_new(&n->meta, n->ctx, n->router, n->store, &mc);
     kei_tunnel_tell_newest(n->tunnel, newest, n);
+    if (!(n->config.flags & KE_NODE_NO_DEVICES))
+        kei_tunnel_offer_merge(n->tunnel);
     set_address(n);
     if (r == 0)
         r = make_pods(n);

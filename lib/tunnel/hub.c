@@ -154,6 +154,35 @@ static void on_down(void *user, struct ke_msg *m)
 
 /* ---- the link ---- */
 
+/* Before the link itself: the twin looks at it when that comes. */
+static void tell_merge(struct kei_hub *h)
+{
+    struct ke_msg_config c;
+    struct ke_msg *m = NULL;
+    struct ke_error err = KE_ERROR_INIT;
+    char content[40];
+    int64_t now;
+    int r;
+
+    if (!kei_tunnel_merges(h->tunnel, &now))
+        return;
+    snprintf(content, sizeof content, "{\"now\":%lld}", (long long)now);
+    ke_msg_config_init(&c, sizeof c);
+    c.source = "edgehub";
+    c.group = "twin";
+    c.operation = "connect";
+    c.resource = "node/merge";
+    c.content = content;
+    c.content_len = strlen(content);
+    r = ke_msg_new(&m, h->ctx, &c, &err);
+    if (r == 0)
+        r = ke_router_send_group(h->router, "twin", m, &err);
+    if (r < 0 && r != KE_ENOTFOUND)
+        kei_log(h->ctx, KE_LOG_WARN, "tunnel", "group twin was not told that the cloud merges: %s",
+                err.text);
+    ke_msg_unref(m);
+}
+
 static void tell_link(struct kei_hub *h, bool up)
 {
     static const char *const groups[] = {"meta", "edged", "twin", "device"};
@@ -189,6 +218,8 @@ static void on_state(void *user, const struct ke_tunnel_status *st)
     if (up == h->connected)
         return;
     h->connected = up;
+    if (up)
+        tell_merge(h);
     tell_link(h, up);
 }
 

@@ -30,6 +30,11 @@ const char *kei_tunnel_local_ip(const struct ke_tunnel *t);
 
 /* What fn says is told at each connect (header Libkubeedge-Newest), unless it is -1. */
 void kei_tunnel_tell_newest(struct ke_tunnel *t, int64_t (*fn)(void *user), void *user);
+/* At each connect the cloud is told that twins are merged here (KEI_MERGE_HEADER). */
+void kei_tunnel_offer_merge(struct ke_tunnel *t);
+/* The cloud of the present link does it, too; *ret_now_ms: its clock when the link began, 0 when it
+ * has none. */
+bool kei_tunnel_merges(const struct ke_tunnel *t, int64_t *ret_now_ms);
 /* Rows of the tunnel's store were lost: the cloud is told at the next connect, which is begun, and
  * delivers everything again. Loop. */
 void kei_tunnel_store_lost(struct ke_tunnel *t);

@@ -303,6 +303,18 @@ void kei_tunnel_tell_newest(struct ke_tunnel *t, int64_t (*fn)(void *user), void
     }
 }
 
+void kei_tunnel_offer_merge(struct ke_tunnel *t)
+{
+    if (t)
+        t->offer_merge = true;
+}
+
+bool kei_tunnel_merges(const struct ke_tunnel *t, int64_t *ret_now_ms)
+{
+    *ret_now_ms = t && t->merges ? t->merge_now_ms : 0;
+    return t && t->merges;
+}
+
 void kei_tunnel_store_lost(struct ke_tunnel *t)
 {
     if (!t || !t->conf.store)

@@ -104,6 +104,9 @@ struct ke_tunnel {
     struct kei_notes notes;
     int64_t (*newest)(void *user); /* NULL, or what the header says; -1: nothing */
     void *newest_user;
+    bool offer_merge;              /* told at each connect */
+    bool merges;                   /* the cloud of the present link, or the last, said it, too */
+    int64_t merge_now_ms;          /* its clock as it said it */
     char store_id[37];             /* told at each connect; "": not known yet, or no store */
     int64_t hint_ms, hint_mono_ms; /* what the cloud says it is, and when it said so; 0: none */
     bool true_time; /* the floor has the cloud's time, as it was told over a verified link */

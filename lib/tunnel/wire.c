@@ -283,6 +283,17 @@ static void drop(struct ke_tunnel *t)
     kei_outbox_link(t->outbox, false);
 }
 
+/* "1 NOW", of a cloud of ours. */
+static void on_answer(void *user, const struct kei_http_head *head)
+{
+    struct ke_tunnel *t = user;
+    struct ke_str now, version = kei_str_cut(kei_http_header(head, KEI_MERGE_HEADER), ' ', &now);
+
+    t->merge_now_ms = 0;
+    t->merges = t->offer_merge && kei_str_is(version, "1") && now.p &&
+                kei_str_i64(now, &t->merge_now_ms) && t->merge_now_ms >= 0;
+}
+
 static void on_open(void *user)
 {
     struct ke_tunnel *t = user;
@@ -326,6 +337,7 @@ static void on_closed(void *user, int status, const char *text, uint32_t http_st
 
 static const struct kei_ws_ops ws_ops = {
     .open = on_open,
+    .answer = on_answer,
     .message = on_message,
     .skipped = on_skipped,
     .pong = on_pong,
@@ -367,6 +379,11 @@ int kei_wire_dial(struct ke_tunnel *t)
         snprintf(headers + n, sizeof headers - n, KEI_NEWEST_HEADER ": %lld\r\n",
                  (long long)newest);
     }
+    if (t->offer_merge) {
+        size_t n = strlen(headers);
+        snprintf(headers + n, sizeof headers - n, KEI_MERGE_HEADER ": 1\r\n");
+    }
+    t->merges = false;
     r = kei_ws_connect(&t->ws, t->ctx, &s, target, headers, &c, &ws_ops, t);
     kei_tls_config_unref(tls);
     return r;

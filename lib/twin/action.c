@@ -166,6 +166,7 @@ int kei_action_twins(struct ke_twin *t, struct kei_tdev *dev, const struct kei_t
     kei_twin_rules_now(t, &rules);
     if (in && in->from_mqtt && in->answered)
         rules.flags |= KEI_TWIN_RETYPE;
+    kei_life_rules(t, dev, in, &rules);
     r = kei_twin_update(&o, &dev->d, p->twins, p->n_twins, mode, &rules, t->alloc, a,
                         kei_err(t->ctx));
     if (r < 0)
@@ -196,6 +197,27 @@ static const char *unreadable(const struct ke_twin *t, enum kei_twin_mode mode)
                : "unmarshal update request body failed, Please check the request";
 }
 
+/* cloud_updated of a cloud that merges: its stamps decide, not the versions. */
+static int take_merge(struct ke_twin *t, struct kei_tdev *dev, const struct kei_twin_payload *p,
+                      struct kei_arena *a, bool *ret_taken)
+{
+    struct kei_merge_device m;
+    bool reborn;
+    int r = kei_life_open(&m, t, p->merge, kei_str(dev->d.name));
+
+    *ret_taken = r > 0;
+    if (r <= 0)
+        return r;
+    r = 0;
+    if (!kei_life_is_over(t, dev, kei_str(dev->d.ns), kei_str(dev->d.name), &m) && !m.dead) {
+        r = kei_life_begin(t, dev, &m.life, false, &reborn);
+        if (r == 0)
+            r = kei_life_take(t, dev, &m, p->twins, p->n_twins, a);
+    }
+    kei_merge_fini(&m, t->alloc);
+    return r;
+}
+
 static int run_update(struct ke_twin *t, struct kei_input *in, struct kei_arena *a)
 {
     enum kei_twin_mode mode = in->action == ACT_SYNC ? KEI_TWIN_SYNC : KEI_TWIN_REST;
@@ -221,7 +243,10 @@ static int run_update(struct ke_twin *t, struct kei_input *in, struct kei_arena 
                         kei_twin_dialect(t) == KE_DIALECT_1_4
                             ? "Update rejected due to the device is not existed"
                             : "update rejected due to the device is not existed");
-    r = kei_action_twins(t, dev, &p, mode, in, a);
+    bool merged = false;
+    r = mode == KEI_TWIN_SYNC && !in->from_mqtt ? take_merge(t, dev, &p, a, &merged) : 0;
+    if (r == 0 && !merged)
+        r = kei_action_twins(t, dev, &p, mode, in, a);
     if (r == 0 && mode == KEI_TWIN_SYNC)
         r = kei_say_answer(t, in, 0, KEI_STR("\"OK\""));
     return r;
@@ -267,7 +292,7 @@ static int say_state(struct ke_twin *t, struct kei_input *in, struct kei_tdev *d
 
     if (r < 0)
         return r;
-    kei_twin_write_state(&out, &b, &dev->d, kei_twin_dialect(t));
+    kei_twin_write_state(&out, &b, &dev->d, kei_twin_dialect(t), false);
     r = kei_buf_ok(&out) ? kei_say_answer(t, in, 0, kei_buf_str(&out)) : KE_ENOMEM;
     if (r == 0)
         r = kei_say_observers(t, dev, KE_TWIN_STATE, NULL);
@@ -383,6 +408,9 @@ int kei_action_run(struct ke_twin *t, struct kei_input *in)
         break;
     case ACT_FLUSH:
         r = run_flush(t);
+        break;
+    case ACT_RESTAMP:
+        r = kei_life_restamp(t);
         break;
     default:
         r = kei_membership_run(t, in, &a);

@@ -321,6 +321,8 @@ static bool commit(struct ke_twin *t, int *ret)
         if (*ret == 0)
             *ret = write_device(t, tx, x);
     }
+    if (*ret == 0)
+        *ret = kei_life_store(t, tx);
     if (*ret < 0) {
         ke_store_abort(tx);
         return false;

@@ -150,6 +150,7 @@ static void load_ended(struct ke_twin *t)
         return;
     }
     t->loaded = true;
+    kei_life_loaded(t);
     kei_upward_pump(t);
     kei_batch_wake(t);
 }
@@ -187,24 +188,38 @@ static void on_object(void *user, int status, const struct ke_store_item *item)
     kei_twin_unref_handle(t);
 }
 
-static void on_row(void *user, int status, const struct ke_store_item *item)
+/* One bucket is read: the next. */
+static void go_on(struct ke_twin *t, int status, const char *bucket, ke_store_list_fn fn)
 {
-    struct ke_twin *t = user;
-
-    if (item) {
-        if (!t->freed)
-            take_row(t, item);
-        return;
-    }
     if (!t->freed) {
         if (status < 0 && status != KE_ENOTFOUND)
             t->load_status = status;
         if (t->load_status == 0)
-            t->load_status = list(t, OBJECTS, on_object);
+            t->load_status = list(t, bucket, fn);
         if (t->load_status < 0)
             load_ended(t);
     }
     kei_twin_unref_handle(t);
+}
+
+static void on_grave(void *user, int status, const struct ke_store_item *item)
+{
+    struct ke_twin *t = user;
+
+    if (!item)
+        go_on(t, status, OBJECTS, on_object);
+    else if (!t->freed)
+        kei_life_read(t, item);
+}
+
+static void on_row(void *user, int status, const struct ke_store_item *item)
+{
+    struct ke_twin *t = user;
+
+    if (!item)
+        go_on(t, status, KEI_LIFE_BUCKET, on_grave);
+    else if (!t->freed)
+        take_row(t, item);
 }
 
 int kei_tdev_load(struct ke_twin *t)

@@ -71,7 +71,12 @@ static void on_link(struct ke_twin *t, const struct ke_msg *m)
 {
     struct ke_str content;
 
+    if (strcmp(ke_msg_resource(m), "node/merge") == 0) {
+        kei_life_told(t, m);
+        return;
+    }
     content.p = ke_msg_content(m, &content.n);
+    kei_life_link(t, kei_json_str_is(content, "cloud_connected"));
     kei_upward_link(t, kei_json_str_is(content, "cloud_connected"));
 }
 

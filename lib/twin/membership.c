@@ -88,19 +88,68 @@ static int take_texts(struct ke_twin *t, struct kei_tdev *dev, const struct kei_
     return r;
 }
 
+/* Another life of a device that is here: the former one goes, with all that it had. */
+static int say_reborn(struct ke_twin *t, struct kei_tdev *dev, const struct kei_twin_device_view *v)
+{
+    int r = kei_say_observers(t, dev, KE_TWIN_REMOVED, NULL);
+
+    kei_log(t->ctx, KE_LOG_INFO, "twin", "device %s was made anew: its former values are gone",
+            dev->d.name);
+    return r == 0 ? say_membership(t, v, true) : r;
+}
+
+static int add_merged(struct ke_twin *t, struct ke_str ns, struct ke_str name,
+                      const struct kei_twin_device_view *v, const struct kei_merge_device *m,
+                      struct kei_arena *a);
+
 static int add_named(struct ke_twin *t, struct ke_str ns, struct ke_str name,
                      const struct kei_twin_device_view *v, struct kei_arena *a)
 {
-    struct kei_tdev *dev;
-    bool is_new;
+    struct kei_merge_device m;
     int r = 0;
 
     if (!name.n) {
         kei_log(t->ctx, KE_LOG_WARN, "twin", "\"%.*s\" is no id of a device", KEI_FMT(v->id));
         return 0;
     }
-    dev = kei_tdev_find(t, ns, name);
-    is_new = !dev;
+    r = kei_life_open(&m, t, v->merge, name);
+    if (r < 0)
+        return r;
+    r = add_merged(t, ns, name, v, r > 0 ? &m : NULL, a);
+    kei_merge_fini(&m, t->alloc);
+    return r;
+}
+
+/* The cloud of now knows only a former life: its store is of an older day. It is told. */
+static int tell_older(struct ke_twin *t, struct kei_tdev *dev)
+{
+    int r = kei_batch_touch(t, dev);
+
+    kei_log(t->ctx, KE_LOG_WARN, "twin", "the cloud knows a former life of device %s only",
+            dev->d.name);
+    return r == 0 ? kei_twin_tell_again(&dev->d, t->alloc) : r;
+}
+
+/* m: what is told with stamps; NULL: nothing. */
+static int add_merged(struct ke_twin *t, struct ke_str ns, struct ke_str name,
+                      const struct kei_twin_device_view *v, const struct kei_merge_device *m,
+                      struct kei_arena *a)
+{
+    struct kei_tdev *dev = kei_tdev_find(t, ns, name);
+    bool is_new = !dev, reborn = false;
+    int r = 0;
+
+    if (m && dev && t->listing && !m->dead && !dev->d.n && !kei_hlc_is_zero(&dev->d.life)) {
+        r = kei_batch_touch(t, dev);
+        if (r < 0)
+            return r;
+        dev->d.life = (struct kei_hlc){0, 0, 0}; /* there is nothing that could be lost */
+    }
+    if (m && (m->dead || kei_life_is_over(t, dev, ns, name, m))) {
+        if (dev)
+            dev->listed = true;
+        return dev && t->listing && !m->dead ? tell_older(t, dev) : 0;
+    }
     if (is_new && t->n >= t->c.max_devices) {
         t->st.refused++;
         kei_log(t->ctx, KE_LOG_ERROR, "twin",
@@ -110,12 +159,17 @@ static int add_named(struct ke_twin *t, struct ke_str ns, struct ke_str name,
     }
     if (is_new)
         r = kei_batch_add(&dev, t, ns, name);
+    if (r == 0 && m)
+        r = kei_life_begin(t, dev, &m->life, v->anew, &reborn);
+    if (r == 0 && reborn && !is_new)
+        r = say_reborn(t, dev, v);
+    is_new = is_new || reborn;
     if (r == 0)
         r = take_texts(t, dev, v, ns, is_new);
     if (r < 0)
         return r;
     dev->listed = true;
-    r = take_twins(t, dev, v, a);
+    r = m ? kei_life_take(t, dev, m, v->twins, v->n_twins, a) : take_twins(t, dev, v, a);
     if (r == 0 && v->attributes.n)
         r = take_attributes(t, dev, v->attributes, a);
     if (r == 0 && is_new)
@@ -142,12 +196,24 @@ static int remove_dev(struct ke_twin *t, struct kei_tdev *dev, const struct kei_
 
 static int remove_named(struct ke_twin *t, const struct kei_twin_device_view *v)
 {
+    struct kei_merge_device m;
     struct kei_tdev *dev;
     struct ke_str ns, name;
+    int r;
 
     ids_of(v, &ns, &name);
     dev = name.n ? kei_tdev_find(t, ns, name) : NULL;
-    return dev ? remove_dev(t, dev, v) : 0;
+    if (!dev)
+        return 0;
+    r = kei_life_open(&m, t, v->merge, name);
+    if (r > 0 && kei_life_is_over(t, dev, ns, name, &m)) {
+        kei_merge_fini(&m, t->alloc); /* a former life: that of now goes on */
+        return 0;
+    }
+    if (r > 0 && m.dead)
+        kei_life_bury(t, dev, &m.life);
+    kei_merge_fini(&m, t->alloc);
+    return r < 0 ? r : remove_dev(t, dev, v);
 }
 
 static int run_membership(struct ke_twin *t, const struct kei_twin_payload *p, struct kei_arena *a)
@@ -187,8 +253,10 @@ static int run_detail(struct ke_twin *t, const struct kei_twin_payload *p, struc
     {
         KEI_OF(l, struct kei_tdev, all)->listed = false;
     }
+    t->listing = true;
     for (uint32_t i = 0; i < p->n_devices && r == 0; i++)
         r = add(t, &p->devices[i], a);
+    t->listing = false;
     KEI_LIST_EACH(l, &t->all)
     {
         struct kei_tdev *dev = KEI_OF(l, struct kei_tdev, all);
@@ -253,12 +321,19 @@ static int run_object(struct ke_twin *t, struct kei_input *in, struct kei_arena 
         return 0;
     v.id = kei_twin_long_ids(kei_twin_dialect(t)) ? in->id : v.name;
     if (in->action == ACT_OBJECT) {
+        struct ke_str anew;
+
+        if (!kei_json_get(in->payload, "merge", &v.merge) || kei_json_type(v.merge) != '{')
+            v.merge = kei_strn("", 0);
+        v.anew = kei_json_get(in->payload, "anew", &anew) && kei_json_bool(anew, false);
         if (kei_json_path(in->payload, "metadata.labels.description", &label) &&
             kei_json_type(label) == '"')
             v.description = kei_str(kei_json_strdup(label, a));
         return add_named(t, ns, v.name, &v, a);
     }
     dev = kei_tdev_find(t, ns, v.name);
+    if (dev && t->merging && !kei_hlc_is_zero(&dev->d.life))
+        return 0; /* perhaps of a former life: the membership says which one ends */
     return dev ? remove_dev(t, dev, &v) : 0;
 }
 

@@ -91,6 +91,8 @@ int ke_twin_new(struct ke_twin **ret, struct ke_ctx *ctx, const struct ke_twin_c
     kei_upward_init(t);
     r = check_config(t, c);
     if (r == 0)
+        kei_life_init(t);
+    if (r == 0)
         r = ke_router_add(&t->module, t->c.router, "devicetwin", "twin", &ops, t);
     if (r < 0) {
         ke_twin_free(t);
@@ -156,6 +158,7 @@ void ke_twin_free(struct ke_twin *t)
         kei_tdev_drop(t, KEI_OF(l, struct kei_tdev, all));
     }
     kei_map_free(&t->names);
+    kei_free(t->alloc, t->graves);
     if (!t->notifying)
         free_subs(t);
     kei_free(t->alloc, t->node_name);

@@ -3,7 +3,8 @@
  * Inside of the device twin. twin.c: the handle and its calls; index.c: the devices in memory;
  * input.c: what comes, and which action it is; action.c, membership.c: the actions; batch.c: what
  * waits, transactions, what is said when they are durable; upward.c: what the cloud has not
- * confirmed. Loop thread, but for the calls marked otherwise in twin.h.
+ * confirmed; life.c: stamps, where the cloud is one of ours. Loop thread, but for the calls marked
+ * otherwise in twin.h.
  *
  * Inputs wait in one queue. A batch is as many of them as came while the disk was busy: they are
  * worked on in memory, their rows go in one transaction, and what they say (effects) is said when
@@ -25,6 +26,8 @@
 #include "message/twin.h"
 
 #define KEI_TWIN_BUCKET "twin"
+#define KEI_LIFE_BUCKET "twinlife" /* one row: the graves */
+#define KEI_TWIN_GRAVES 256u
 
 /* ---- devices ---- */
 
@@ -71,6 +74,7 @@ enum kei_action {
     ACT_ADD, /* of the host */
     ACT_REMOVE,
     ACT_FLUSH, /* rows that are older than what was confirmed */
+    ACT_RESTAMP,
 };
 
 struct kei_input {
@@ -125,6 +129,12 @@ struct ke_twin_sub {
     bool ended;
 };
 
+/* A device whose life the cloud ended. */
+struct kei_grave {
+    uint64_t who; /* digest of NS/NAME */
+    struct kei_hlc life;
+};
+
 struct ke_twin {
     struct ke_ctx *ctx;
     const struct ke_alloc *alloc;
@@ -157,6 +167,19 @@ struct ke_twin {
     uint64_t detail_request;
     struct kei_timer resend, flush;
     bool detail_due;
+
+    /* lives (life.c) */
+    struct kei_hlc clock;
+    bool told; /* the link that begins is to a cloud that merges */
+    int64_t told_ms, told_mono;
+    bool linked, merging; /* there was a link; the present one, or the last, merges */
+    int64_t cloud_ms;     /* its clock at cloud_mono; 0: not known */
+    int64_t cloud_mono;
+    bool restamp, restamp_queued; /* stamps that are too far ahead: nothing goes up before */
+    struct kei_grave *graves;
+    uint32_t n_graves;
+    bool graves_new; /* not stored yet */
+    bool listing;    /* the whole list is worked on: what it says is how the cloud is now */
 
     struct kei_link subs;
     bool notifying;
@@ -223,6 +246,32 @@ int kei_action_twins(struct ke_twin *t, struct kei_tdev *dev, const struct kei_t
                      enum kei_twin_mode mode, struct kei_input *in, struct kei_arena *a);
 void kei_action_base(struct ke_twin *t, struct kei_twin_base *b, struct ke_str event_id);
 int kei_action_fresh(struct ke_twin *t, struct kei_twin_base *b, char id[37]);
+
+/* ---- life.c ---- */
+void kei_life_init(struct ke_twin *t);
+void kei_life_rules(struct ke_twin *t, const struct kei_tdev *dev, const struct kei_input *in,
+                    struct kei_twin_rules *r);
+/* The hub: the link that comes up is to a cloud that merges, with its clock. Before the link. */
+void kei_life_told(struct ke_twin *t, const struct ke_msg *m);
+void kei_life_link(struct ke_twin *t, bool up);
+bool kei_life_ready(struct ke_twin *t); /* may anything go up? */
+int kei_life_restamp(struct ke_twin *t);
+void kei_life_loaded(struct ke_twin *t);
+void kei_life_read(struct ke_twin *t, const struct ke_store_item *item);
+int kei_life_store(struct ke_twin *t, struct ke_store_tx *tx); /* with the batch */
+/* What the cloud tells as `merge`: 1, and m to be freed; 0: nothing, or not to be used; KE_ENOMEM
+ */
+int kei_life_open(struct kei_merge_device *m, struct ke_twin *t, struct ke_str raw,
+                  struct ke_str what);
+/* It tells of a life that ended, here or by a newer one. dev may be NULL. */
+bool kei_life_is_over(struct ke_twin *t, const struct kei_tdev *dev, struct ke_str ns,
+                      struct ke_str name, const struct kei_merge_device *m);
+/* The device is of this life from now on; *ret_reborn: it was of another one. */
+int kei_life_begin(struct ke_twin *t, struct kei_tdev *dev, const struct kei_hlc *life, bool anew,
+                   bool *ret_reborn);
+int kei_life_take(struct ke_twin *t, struct kei_tdev *dev, const struct kei_merge_device *m,
+                  const struct kei_twin_view *types, uint32_t n_types, struct kei_arena *a);
+void kei_life_bury(struct ke_twin *t, const struct kei_tdev *dev, const struct kei_hlc *life);
 
 /* ---- upward.c ---- */
 void kei_upward_init(struct ke_twin *t);

@@ -215,10 +215,10 @@ static int make_of(struct ke_twin *t, struct ke_msg **ret, const struct kei_tdev
     kei_twin_id_write(&res, &dev->d, dialect);
     if (lane == LANE_TWIN) {
         kei_buf_adds(&res, "/twin/edge_updated");
-        kei_twin_write_edge_updated(&content, &b, &dev->d);
+        kei_twin_write_edge_updated(&content, &b, &dev->d, t->merging);
     } else {
         kei_buf_adds(&res, dialect == KE_DIALECT_1_4 ? "/state" : "/state/update");
-        kei_twin_write_state(&content, &b, &dev->d, dialect);
+        kei_twin_write_state(&content, &b, &dev->d, dialect, t->merging);
         quote(t, &content);
     }
     r = make(t, ret, "update", &res, &content);
@@ -313,7 +313,7 @@ void kei_upward_pump(struct ke_twin *t)
 
     /* in the middle of a batch memory is ahead of the disk */
     if (!t->connected || !t->running || t->freed || !t->loaded || t->committing || t->working ||
-        !kei_list_empty(&t->touched))
+        !kei_list_empty(&t->touched) || !kei_life_ready(t))
         return;
     if (t->detail_due)
         send_detail(t);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "message/dialect.h"
 #include "net/tls.h"
 
 #define OURS "libkubeedge/0.1"
@@ -513,8 +514,15 @@ static void on_closed(void *user, int status, const char *text, uint32_t http_st
     e->ws = NULL;
 }
 
+static void on_answer(void *user, const struct kei_http_head *head)
+{
+    struct edge *e = user;
+    struct ke_str v = kei_http_header(head, KEI_MERGE_HEADER);
+    snprintf(e->merge_answer, sizeof e->merge_answer, "%.*s", KEI_FMT(v));
+}
+
 static const struct kei_ws_ops ws_ops = {
-    .open = on_open, .message = on_message, .closed = on_closed};
+    .open = on_open, .message = on_message, .closed = on_closed, .answer = on_answer};
 
 static struct kei_tls_config *edge_tls(struct edge *e)
 {
@@ -549,8 +557,8 @@ void edge_dial(struct edge *e)
                                          .receive_cap = 1u << 20};
     const struct kei_ws_config wc = {0};
     snprintf(headers, sizeof headers,
-             "User-Agent: %s\r\nNode_id: %s\r\nProject_id: p\r\nConnectionuse: %s\r\n", e->agent,
-             e->node_id, e->use);
+             "User-Agent: %s\r\nNode_id: %s\r\nProject_id: p\r\nConnectionuse: %s\r\n%s", e->agent,
+             e->node_id, e->use, e->merges ? KEI_MERGE_HEADER ": 1\r\n" : "");
     snprintf(target, sizeof target, "/p/%s/events", e->name);
     e->open = e->closed = false;
     e->http_status = 0;

@@ -43,6 +43,8 @@ struct edge {
     const char *agent;    /* User-Agent; default one of ours */
     const char *node_id;  /* default: name */
     const char *use;      /* ConnectionUse; default "msg" */
+    bool merges;          /* says so in the upgrade */
+    char merge_answer[64]; /* what the cloud said to that; "" if nothing */
     const char *cn, *org; /* of its certificate */
     struct kei_key *key;
     struct kei_cert *cert;

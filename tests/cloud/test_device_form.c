@@ -141,7 +141,7 @@ static void what_nodes_tell(void **state)
     kei_arena_init(&a, kei_alloc_malloc(), 0);
     assert_int_equal(kei_device_state_read(&s, none, "u", &a, &err), 0);
 #define TELL(text, late)                                                                           \
-    assert_int_equal(kei_device_state_merge(&s, kei_str(text), late, &a, &err), 0);                \
+    assert_int_equal(kei_device_state_merge(&s, kei_str(text), late, NULL, &a, &err), 0);          \
     t = kei_device_state_twin(&s, KEI_STR("t"))
     /* of one that is not there nothing can go */
     TELL("{\"twin\":{\"t\":null,\"u\":{\"metadata\":{\"type\":\"deleted\"}},\"v\":{}}}", false);
@@ -164,10 +164,10 @@ static void what_nodes_tell(void **state)
     TELL(TOLD("actual", "5", "300", "actual_version", "5"), true);
     assert_true(!t->deleted && strcmp(t->reported, "5") == 0);
     /* bounds */
-    assert_int_equal(kei_device_state_merge(&s, kei_str("{\"twin\":7}"), false, &a, &err),
+    assert_int_equal(kei_device_state_merge(&s, kei_str("{\"twin\":7}"), false, NULL, &a, &err),
                      KE_EPARSE);
     char *many = many_twins(KEI_DEVICE_TWINS_MAX + 1);
-    assert_int_equal(kei_device_state_merge(&s, kei_str(many), false, &a, &err), KE_ELIMIT);
+    assert_int_equal(kei_device_state_merge(&s, kei_str(many), false, NULL, &a, &err), KE_ELIMIT);
     assert_non_null(strstr(err.text, "4096"));
     free(many);
     kei_arena_free(&a);

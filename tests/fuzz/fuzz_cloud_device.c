@@ -28,13 +28,37 @@ static void must_be_object(struct ke_buf *b)
     kei_buf_init(b, kei_alloc_malloc());
 }
 
+/* A device as a manifest makes it, and with what a node says of it. */
+static void record(struct ke_str device, struct ke_str said)
+{
+    const struct ke_alloc *al = kei_alloc_malloc();
+    struct kei_hlc clock = {0, 0, 0};
+    struct kei_merge_clock c = {&clock, 1000};
+    struct kei_merge_device m;
+    struct ke_buf first, next;
+    bool changed = false;
+    kei_buf_init(&first, al);
+    kei_buf_init(&next, al);
+    if (kei_device_decide(&first, device, device, &c, al, NULL) == 0) {
+        MUST(kei_json_check(kei_buf_str(&first), 0, NULL) == 0);
+        if (kei_merge_read(&m, al, said, NULL) == 0) {
+            if (kei_device_take(&next, kei_buf_str(&first), &m, &clock, &changed, al, NULL) == 0 &&
+                changed)
+                MUST(kei_json_check(kei_buf_str(&next), 0, NULL) == 0);
+            kei_merge_fini(&m, al);
+        }
+    }
+    ke_buf_free(&first);
+    ke_buf_free(&next);
+}
+
 static void manifest(struct ke_str object)
 {
     const struct ke_alloc *al = kei_alloc_malloc();
     struct ke_buf whole, out, remains, next;
     struct kei_field field;
     const char *type = "";
-    struct ke_str none = {0};
+    struct ke_str none = {0}, said;
     uint32_t n;
     kei_buf_init(&whole, al);
     kei_buf_init(&out, al);
@@ -61,6 +85,12 @@ static void manifest(struct ke_str object)
         must_be_object(&out);
         if (kei_device_next(&next, o, o, none, al, NULL) == 0)
             must_be_object(&next);
+        record(o, kei_json_get(o, "said", &said)
+                      ? said
+                      : KEI_STR("{\"life\":[9,0,1],\"twin\":{"
+                                "\"t\":{\"expected\":{\"value\":\"x\",\"at\":[9000,0,1]}},"
+                                "\"nothing\":{\"expected\":"
+                                "{\"value\":null,\"at\":[9000,0,1]}}}}"));
     }
     ke_buf_free(&whole);
 }
@@ -74,8 +104,8 @@ static void status(struct ke_str content)
     kei_buf_init(&row, kei_alloc_malloc());
     kei_arena_init(&a, kei_alloc_malloc(), 0);
     MUST(kei_device_state_read(&s, none, "u", &a, NULL) == 0);
-    (void)kei_device_state_merge(&s, content, false, &a, NULL);
-    (void)kei_device_state_merge(&s, content, true, &a, NULL);
+    (void)kei_device_state_merge(&s, content, false, NULL, &a, NULL);
+    (void)kei_device_state_merge(&s, content, true, NULL, &a, NULL);
     (void)kei_device_state_online(&s, content, true, &a, NULL);
     kei_device_state_write(&row, &s, "d");
     MUST(kei_json_check(kei_buf_str(&row), 0, NULL) == 0);

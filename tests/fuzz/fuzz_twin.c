@@ -60,7 +60,7 @@ static void write_all(struct fuzz *f, const struct kei_twin_outcome *o)
         is_json(&f->a);
     kei_twin_write_get(&f->a, &base, &f->d);
     is_json(&f->a);
-    kei_twin_write_edge_updated(&f->a, &base, &f->d);
+    kei_twin_write_edge_updated(&f->a, &base, &f->d, true);
     is_json(&f->a);
 }
 
@@ -112,6 +112,36 @@ static void attributes(struct fuzz *f, const struct kei_twin_payload *p, struct 
         MUST(kei_twin_device_text(&f->d.attributes, f->al, text) == 0);
 }
 
+/* What our cloud tells of the device; told twice it changes nothing more. */
+static void told(struct fuzz *f, const struct kei_merge_device *from)
+{
+    struct kei_twin_device d;
+    struct kei_twin_outcome o;
+    struct kei_twin_view *twins;
+    struct kei_arena a;
+    struct kei_hlc clock = {0, 0, 1};
+    uint32_t n;
+
+    kei_arena_init(&a, f->al, 0);
+    MUST(kei_twin_device_copy(&d, &f->d, f->al) == 0);
+    MUST(kei_twin_reborn(&f->d, f->al, &from->life) == 0);
+    f->rules.clock = &clock;
+    for (int i = 0; i < 2; i++) {
+        MUST(kei_twin_told(&twins, &n, &f->d, from, NULL, 0, &a) == 0);
+        MUST(kei_twin_update(&o, &f->d, twins, n, KEI_TWIN_MERGE, &f->rules, f->al, &a, NULL) == 0);
+        if (i == 1 && f->d.n == from->n)
+            MUST(o.code || !o.changed);
+        write_all(f, &o);
+        kei_twin_outcome_free(&o, f->al);
+        row_again(f, &f->d);
+    }
+    MUST(kei_twin_restamp(&f->d, f->al, NULL, &clock, 7, &n) == 0);
+    f->rules.clock = NULL;
+    kei_twin_device_fini(&f->d, f->al);
+    f->d = d;
+    kei_arena_free(&a);
+}
+
 static void merge(struct fuzz *f, struct ke_str line)
 {
     struct kei_merge_device d, copy;
@@ -124,6 +154,7 @@ static void merge(struct fuzz *f, struct ke_str line)
     MUST(kei_merge_read(&copy, f->al, kei_buf_str(&f->a), NULL) == 0);
     MUST(kei_merge_take(&copy, f->al, &d, &clock, NULL) == 0);
     kei_merge_fini(&copy, f->al);
+    told(f, &d);
     kei_merge_fini(&d, f->al);
 }
 

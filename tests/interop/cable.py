@@ -8,7 +8,7 @@ import threading
 
 class Cable:
     def __init__(self, cloud):
-        self._lock, self._live, self._open = threading.Lock(), [], True
+        self._lock, self._live, self._open, self._pulled = threading.Lock(), [], True, False
         self._listeners = []
         self.tunnel, self.cert = self._listen(cloud.tunnel), self._listen(cloud.cert)
 
@@ -24,13 +24,22 @@ class Cable:
                 near, _ = listener.accept()
             except OSError:
                 return
+            if self._pulled:
+                near.close()
+                continue
             try:
                 far = socket.create_connection(("127.0.0.1", target))
             except OSError:
                 near.close()
                 continue
             with self._lock:
-                self._live.append((near, far))
+                pulled = self._pulled  # while it was dialled
+                if not pulled:
+                    self._live.append((near, far))
+            if pulled:
+                near.close()
+                far.close()
+                continue
             for a, b in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
 
@@ -61,6 +70,15 @@ class Cable:
                 except OSError:
                     pass
                 s.close()
+
+    def pull(self):
+        """Out, until it is plugged in again."""
+        with self._lock:
+            self._pulled = True
+        self.cut()
+
+    def plug(self):
+        self._pulled = False
 
     def close(self):
         self._open = False

@@ -94,7 +94,7 @@ static const char *delta(struct fixture *f)
 static const char *edge_updated(struct fixture *f)
 {
     kei_buf_clear(&f->out);
-    kei_twin_write_edge_updated(&f->out, &base, &f->d);
+    kei_twin_write_edge_updated(&f->out, &base, &f->d, false);
     return text(f);
 }
 
