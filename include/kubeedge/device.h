@@ -371,6 +371,8 @@ struct ke_device_status {
     uint64_t cycles_missed; /* not made: the device was busy or offline for a whole cycle */
     uint32_t late_max_ms;
     uint32_t reports_waiting; /* properties whose value the twin does not have yet */
+    uint64_t pushes;          /* values that were taken where pushMethod says */
+    uint64_t push_failures;   /* and attempts that failed: text says why */
 };
 typedef void (*ke_devices_list_fn)(void *user, const struct ke_device_status *s);
 /* Each device, in order of namespace and name. fn may not call the harness. KE_ENOMEM. Loop. */
@@ -386,6 +388,7 @@ struct ke_devices_stats {
     uint64_t refused; /* objects that could not be read */
     uint32_t devices, online;
     uint32_t late_max_ms, reserved;
+    uint64_t pushes, push_failures; /* of pushMethod */
 };
 KE_API KE_NODISCARD int ke_devices_get_stats(struct ke_devices *d, struct ke_devices_stats *ret,
                                              size_t size);

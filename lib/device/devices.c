@@ -69,6 +69,7 @@ static void destroy(struct ke_devices *d)
         kei_dv_model_unref(v);
     kei_map_free(&d->models);
     kei_map_free(&d->devs);
+    kei_map_free(&d->targets); /* its values went with the devices */
     free_strings(d, &d->saved);
     ke_buf_free(&d->buf);
     ke_buf_free(&d->buf2);
@@ -103,6 +104,8 @@ static void init(struct ke_devices *d, struct ke_ctx *ctx)
     kei_map_init(&d->devs, d->alloc, kei_ctx_random64(ctx));
     kei_map_init(&d->models, d->alloc, kei_ctx_random64(ctx));
     kei_map_init(&d->saved, d->alloc, kei_ctx_random64(ctx));
+    kei_map_init(&d->targets, d->alloc, kei_ctx_random64(ctx));
+    kei_list_init(&d->push_ready);
     kei_list_init(&d->drivers);
     kei_list_init(&d->ready);
     kei_list_init(&d->report_wait);

@@ -19,6 +19,7 @@
 #include "base/loop.h"
 #include "base/map.h"
 #include "device/process.h"
+#include "device/push.h"
 #include "device/value.h"
 #include "message/devmodel.h"
 
@@ -26,6 +27,8 @@
 #define DV_REPORTS_OPEN 256u /* of all devices, at once */
 #define DV_CALLS_MAX 16u     /* of one device */
 #define DV_REPORT_TIMEOUT_MS 30000
+#define DV_PUSHES_OPEN 256u    /* of all devices, at once */
+#define DV_PUSHES_AT_TARGET 4u /* of those, to one server */
 #define DV_BUCKET "device" /* the harness's own: desired/NS/NAME, process/NS/NAME */
 
 /* ---- what objects say ---- */
@@ -86,6 +89,31 @@ struct method {
     uint32_t n_props;
 };
 
+/* A server that values are pushed to. Each goes there once it is its turn, as it is then. */
+struct push_target {
+    struct ke_devices *d;
+    struct kei_link ready; /* in d->push_ready: one may begin */
+    struct kei_link wait;  /* struct push, in order */
+    struct kei_timer timer;
+    struct kei_backoff backoff;
+    uint32_t refs, open;
+    char key[];
+};
+
+/* A way a property's values take besides the twin. */
+struct push {
+    struct kei_push_conf c;
+    struct dev *dev;            /* NULL until its first value */
+    struct push_target *target; /* the same */
+    struct kei_link link;       /* in target->wait */
+    struct kei_http_call *call;
+    uint64_t request;
+    int64_t due;
+    uint32_t prop;
+    uint32_t reads, gone; /* counts of the property's reads: of the value under way, and taken */
+    bool busy;
+};
+
 /* One block of memory, but for the texts that change (desired, error, values). */
 struct image {
     const struct ke_alloc *alloc;
@@ -96,9 +124,10 @@ struct image {
     struct ke_device_property *pub; /* n of them */
     struct prop *props;
     struct method *methods;
+    struct push *pushes;
     const char *data_topic; /* NULL: no data section */
     const char *process;    /* configuration of data processing, "" if none */
-    uint32_t n, n_methods;
+    uint32_t n, n_methods, n_pushes;
     uint32_t state_ms; /* repeat the state that often; 0: do not */
     uint32_t phase;    /* of its cycles */
     bool alpha;        /* v1alpha2: desired comes by the twin */
@@ -148,6 +177,7 @@ struct dev {
     int64_t error_ms, online_ms;
     int64_t deadline, retry_at, health_at, report_retry_at, state_at, state_retry_at;
     uint64_t reads, writes, failures, reconnects, cycles, late, missed;
+    uint64_t pushes, push_failures;
     uint32_t late_max, slot, report_retries;
     int32_t end_status;
     uint8_t state;  /* KE_DEVICE_* */
@@ -217,7 +247,9 @@ struct ke_devices {
     struct ke_device_value *values; /* the same */
     struct kei_val *vals;           /* the same */
     uint32_t n_values;
-    uint32_t reports_open;
+    uint32_t reports_open, pushes_open;
+    struct kei_map targets; /* URL: struct push_target */
+    struct kei_link push_ready;
     uint32_t loading; /* lists of the store under way */
     bool draining, closing;
     struct ke_devices_stats stats;
@@ -295,6 +327,13 @@ void kei_dv_report_cancel(struct dev *dev);
 int kei_dv_send(struct ke_devices *d, const char *module, const char *group, const char *operation,
                 const char *resource, struct ke_str payload);
 const char *kei_dv_id(struct dev *dev, struct ke_buf *out); /* as in topics */
+
+/* push.c: pushMethod */
+void kei_dv_push_configure(struct dev *dev); /* says what of it is not executed */
+void kei_dv_push(struct dev *dev, int64_t now);
+int64_t kei_dv_push_due(const struct dev *dev); /* INT64_MAX: nothing */
+void kei_dv_push_pump(struct ke_devices *d);
+void kei_dv_push_free(struct image *img); /* ends what is under way */
 
 /* data.c: data processing and the data section */
 void kei_dv_data_batch(struct dev *dev, int64_t now_real); /* a read or a report has ended */

@@ -57,6 +57,8 @@ struct plan {
     bool tuned;
     uint16_t flags;
     uint32_t collect_ms, report_ms;
+    struct kei_push_conf push[KEI_PUSH_METHODS];
+    uint32_t n_push;
 };
 
 /* base overridden by over, in the arena */
@@ -106,6 +108,10 @@ static int plan_prop(struct plan *pl, struct ke_devices *d, const struct kei_dev
     pl->collect_ms =
         (uint32_t)kei_device_cycle_ms(p->collect_cycle, kd->api, unit, d->c.collect_ms);
     pl->report_ms = (uint32_t)kei_device_cycle_ms(p->report_cycle, kd->api, unit, d->c.report_ms);
+    int n = kei_push_read(pl->push, &p->push, a);
+    if (n < 0)
+        return kei_error(err, n, "out of memory for a device");
+    pl->n_push = (uint32_t)n;
     struct ke_str base = pl->def ? pl->def->visitor_config : kei_strn(NULL, 0);
     int r = merge(&pl->visitor, base, p->visitor_config, a, err);
     if (r == 0)
@@ -170,6 +176,36 @@ static void fill_methods(struct packer *k, struct image *img, const struct kei_d
     }
 }
 
+static void fill_pushes(struct packer *k, struct image *img, const struct plan *plans, uint32_t n,
+                        const struct ke_devices *d)
+{
+    uint32_t total = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        total += plans[i].n_push;
+    struct push *to = take(k, total * sizeof *to, _Alignof(struct push));
+    total = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t j = 0; j < plans[i].n_push; j++) {
+            struct kei_push_conf c = plans[i].push[j];
+            if (c.kind == KEI_PUSH_MQTT && !d->c.router) {
+                c.kind = KEI_PUSH_NONE;
+                c.bad = "there is no MQTT server in a mapper";
+            }
+            const char **texts[] = {&c.method, &c.host, &c.target, &c.url, &c.bad};
+            for (size_t t = 0; t < sizeof texts / sizeof texts[0]; t++)
+                *texts[t] = put(k, kei_str(*texts[t]));
+            if (k->base)
+                to[total] = (struct push){.c = c, .prop = i};
+            total++;
+        }
+    }
+    if (k->base) {
+        img->pushes = to;
+        img->n_pushes = total;
+    }
+}
+
 static void lower(const char *s)
 {
     char *p = (char *)(uintptr_t)s; /* our own copy */
@@ -180,7 +216,8 @@ static void lower(const char *s)
 
 /* Once to count (k->base NULL, img a dummy) and once to copy. */
 static void fill(struct packer *k, struct image *img, const struct kei_device *kd,
-                 const struct plan *plans, struct ke_str config, bool has_data)
+                 const struct plan *plans, struct ke_str config, bool has_data,
+                 const struct ke_devices *d)
 {
     const char *ns = kd->meta.ns[0] ? kd->meta.ns : "default";
 
@@ -189,6 +226,7 @@ static void fill(struct packer *k, struct image *img, const struct kei_device *k
     for (uint32_t i = 0; i < kd->n_props; i++)
         fill_prop(k, img, i, &plans[i]);
     fill_methods(k, img, kd);
+    fill_pushes(k, img, plans, kd->n_props, d);
     img->conf = (struct ke_device_config){
         .size = sizeof img->conf,
         .ns = put(k, kei_str(ns)),
@@ -232,6 +270,14 @@ static uint64_t hash_image(const struct image *img)
     }
     for (uint32_t i = 0; i < img->n_methods; i++)
         h = mix(h, img->methods[i].name, strlen(img->methods[i].name));
+    for (uint32_t i = 0; i < img->n_pushes; i++) {
+        const struct kei_push_conf *c = &img->pushes[i].c;
+        uint32_t n[4] = {img->pushes[i].prop, c->timeout_ms, c->qos, c->retained};
+        h = mix(h, c->url, strlen(c->url));
+        h = mix(h, c->target, strlen(c->target));
+        h = mix(h, c->bad, strlen(c->bad));
+        h = mix(h, n, sizeof n);
+    }
     return mix(h, img->model ? "1" : "0", 1); /* which one does not matter, what it says does */
 }
 
@@ -289,12 +335,12 @@ static int build(struct image **ret, struct ke_devices *d, const struct kei_devi
                   kd->protocol_config, a, err);
     if (r < 0)
         return r;
-    fill(&k, &dummy, kd, plans, config, has_data);
+    fill(&k, &dummy, kd, plans, config, has_data, d);
     struct image *img = kei_zalloc(d->alloc, k.at);
     if (!img)
         return kei_error(err, KE_ENOMEM, "out of memory for a device");
     k = (struct packer){(char *)img, sizeof *img};
-    fill(&k, img, kd, plans, config, has_data);
+    fill(&k, img, kd, plans, config, has_data, d);
     img->alloc = d->alloc;
     img->n = kd->n_props;
     img->model = model;
@@ -344,6 +390,7 @@ void kei_dv_image_free(struct image *img)
 {
     if (!img)
         return;
+    kei_dv_push_free(img);
     for (uint32_t i = 0; i < img->n; i++) {
         struct prop *p = &img->props[i];
         kei_free(img->alloc, p->desired);

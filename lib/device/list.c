@@ -73,6 +73,8 @@ static void describe(const struct dev *dev, struct ke_device_property_status *v,
         .cycles_missed = dev->missed,
         .late_max_ms = dev->late_max,
         .reports_waiting = waiting(dev),
+        .pushes = dev->pushes,
+        .push_failures = dev->push_failures,
     };
 
     kei_buf_clear(b);

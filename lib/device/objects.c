@@ -165,6 +165,7 @@ static int apply_device(struct ke_devices *d, const struct kei_device *kd, struc
     keep_raw(dev, raw, source);
     dev->version = kd->meta.version;
     kei_dv_data_configure(dev);
+    kei_dv_push_configure(dev);
     kei_dv_kick(dev);
     return 0;
 }

@@ -663,6 +663,7 @@ static void swap_image(struct dev *dev)
     dev->retry_at = 0;
     kei_backoff_reset(&dev->backoff);
     kei_dv_data_configure(dev);
+    kei_dv_push_configure(dev);
 }
 
 static void wait_for(struct dev *dev, const char *what, const char *name)
@@ -723,6 +724,7 @@ static void arm(struct dev *dev)
 {
     int64_t due = least(kei_dv_report_due(dev), kei_dv_data_due(dev));
 
+    due = least(due, kei_dv_push_due(dev));
     if (dev->op) {
         due = least(due, dev->deadline);
     } else if (!dev->opened) {
@@ -761,6 +763,7 @@ static void step(struct dev *dev)
     }
     kei_dv_data_tick(dev, now);
     kei_dv_report(dev, now);
+    kei_dv_push(dev, now);
     arm(dev);
 }
 
@@ -778,6 +781,7 @@ void kei_dv_drain(struct kei_defer *f)
     d->draining = false;
     if (!kei_list_empty(&d->ready))
         kei_defer(d->ctx, &d->defer, kei_dv_drain);
+    kei_dv_push_pump(d);
     kei_dv_dones_run(d);
 }
 

@@ -234,9 +234,35 @@ static void on_twin(void *user, struct ke_msg *m)
     ke_msg_unref(reply);
 }
 
+static void on_push(struct hrig *r, struct ke_msg *m)
+{
+    struct ke_msg_config c;
+    struct ke_msg *reply = NULL;
+    size_t n;
+    const char *text = ke_msg_content(m, &n);
+    r->pushed++;
+    snprintf(r->topic, sizeof r->topic, "%s", ke_msg_resource(m));
+    snprintf(r->push, sizeof r->push, "%.*s", (int)n, text);
+    if (r->bus_silent)
+        return;
+    ke_msg_config_init(&c, sizeof c);
+    c.parent_id = ke_msg_id(m);
+    c.operation = r->push_refuse ? "error" : "response";
+    c.resource = ke_msg_resource(m);
+    c.content = r->push_refuse ? r->push_refuse : "\"OK\"";
+    c.content_len = strlen(c.content);
+    assert_int_equal(ke_msg_new(&reply, r->env.ctx, &c, NULL), 0);
+    (void)!ke_router_respond(r->router, reply, NULL);
+    ke_msg_unref(reply);
+}
+
 static void on_bus(void *user, struct ke_msg *m)
 {
     struct hrig *r = user;
+    if (!strcmp(ke_msg_operation(m), "push")) {
+        on_push(r, m);
+        return;
+    }
     r->published++;
     assert_string_equal(ke_msg_operation(m), "publish");
     snprintf(r->topic, sizeof r->topic, "%s", ke_msg_resource(m));

@@ -63,6 +63,10 @@ struct hrig {
     char state[256];
     /* the event bus and the cloud */
     int published, uploaded;
+    int pushed; /* requests of pushMethod mqtt; the last is in topic and push */
+    char push[2048];
+    bool bus_silent;
+    const char *push_refuse; /* JSON text of an error, NULL: taken */
     char topic[256], payload[2048], upload_topic[256], upload[2048];
     /* the metamanager */
     const char *profile; /* JSON of the ConfigMap, NULL: none */
