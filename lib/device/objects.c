@@ -655,6 +655,32 @@ static void on_delta(struct ke_devices *d, struct ke_str id, struct ke_str conte
         take_delta(dev, delta);
 }
 
+/* The device of an id between two texts; false: resource has not that form. */
+static bool id_between(struct ke_str resource, const char *tail, struct ke_str *ret)
+{
+    const struct ke_str front = KEI_STR("device/"), end = kei_str(tail);
+
+    if (!kei_str_starts(resource, front) || !kei_str_ends(resource, end) ||
+        resource.n <= front.n + end.n)
+        return false;
+    *ret = kei_strn(resource.p + front.n, resource.n - front.n - end.n);
+    return true;
+}
+
+/*
+ * The twin tells of the cloud's membership. It is all that a cloud of 1.4 says of a device that is
+ * removed; its profile was written anew before that, so it is read again in both cases.
+ */
+static void on_member(struct ke_devices *d, struct ke_str id, bool removed)
+{
+    struct dev *dev = find_id(d, id);
+
+    if (removed && dev && dev->source == SOURCE_PROFILE)
+        (void)kei_dv_remove(d, false, dev->img->conf.ns, dev->img->conf.name);
+    if (!removed == !dev)
+        kei_dv_profile_due(d);
+}
+
 /* NS/TYPE/NAME with its object */
 static int on_object(struct ke_devices *d, const struct kei_resource *res, const char *operation,
                      struct ke_str content)
@@ -677,7 +703,7 @@ static int on_object(struct ke_devices *d, const struct kei_resource *res, const
 void kei_dv_message(void *user, struct ke_msg *m)
 {
     struct ke_devices *d = user;
-    struct ke_str v, resource = kei_str(ke_msg_resource(m)), content;
+    struct ke_str v, resource = kei_str(ke_msg_resource(m)), content, id;
     struct kei_resource res;
     size_t n;
     int r = 0;
@@ -694,10 +720,12 @@ void kei_dv_message(void *user, struct ke_msg *m)
     if (kei_json_type(v) == '"' && kei_json_str(v, &b, NULL) == 0 && kei_buf_ok(&b) &&
         kei_json_value(kei_buf_str(&b), 0, &content, NULL) < 0)
         content = v;
-    const struct ke_str tail = KEI_STR("/twin/delta"), front = KEI_STR("device/");
-    if (kei_str_starts(resource, front) && kei_str_ends(resource, tail) &&
-        resource.n > front.n + tail.n)
-        on_delta(d, kei_strn(resource.p + front.n, resource.n - front.n - tail.n), content);
+    if (id_between(resource, "/twin/delta", &id))
+        on_delta(d, id, content);
+    else if (id_between(resource, "/membership/added", &id))
+        on_member(d, id, false);
+    else if (id_between(resource, "/membership/removed", &id))
+        on_member(d, id, true);
     else if (kei_str_is(resource, "node/connection") && kei_json_str_is(v, "cloud_connected"))
         kei_dv_profile_due(d); /* it may have changed meanwhile, and nobody would tell */
     else if (kei_resource_parse(&res, resource) &&

@@ -831,6 +831,48 @@ static void device_profile(void **state)
     assert_int_equal(r->asked, 3);
 }
 
+/* A device of 1.4 goes by its membership, and comes by it. */
+static void membership_of_a_profile(void **state)
+{
+    (void)state;
+    r->c.flags = KE_DEVICES_PROFILE;
+    r->profile = PROFILE(INSTANCE("x", "7") "," INSTANCE("y", "8"));
+    hrig_start(r);
+    test_drive_ms(&r->env, 2000);
+    assert_true(fake(r, "x")->is_open && fake(r, "y")->is_open);
+    /* the profile that says so comes later, or never: gone at once all the same */
+    r->meta_silent = true;
+    hrig_tell(r, "update", "device/x/membership/removed", "{}");
+    test_drive_ms(&r->env, 10);
+    assert_false(fake(r, "x")->is_open);
+    hrig_see(r, "x", &seen);
+    assert_false(seen.found);
+    assert_true(fake(r, "y")->is_open);
+    /* one that is new is looked for, one that is known is not */
+    r->meta_silent = false;
+    r->profile = PROFILE(INSTANCE("y", "8"));
+    test_drive_ms(&r->env, 65000); /* the question that nobody answered is asked again */
+    assert_int_equal(fake(r, "x")->opens, 1);
+    r->profile = PROFILE(INSTANCE("y", "8") "," INSTANCE("z", "9"));
+    int asked = r->asked;
+    hrig_tell(r, "update", "device/y/membership/added", "{}");
+    test_drive_ms(&r->env, 10);
+    assert_int_equal(r->asked, asked);
+    hrig_tell(r, "update", "device/z/membership/added", "{}");
+    test_drive_ms(&r->env, 2000);
+    assert_int_equal(r->asked, asked + 1);
+    assert_true(fake(r, "z")->is_open && fake(r, "z")->regs[0] == 9);
+    assert_int_equal(fake(r, "y")->opens, 1);
+    /* devices that are objects, and the host's, do not go by it */
+    hrig_put(r, MODEL(RW));
+    hrig_put(r, DEVICE("own", "{\"name\":\"t\"}"));
+    hrig_tell(r, "update", "device/own/membership/removed", "{}");
+    hrig_tell(r, "update", "device//membership/removed", "{}");
+    hrig_tell(r, "update", "device/nobody/membership/removed", "{}");
+    test_drive_ms(&r->env, 2000);
+    assert_true(fake(r, "own")->is_open);
+}
+
 struct done {
     int n, status;
     char reply[64], text[256];
@@ -1136,6 +1178,7 @@ int main(void)
         T(from_the_store_at_start),
         T(delta_of_the_twin),
         T(device_profile),
+        T(membership_of_a_profile),
         T(set_by_the_host),
         T(methods),
         T(methods_as_writes),
