@@ -299,8 +299,11 @@ KE_API KE_NODISCARD int ke_devices_remove(struct ke_devices *d, const char *kind
  * names of properties and of rules before it, 'quoted' when they are no plain words); optional
  * "filter" {"min", "max", "expr"}; "window" {"ms" or "count", "aggregate": mean, min, max, last,
  * count, rate (per second)}; "change" {"by"}; "threshold" {"above", "below", "hysteresis"}; "to":
- * "topic" (default), "twin", "cloud"; "topic". State of windows is stored every 5 s and when the
- * harness is freed. KE_ENOTFOUND, KE_EPARSE, KE_ELIMIT, KE_ENOMEM. Loop.
+ * "topic" (default), "twin", "cloud"; "topic". State of windows, and results that the twin or the
+ * cloud's outbox do not have yet, are stored within 1 s, in one transaction for all devices: after a
+ * restart a result may be told twice; one whose window lacks values, lost in a crash, has
+ * "incomplete":true (on topics and to the cloud). Of results that wait, up to 64 per device are
+ * kept. KE_ENOTFOUND, KE_EPARSE, KE_ELIMIT, KE_ENOMEM. Loop.
  */
 KE_API KE_NODISCARD int ke_devices_process(struct ke_devices *d, const char *ns, const char *name,
                                            const char *json, size_t n);

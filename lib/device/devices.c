@@ -4,8 +4,6 @@
 
 #include "device/devices_priv.h"
 
-#define SAVE_MS 5000 /* state of data processing */
-
 void ke_devices_config_init(struct ke_devices_config *c, size_t size)
 {
     (void)kei_abi_init(c, size);
@@ -93,8 +91,7 @@ static void on_save(struct kei_timer *t)
 {
     struct ke_devices *d = KEI_OF(t, struct ke_devices, save);
 
-    kei_dv_data_save(d);
-    (void)kei_timer_in(&d->save, SAVE_MS);
+    kei_dv_data_save(d, false);
 }
 
 static void init(struct ke_devices *d, struct ke_ctx *ctx)
@@ -143,8 +140,6 @@ int ke_devices_new(struct ke_devices **ret, struct ke_ctx *ctx, const struct ke_
         return r;
     }
     kei_dv_ask_profile(d, 0);
-    if (d->c.store)
-        (void)kei_timer_in(&d->save, SAVE_MS);
     *ret = d;
     return 0;
 }
@@ -169,7 +164,7 @@ void ke_devices_free(struct ke_devices *d)
     if (!d)
         return;
     if (d->c.store)
-        kei_dv_data_save(d);
+        kei_dv_data_save(d, true);
     d->closing = true;
     if (d->profile_request)
         ke_router_cancel(d->c.router, d->profile_request);

@@ -29,7 +29,8 @@
 #define DV_REPORT_TIMEOUT_MS 30000
 #define DV_PUSHES_OPEN 256u    /* of all devices, at once */
 #define DV_PUSHES_AT_TARGET 4u /* of those, to one server */
-#define DV_BUCKET "device" /* the harness's own: desired/NS/NAME, process/NS/NAME */
+#define DV_SAVE_MS 1000 /* of windows and results, after the first change */
+#define DV_BUCKET "device" /* the harness's own: desired/, process/, results/ and NS/NAME */
 
 /* ---- what objects say ---- */
 
@@ -164,6 +165,7 @@ struct dev {
     struct kei_link ready;     /* in d->ready */
     struct kei_link reporting; /* in d->report_wait */
     struct kei_link calls;
+    struct kei_link results; /* of data processing, not taken yet */
     char *key;   /* NS/NAME */
     char *raw;   /* the object, while it may be needed again */
     char *error; /* the last */
@@ -173,12 +175,14 @@ struct dev {
     struct kei_backoff backoff;
     uint64_t token;   /* of the operation under way */
     uint64_t request; /* report under way by the router */
+    uint64_t result_request;
+    int64_t results_at; /* not before */
     int64_t version;  /* of the object */
     int64_t error_ms, online_ms;
     int64_t deadline, retry_at, health_at, report_retry_at, state_at, state_retry_at;
     uint64_t reads, writes, failures, reconnects, cycles, late, missed;
     uint64_t pushes, push_failures;
-    uint32_t late_max, slot, report_retries;
+    uint32_t late_max, slot, report_retries, n_results;
     int32_t end_status;
     uint8_t state;  /* KE_DEVICE_* */
     uint8_t op;     /* enum op */
@@ -195,6 +199,8 @@ struct dev {
     uint8_t state_want, state_sent; /* enum twin_state: is, and what the twin knows */
     uint8_t state_told;             /* of the report under way */
     bool raw_asked;                 /* read from the store again */
+    bool results_dirty;             /* they, or windows, are not as they are stored */
+    bool results_stored;            /* there are some in the store */
     bool reported_one;              /* the last report was refused: one property at a time */
 };
 
@@ -326,7 +332,11 @@ void kei_dv_report_cancel(struct dev *dev);
 /* payload as a JSON string, to one module */
 int kei_dv_send(struct ke_devices *d, const char *module, const char *group, const char *operation,
                 const char *resource, struct ke_str payload);
-const char *kei_dv_id(struct dev *dev, struct ke_buf *out); /* as in topics */
+/* The same to the twin, which answers when it is durable. */
+int kei_dv_ask_twin(struct ke_devices *d, const char *resource, struct ke_str payload,
+                    ke_reply_fn fn, void *user, uint64_t *ret_request);
+void kei_dv_reply_text(struct ke_msg *reply, char *out, size_t cap); /* of an error */
+const char *kei_dv_id(struct dev *dev, struct ke_buf *out);          /* as in topics */
 
 /* push.c: pushMethod */
 void kei_dv_push_configure(struct dev *dev); /* says what of it is not executed */
@@ -342,7 +352,17 @@ void kei_dv_data_configure(struct dev *dev);
 void kei_dv_data_free(struct dev *dev);
 int64_t kei_dv_data_due(const struct dev *dev); /* monotonic; INT64_MAX: nothing */
 void kei_dv_data_tick(struct dev *dev, int64_t now);
-void kei_dv_data_save(struct ke_devices *d);
+void kei_dv_data_save(struct ke_devices *d, bool last);
 void kei_dv_data_saved(struct ke_devices *d, const char *key, struct ke_str json);
+
+/* results.c: what data processing found, until somebody has it */
+void kei_dv_result_add(struct dev *dev, enum process_to to, const char *name, const char *topic,
+                       struct ke_str text);
+void kei_dv_results_dirty(struct dev *dev); /* they, or windows, are to be stored */
+void kei_dv_results_run(struct dev *dev, int64_t now);
+int64_t kei_dv_results_due(const struct dev *dev); /* INT64_MAX: nothing */
+void kei_dv_results_free(struct dev *dev);
+void kei_dv_results_save(struct dev *dev, struct ke_buf *out);
+void kei_dv_results_restore(struct dev *dev, struct ke_str json);
 
 #endif

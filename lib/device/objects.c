@@ -79,6 +79,7 @@ static int dev_new(struct dev **ret, struct ke_devices *d, char *key, struct ima
     dev->img = img;
     dev->key = key;
     kei_list_init(&dev->calls);
+    kei_list_init(&dev->results);
     kei_timer_init(d->ctx, &dev->timer, kei_dv_on_timer);
     kei_backoff_init(&dev->backoff, d->c.retry_min_ms, d->c.retry_max_ms);
     int r = kei_map_put(&d->devs, kei_str(key), dev, NULL);
@@ -349,6 +350,8 @@ static void forget_desired(struct ke_devices *d, const char *key)
     snprintf(name, sizeof name, "desired/%s", key);
     (void)!ke_store_delete(tx, DV_BUCKET, name, NULL);
     snprintf(name, sizeof name, "process/%s", key);
+    (void)!ke_store_delete(tx, DV_BUCKET, name, NULL);
+    snprintf(name, sizeof name, "results/%s", key);
     (void)!ke_store_delete(tx, DV_BUCKET, name, NULL);
     (void)!ke_store_commit(tx, NULL, NULL);
 }
@@ -789,7 +792,7 @@ static void on_map_item(void *user, int status, const struct ke_store_item *item
 
 static void on_own_item(void *user, int status, const struct ke_store_item *item)
 {
-    static const char desired[] = "desired/", process[] = "process/";
+    static const char desired[] = "desired/";
     struct ke_devices *d = user;
     struct ke_str v;
     void *old = NULL;
@@ -797,8 +800,8 @@ static void on_own_item(void *user, int status, const struct ke_store_item *item
     if (!listing(d, status, item, &v))
         return;
     struct ke_str key = kei_str(item->key);
-    if (kei_str_starts(key, kei_str(process))) {
-        kei_dv_data_saved(d, item->key + sizeof process - 1, v);
+    if (kei_str_starts(key, KEI_STR("process/")) || kei_str_starts(key, KEI_STR("results/"))) {
+        kei_dv_data_saved(d, item->key, v);
         return;
     }
     if (!kei_str_starts(key, kei_str(desired)))

@@ -164,17 +164,13 @@ static void on_reply(void *user, int status, struct ke_msg *reply)
 {
     struct push *p = user;
     char text[200] = "";
-    struct ke_str v;
-    size_t n;
 
     p->request = 0;
     if (status < 0) {
         snprintf(text, sizeof text, "%s", ke_strerror(status));
     } else if (!strcmp(ke_msg_operation(reply), "error")) {
-        const char *content = ke_msg_content(reply, &n);
         status = KE_EREFUSED;
-        if (kei_json_value(kei_strn(content, n), 0, &v, NULL) == 0)
-            kei_json_copy(text, sizeof text, v);
+        kei_dv_reply_text(reply, text, sizeof text);
     }
     ended(p, status, text);
 }

@@ -303,6 +303,11 @@ static struct ke_module *module(struct hrig *r, const char *name,
     return m;
 }
 
+void hrig_cloud(struct hrig *r)
+{
+    r->cloud = module(r, "websocket", on_cloud);
+}
+
 void hrig_init(struct hrig *r)
 {
     struct ke_store_config sc;
@@ -312,7 +317,7 @@ void hrig_init(struct hrig *r)
     assert_int_equal(ke_router_new(&r->router, r->env.ctx, NULL), 0);
     r->twin = module(r, "devicetwin", on_twin);
     r->bus = module(r, "eventbus", on_bus);
-    r->cloud = module(r, "websocket", on_cloud);
+    hrig_cloud(r);
     r->meta = module(r, "metamanager", on_meta);
     ke_store_config_init(&sc, sizeof sc);
     sc.flags = KE_STORE_MEMORY;

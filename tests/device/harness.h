@@ -79,6 +79,7 @@ void hrig_start(struct hrig *r); /* makes the harness with r->c */
 void hrig_stop(struct hrig *r);  /* frees it */
 void hrig_fini(struct hrig *r);
 
+void hrig_cloud(struct hrig *r); /* the module of the cloud's link, after it was removed */
 void hrig_put(struct hrig *r, const char *json);
 /* As the metamanager tells it. */
 void hrig_tell(struct hrig *r, const char *operation, const char *resource, const char *content);
