@@ -316,6 +316,7 @@ void kei_dv_drain(struct kei_defer *f);
 /* Closes what is open without waiting and frees it. */
 void kei_dv_drop(struct dev *dev);
 void kei_dv_error(struct dev *dev, const char *fmt, ...) KE_PRINTF(2, 3);
+void kei_dv_desired_check(struct ke_devices *d, struct prop *p);
 void kei_dv_prop_error(struct ke_devices *d, struct prop *p, const char *fmt, ...) KE_PRINTF(3, 4);
 
 /* calls.c */

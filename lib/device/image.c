@@ -312,6 +312,7 @@ static int fill_desired(struct image *img, struct ke_devices *d, const struct ke
         if ((p->flags & PROP_BAD) &&
             !(p->error = kei_strdup(img->alloc, "the device model has no such property")))
             return kei_error(err, KE_ENOMEM, "out of memory for a device");
+        kei_dv_desired_check(d, p);
     }
     return 0;
 }
@@ -453,6 +454,7 @@ void kei_dv_image_desire(struct dev *dev, struct image *from)
         p->write_at = 0;
         p->flags &= (uint16_t)~PROP_LOCAL;
         p->flags |= PROP_DIRTY;
+        kei_dv_desired_check(dev->d, p);
         if (p->desired && (p->flags & PROP_WRITE))
             p->flags |= PROP_WRITE_DUE;
     }

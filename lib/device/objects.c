@@ -635,6 +635,7 @@ static void take_delta(struct dev *dev, struct ke_str delta)
             p->write_at = 0;
             p->flags &= (uint16_t)~PROP_LOCAL;
             p->flags |= PROP_WRITE_DUE;
+            kei_dv_desired_check(d, p);
             any = true;
         }
     }

@@ -9,6 +9,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define DRAIN_STEPS 4096u
+#define DRAIN_MS 20
+
 /* ---- errors ---- */
 
 static char *format(const struct ke_alloc *a, const char *fmt, va_list ap)
@@ -58,6 +61,34 @@ static void prop_well(struct ke_devices *d, struct prop *p)
         return;
     kei_free(d->alloc, p->error);
     p->error = NULL;
+}
+
+/* Whether what is desired can be written at all, said before anybody tries. */
+void kei_dv_desired_check(struct ke_devices *d, struct prop *p)
+{
+    struct kei_val val = {.kind = KE_DEVICE_KIND_NONE};
+    struct ke_error err = KE_ERROR_INIT;
+
+    if (p->flags & PROP_BAD)
+        return;
+    if (p->flags & PROP_WRITE_ERROR) { /* of the former value */
+        p->flags &= (uint16_t)~PROP_WRITE_ERROR;
+        prop_well(d, p);
+    }
+    if (!p->desired)
+        return;
+    int r = p->flags & PROP_WRITE
+                ? kei_val_parse(&val, (enum kei_prop_type)p->type, kei_str(p->desired), d->alloc,
+                                &err)
+                : kei_error(&err, KE_EROFS, "the device model says ReadOnly");
+    if (r == 0)
+        r = kei_val_limits(&val, p->def, &err);
+    kei_val_free(&val, d->alloc);
+    if (r == 0)
+        return;
+    p->flags |= PROP_WRITE_ERROR;
+    kei_dv_prop_error(d, p, "%.64s could not be written: %s", p->desired, err.text);
+    p->failures--; /* nothing was tried */
 }
 
 /* ---- looking at devices ---- */
@@ -770,10 +801,11 @@ static void step(struct dev *dev)
 void kei_dv_drain(struct kei_defer *f)
 {
     struct ke_devices *d = KEI_OF(f, struct ke_devices, defer);
-    uint32_t budget = 4096; /* the loop's other users wait */
+    int64_t until = ke_ctx_mono_ms(d->ctx) + DRAIN_MS;
+    uint32_t budget = DRAIN_STEPS; /* the loop's other users wait */
 
     d->draining = true;
-    while (!kei_list_empty(&d->ready) && budget--) {
+    while (!kei_list_empty(&d->ready) && budget-- && ke_ctx_mono_ms(d->ctx) < until) {
         struct dev *dev = KEI_OF(d->ready.next, struct dev, ready);
         kei_list_remove(&dev->ready);
         step(dev);

@@ -678,8 +678,10 @@ int ke_eventbus_status(struct ke_eventbus *b, struct ke_eventbus_status *ret, si
 {
     if (!b || !ret)
         return KE_EINVAL;
-    b->st.waiting = b->ext ? kei_external_waiting(b->ext) : 0;
-    return kei_abi_out(ret, size, &b->st, sizeof b->st,
+    struct ke_eventbus_status st = b->st;
+    st.waiting = b->ext ? kei_external_waiting(b->ext) : 0;
+    st.refused += b->modules.dropped;
+    return kei_abi_out(ret, size, &st, sizeof st,
                        offsetof(struct ke_eventbus_status, to_cloud), "struct ke_eventbus_status",
                        kei_err(b->ctx));
 }

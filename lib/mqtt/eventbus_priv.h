@@ -69,6 +69,7 @@ struct kei_bus_modules {
     struct ke_router *router;
     struct kei_link subs;
     uint32_t n;
+    uint64_t dropped; /* messages that a module's queue did not take */
 };
 void kei_bus_modules_init(struct kei_bus_modules *g, struct ke_ctx *ctx, struct ke_eventbus *bus,
                           struct ke_router *router);

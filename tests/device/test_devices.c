@@ -203,6 +203,30 @@ static void desired_that_cannot_be(void **state)
     assert_int_equal(see("a", 0)->failures, 4);
 }
 
+/* Said at once, whatever the device does; gone with a value that fits. */
+static void desired_that_does_not_fit_the_model(void **state)
+{
+    (void)state;
+    hrig_start(r);
+    r->open = FAKE_FAIL;
+    hrig_put(r, MODEL(RW "," RO));
+    hrig_put(r, DEVICE("a", DP("t", ",\"desired\":{\"value\":\"700\"}") ","
+                                DP("h", ",\"desired\":{\"value\":\"1\"}")));
+    test_drive_ms(&r->env, 100);
+    assert_non_null(strstr(see("a", 0)->error, "700 could not be written: "));
+    assert_string_equal(see("a", 1)->error, "1 could not be written: the device model says ReadOnly");
+    assert_int_equal(see("a", 1)->failures, 0);
+    r->open = FAKE_NOW;
+    test_drive_ms(&r->env, 5000); /* reading well does not hide it */
+    assert_string_equal(see("a", 1)->reported, "0");
+    assert_non_null(strstr(see("a", 1)->error, "ReadOnly"));
+    hrig_put(r, DEVICE("a", DP("t", ",\"desired\":{\"value\":\"70\"}") "," DP("h", "")));
+    test_drive_ms(&r->env, 2000);
+    assert_string_equal(see("a", 0)->error, "");
+    assert_string_equal(see("a", 1)->error, "");
+    assert_string_equal(see("a", 0)->reported, "70");
+}
+
 static void read_back_that_differs(void **state)
 {
     (void)state;
@@ -1151,6 +1175,7 @@ int main(void)
         T(desired_is_written_and_read_back),
         T(new_desired_does_not_open_again),
         T(desired_that_cannot_be),
+        T(desired_that_does_not_fit_the_model),
         T(read_back_that_differs),
         T(refused_write_is_made_again_when_it_may_help),
         T(hanging_driver_stalls_nothing_else),
