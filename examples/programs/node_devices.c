@@ -34,6 +34,9 @@ static void print_one(void *user, const struct ke_device_status *s)
     snprintf(name, sizeof name, "%s/%s", s->ns, s->name);
     fprintf(out, "%-32s %-12s %-8s %-21s %s\n", name, s->protocol, state_word(s->state),
             clock_text(s->online_ms, when, sizeof when), s->error[0] ? s->error : "-");
+    if (s->pushes + s->push_failures)
+        fprintf(out, "  pushed %llu values, %llu attempts failed\n", (unsigned long long)s->pushes,
+                (unsigned long long)s->push_failures);
     for (uint32_t i = 0; i < s->n_properties; i++) {
         const struct ke_device_property_status *p = property(s, i);
         snprintf(name, sizeof name, "%s%s%s", p->name, p->unit[0] ? ", " : "", p->unit);

@@ -39,6 +39,8 @@ struct ke_node;
 
 /* Flags of the configuration. */
 #define KE_NODE_NO_DEVICES 1u /* no device twin, no drivers, no mappers */
+#define KE_NODE_TWIN_STRICT 2u     /* KE_TWIN_STRICT of kubeedge/twin.h: upstream's limits for values */
+#define KE_NODE_TWIN_OLD_TOPICS 4u /* KE_TWIN_OLD_TOPICS: also on topics without the namespace */
 
 /* Passed in arrays, so without a size of its own: its members stay as they are for good. */
 struct ke_taint {
@@ -74,7 +76,7 @@ struct ke_node_config {
     const char *shim;       /* path of ke-shim; default: the installed one */
     const char *log_folder; /* pod logs; default DATA/logs */
     uint32_t retry_min_ms, retry_max_ms;
-    uint32_t flags;         /* KE_NODE_NO_DEVICES */
+    uint32_t flags;         /* KE_NODE_NO_DEVICES, KE_NODE_TWIN_... */
     /* When the store may have lost pods (it was damaged or deleted), what runs without a pod runs
      * on, and is taken back when the cloud tells its pod. 0, the default: for as long as that
      * takes; a cloud need not tell again what the node acknowledged once, so that may be until

@@ -115,6 +115,7 @@ static void init(struct ke_devices *d, struct ke_ctx *ctx)
     pthread_mutex_init(&d->mu, NULL);
     kei_wake_init(ctx, &d->wake, kei_dv_on_wake);
     kei_timer_init(ctx, &d->save, on_save);
+    kei_timer_init(ctx, &d->go_on, kei_dv_go_on);
 }
 
 int ke_devices_new(struct ke_devices **ret, struct ke_ctx *ctx, const struct ke_devices_config *c)
@@ -175,6 +176,7 @@ void ke_devices_free(struct ke_devices *d)
         kei_dv_drop(v);
     while (!kei_list_empty(&d->drivers))
         driver_free(KEI_OF(d->drivers.next, struct driver, link));
+    kei_timer_fini(&d->go_on);
     kei_defer_cancel(&d->defer);
     kei_wake_fini(&d->wake);
     kei_dv_dones_run(d);

@@ -243,6 +243,7 @@ struct ke_devices {
     struct kei_link ready, report_wait, dones;
     struct kei_defer defer;
     struct kei_wake wake;
+    struct kei_timer go_on;   /* there was more to look at than one turn may take */
     struct kei_timer save;    /* windows of data processing */
     struct kei_timer profile; /* ask for the profile */
     uint64_t profile_request;
@@ -313,6 +314,7 @@ void kei_dv_told(struct dev *dev, const struct ke_device_value *v, uint32_t n);
 void kei_dv_lost(struct dev *dev, int status, const char *text);
 void kei_dv_on_timer(struct kei_timer *t);
 void kei_dv_drain(struct kei_defer *f);
+void kei_dv_go_on(struct kei_timer *t);
 /* Closes what is open without waiting and frees it. */
 void kei_dv_drop(struct dev *dev);
 void kei_dv_error(struct dev *dev, const char *fmt, ...) KE_PRINTF(2, 3);

@@ -99,8 +99,13 @@ void kei_dv_kick(struct dev *dev)
 
     if (!kei_list_linked(&dev->ready))
         kei_list_add_tail(&d->ready, &dev->ready);
-    if (!d->draining)
+    if (!d->draining && !kei_timer_armed(&d->go_on))
         kei_defer(d->ctx, &d->defer, kei_dv_drain);
+}
+
+void kei_dv_go_on(struct kei_timer *t)
+{
+    kei_dv_drain(&KEI_OF(t, struct ke_devices, go_on)->defer);
 }
 
 void kei_dv_on_timer(struct kei_timer *t)
@@ -812,7 +817,7 @@ void kei_dv_drain(struct kei_defer *f)
     }
     d->draining = false;
     if (!kei_list_empty(&d->ready))
-        kei_defer(d->ctx, &d->defer, kei_dv_drain);
+        (void)kei_timer_in(&d->go_on, 0); /* in the next turn: a defer may run in this one */
     kei_dv_push_pump(d);
     kei_dv_dones_run(d);
 }

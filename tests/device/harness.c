@@ -103,6 +103,8 @@ static int fake_read(void *user, void *dev, uint64_t op, const uint32_t *propert
     f->reads++;
     f->op = op;
     f->n_last_read = n;
+    f->turn = f->reads == 1 ? kei_ctx_turn(r->env.ctx) : f->turn;
+    test_clock_advance(&r->env.clock, r->read_takes_ms);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t p = properties[i];
         assert_true(p < f->n && (i == 0 || p > properties[i - 1]));

@@ -37,6 +37,7 @@ struct fake_dev {
     uint32_t n_wrote;
     uint32_t last_read[FAKE_PROPS], n_last_read;
     char config[512], visitor0[256];
+    uint64_t turn; /* of the loop, at the first read */
     int opens, closes, reads, writes, calls;
     bool is_open;
 };
@@ -53,6 +54,7 @@ struct hrig {
     enum fake_mode open, close, read, write, call, subscribe, health;
     int status; /* of FAKE_FAIL */
     bool no_subscribe, no_call;
+    int64_t read_takes_ms;
     char method[64], args[128];
     /* the twin */
     bool twin_silent;

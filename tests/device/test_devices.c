@@ -437,6 +437,28 @@ static void subscription_that_is_not_possible(void **state)
     assert_int_equal((see("a", 0), seen.s.failures), 0);
 }
 
+/* Drivers that take long in their calls: the loop's other users have their turns in between. */
+static void slow_drivers_leave_the_loop_to_others(void **state)
+{
+    (void)state;
+    uint64_t first = UINT64_MAX, last = 0;
+    char json[1000];
+    r->read_takes_ms = 15;
+    hrig_start(r);
+    hrig_put(r, MODEL(RW "," RO));
+    for (int i = 0; i < 8; i++) {
+        snprintf(json, sizeof json, DEVICE("d%d", DP("t", "")), i);
+        hrig_put(r, json);
+    }
+    test_settle(&r->env);
+    for (uint32_t i = 0; i < r->n_devs; i++) {
+        assert_true(r->devs[i].reads >= 1);
+        first = r->devs[i].turn < first ? r->devs[i].turn : first;
+        last = r->devs[i].turn > last ? r->devs[i].turn : last;
+    }
+    assert_true(last - first >= 3); /* 120 ms in all, 20 at once */
+}
+
 static void late_and_missed_cycles_are_counted(void **state)
 {
     (void)state;
@@ -1186,6 +1208,7 @@ int main(void)
         T(lost_devices_come_back),
         T(health_is_asked_when_nothing_is_read),
         T(subscription_that_is_not_possible),
+        T(slow_drivers_leave_the_loop_to_others),
         T(late_and_missed_cycles_are_counted),
         T(another_threads_end),
         T(told_by_threads),

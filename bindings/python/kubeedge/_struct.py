@@ -908,6 +908,8 @@ class DeviceStatus(Struct):
         ("cycles_missed", c_uint64),
         ("late_max_ms", c_uint32),
         ("reports_waiting", c_uint32),
+        ("pushes", c_uint64),
+        ("push_failures", c_uint64),
     ]
 
 
@@ -934,6 +936,8 @@ class DevicesStats(Struct):
         ("online", c_uint32),
         ("late_max_ms", c_uint32),
         ("reserved", c_uint32),
+        ("pushes", c_uint64),
+        ("push_failures", c_uint64),
     ]
 
 

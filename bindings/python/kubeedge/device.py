@@ -54,7 +54,8 @@ class DevicePropertyStatus(NamedTuple):
 
 
 class DeviceStatus(NamedTuple):
-    """A device as it is now. error: the last one, also when it is over."""
+    """A device as it is now. error: the last one, also when it is over. pushes: values that were taken where
+    pushMethod says."""
 
     namespace: str
     name: str
@@ -74,6 +75,8 @@ class DeviceStatus(NamedTuple):
     cycles_missed: int
     late_max_ms: int
     reports_waiting: int
+    pushes: int
+    push_failures: int
 
 
 class ReportedValue(NamedTuple):
@@ -200,6 +203,8 @@ def _status(p: Any) -> DeviceStatus:
         cycles_missed=i.cycles_missed,
         late_max_ms=i.late_max_ms,
         reports_waiting=i.reports_waiting,
+        pushes=i.pushes,
+        push_failures=i.push_failures,
     )
 
 
