@@ -156,7 +156,7 @@ struct ke_node_settings;
  * Reads an edgecore.yaml of upstream (v1alpha1, v1alpha2) as it is: names, addresses, ports, token,
  * certificate files, labels, taints, status period; keys of our own stand under "libkubeedge:"
  * (data, runtime, processAllow, processUser, hostPathAllow, dialect, proxy, retryMin, retryMax,
- * strayGrace, drivers, mqttQueue, mqttKeepSession, mqttModule). A file that says "kind: EdgeCore" and nothing of
+ * strayGrace, drivers, twinStrict, twinOldTopics, mqttQueue, mqttKeepSession, mqttModule). A file that says "kind: EdgeCore" and nothing of
  * modules.eventBus has upstream's default, the broker at tcp://127.0.0.1:1883, which need not be there;
  * "modules: {eventBus: {enable: false}}" turns it off. An unknown key is not fatal: it is reported by
  * unknown (may be NULL), once each, with its dotted name and line. KE_ENOTFOUND, KE_EPARSE with the

@@ -249,6 +249,18 @@ static void add_side(struct kei_jw *w, const char *side, struct ke_str value)
     kei_jw_obj_end(w);
 }
 
+/* A desired value that is none of its type would have the twin refuse the reported one, too. */
+static bool expected_fits(struct ke_devices *d, const struct prop *p)
+{
+    struct kei_val val = {.kind = KE_DEVICE_KIND_NONE};
+    bool fits = !(p->flags & PROP_WRITE_ERROR) ||
+                kei_val_parse(&val, (enum kei_prop_type)p->type, kei_str(p->desired), d->alloc,
+                              NULL) == 0;
+
+    kei_val_free(&val, d->alloc);
+    return fits;
+}
+
 /* Marks what goes into this report; their number. */
 static uint32_t choose(struct dev *dev, int64_t now)
 {
@@ -259,7 +271,8 @@ static uint32_t choose(struct dev *dev, int64_t now)
         if ((p->flags & (PROP_DIRTY | PROP_REPORT)) != (PROP_DIRTY | PROP_REPORT) ||
             p->report_at > now)
             continue;
-        if (p->cur.kind == KE_DEVICE_KIND_NONE && (dev->img->alpha || !p->desired)) {
+        if (p->cur.kind == KE_DEVICE_KIND_NONE &&
+            (dev->img->alpha || !p->desired || !expected_fits(dev->d, p))) {
             p->flags &= (uint16_t)~PROP_DIRTY; /* nothing to tell yet */
             continue;
         }
@@ -303,7 +316,7 @@ static void write_twin(struct dev *dev)
             continue;
         kei_jw_key(&w, dev->img->pub[i].name);
         kei_jw_obj(&w);
-        if (p->desired && !dev->img->alpha)
+        if (p->desired && !dev->img->alpha && expected_fits(d, p))
             add_side(&w, "expected", kei_str(p->desired));
         if (p->cur.kind != KE_DEVICE_KIND_NONE) {
             kei_buf_clear(&d->raw);

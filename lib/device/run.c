@@ -71,7 +71,9 @@ void kei_dv_desired_check(struct ke_devices *d, struct prop *p)
 
     if (p->flags & PROP_BAD)
         return;
-    if (p->flags & PROP_WRITE_ERROR) { /* of the former value */
+    if (p->flags & PROP_TWIN_ERROR)
+        p->report_at = 0; /* it was the former value, perhaps */
+    if (p->flags & PROP_WRITE_ERROR) { /* the same */
         p->flags &= (uint16_t)~PROP_WRITE_ERROR;
         prop_well(d, p);
     }

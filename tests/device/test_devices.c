@@ -201,6 +201,12 @@ static void desired_that_cannot_be(void **state)
     }
     assert_int_equal(fake(r, "a")->writes, 0);
     assert_int_equal(see("a", 0)->failures, 4);
+    /* what the device has is told all the same, without what the twin would refuse it for */
+    assert_null(strstr(r->update, "hot"));
+    assert_null(strstr(r->update, "2.5"));
+    fake(r, "a")->regs[0] = 9;
+    test_drive_ms(&r->env, 3000);
+    assert_non_null(strstr(r->update, "\"t\":{\"actual\":{\"value\":\"9\"},"));
 }
 
 /* Said at once, whatever the device does; gone with a value that fits. */
