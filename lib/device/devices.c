@@ -67,6 +67,7 @@ static void destroy(struct ke_devices *d)
         kei_dv_model_unref(v);
     kei_map_free(&d->models);
     kei_map_free(&d->devs);
+    kei_map_free(&d->shapes);
     kei_map_free(&d->targets); /* its values went with the devices */
     free_strings(d, &d->saved);
     ke_buf_free(&d->buf);
@@ -101,6 +102,7 @@ static void init(struct ke_devices *d, struct ke_ctx *ctx)
     kei_map_init(&d->devs, d->alloc, kei_ctx_random64(ctx));
     kei_map_init(&d->models, d->alloc, kei_ctx_random64(ctx));
     kei_map_init(&d->saved, d->alloc, kei_ctx_random64(ctx));
+    kei_map_init(&d->shapes, d->alloc, kei_ctx_random64(ctx));
     kei_map_init(&d->targets, d->alloc, kei_ctx_random64(ctx));
     kei_list_init(&d->push_ready);
     kei_list_init(&d->drivers);

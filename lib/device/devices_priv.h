@@ -115,6 +115,16 @@ struct push {
     bool busy;
 };
 
+/* Properties as a driver sees them: the same for all devices whose objects say the same of them. */
+struct shape {
+    struct ke_devices *d;
+    uint64_t hash;
+    const struct ke_device_property *pub; /* n of them */
+    const struct kei_tune **tunes;        /* the same; NULL: plain */
+    uint32_t refs, n;
+    bool known; /* in d->shapes */
+};
+
 /* One block of memory, but for the texts that change (desired, error, values). */
 struct image {
     const struct ke_alloc *alloc;
@@ -122,7 +132,8 @@ struct image {
     const char *model_name;
     uint64_t hash; /* of all that makes it necessary to open the device again */
     struct ke_device_config conf;
-    struct ke_device_property *pub; /* n of them */
+    struct shape *shape;
+    const struct ke_device_property *pub; /* the shape's, n of them */
     struct prop *props;
     struct method *methods;
     struct push *pushes;
@@ -238,6 +249,7 @@ struct ke_devices {
     struct ke_module *module;
     struct kei_map devs;   /* NS/NAME: struct dev */
     struct kei_map models; /* NS/NAME: struct model */
+    struct kei_map shapes; /* their hash: struct shape */
     struct kei_map saved;  /* NS/NAME: JSON text, desired values of v1alpha2 */
     struct kei_link drivers;
     struct kei_link ready, report_wait, dones;

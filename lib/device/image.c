@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Images: what a device's object says, in one block of memory so that thousands of devices stay
- * small. Made by counting first and copying then. Loop thread.
+ * small; what drivers see of its properties is another block, which equal devices share. Made by
+ * counting first and copying then. Loop thread.
  */
 #include <stdio.h>
 
@@ -119,23 +120,18 @@ static int plan_prop(struct plan *pl, struct ke_devices *d, const struct kei_dev
     return r;
 }
 
-static void fill_prop(struct packer *k, struct image *img, uint32_t i, const struct plan *pl)
-{
-    const char *name = put(k, kei_str(pl->p->name));
-    const char *visitor = put(k, pl->visitor);
-    struct kei_tune *tune = pl->tuned ? take(k, sizeof *tune, _Alignof(struct kei_tune)) : NULL;
+/* ---- what many devices have in common ---- */
 
-    if (!k->base)
-        return;
+static struct ke_device_property property_of(const struct plan *pl, uint32_t i)
+{
     bool number =
         pl->type == KEI_PROP_INT || pl->type == KEI_PROP_FLOAT || pl->type == KEI_PROP_DOUBLE;
-    if (tune)
-        *tune = pl->tune;
-    img->pub[i] = (struct ke_device_property){
-        .size = sizeof img->pub[i],
-        .name = name,
+
+    return (struct ke_device_property){
+        .size = sizeof(struct ke_device_property),
+        .name = pl->p->name,
         .unit = pl->def ? pl->def->unit : "",
-        .visitor = visitor,
+        .visitor = pl->visitor.p,
         .visitor_len = pl->visitor.n,
         .index = i,
         .type = (uint32_t)pl->type,
@@ -144,9 +140,110 @@ static void fill_prop(struct packer *k, struct image *img, uint32_t i, const str
                  (number ? 0 : KE_DEVICE_NO_SCALE),
         .collect_ms = pl->flags & PROP_READ ? pl->collect_ms : 0,
     };
+}
+
+static uint64_t hash_plans(const struct plan *plans, uint32_t n)
+{
+    uint64_t h = mix(KEI_FNV1A, &n, sizeof n);
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct ke_device_property p = property_of(&plans[i], i);
+        uint32_t more[4] = {p.type, p.flags, p.collect_ms, plans[i].tuned};
+        h = mix(h, p.name, strlen(p.name));
+        h = mix(h, p.unit, strlen(p.unit));
+        h = mix(h, p.visitor, p.visitor_len);
+        h = mix(h, more, sizeof more);
+    }
+    return h;
+}
+
+static bool same_shape(const struct shape *s, const struct plan *plans, uint32_t n)
+{
+    if (s->n != n)
+        return false;
+    for (uint32_t i = 0; i < n; i++) {
+        struct ke_device_property p = property_of(&plans[i], i);
+        const struct ke_device_property *q = &s->pub[i];
+        const struct kei_tune *t = s->tunes[i], *u = &plans[i].tune;
+        if (strcmp(p.name, q->name) != 0 || strcmp(p.unit, q->unit) != 0 ||
+            !kei_str_eq(plans[i].visitor, kei_strn(q->visitor, q->visitor_len)) ||
+            p.type != q->type || p.flags != q->flags || p.collect_ms != q->collect_ms ||
+            plans[i].tuned != (t != NULL) ||
+            (t && (t->scale != u->scale || t->offset != u->offset ||
+                   t->dead_band != u->dead_band)))
+            return false;
+    }
+    return true;
+}
+
+static void fill_shape(struct packer *k, struct shape *s, const struct plan *plans, uint32_t n)
+{
+    struct ke_device_property *pub = take(k, n * sizeof *pub, _Alignof(struct ke_device_property));
+    const struct kei_tune **tunes = take(k, n * sizeof *tunes, _Alignof(struct kei_tune *));
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct ke_device_property p = property_of(&plans[i], i);
+        struct kei_tune *t =
+            plans[i].tuned ? take(k, sizeof *t, _Alignof(struct kei_tune)) : NULL;
+        p.name = put(k, kei_str(p.name));
+        p.unit = put(k, kei_str(p.unit));
+        p.visitor = put(k, plans[i].visitor);
+        if (!k->base)
+            continue;
+        if (t)
+            *t = plans[i].tune;
+        pub[i] = p;
+        tunes[i] = t;
+    }
+    if (k->base) {
+        s->pub = pub;
+        s->tunes = tunes;
+        s->n = n;
+    }
+}
+
+/* One that there is, or a new one. NULL: no memory. */
+static struct shape *shape_get(struct ke_devices *d, const struct plan *plans, uint32_t n)
+{
+    struct packer k = {NULL, sizeof(struct shape)};
+    uint64_t hash = hash_plans(plans, n);
+    struct ke_str key = kei_strn((const char *)&hash, sizeof hash);
+    struct shape *s = kei_map_get(&d->shapes, key);
+
+    if (s && same_shape(s, plans, n)) {
+        s->refs++;
+        return s;
+    }
+    bool taken = s != NULL; /* by another of that hash */
+    fill_shape(&k, NULL, plans, n);
+    s = kei_zalloc(d->alloc, k.at);
+    if (!s)
+        return NULL;
+    k = (struct packer){(char *)s, sizeof *s};
+    fill_shape(&k, s, plans, n);
+    s->d = d;
+    s->hash = hash;
+    s->refs = 1;
+    s->known = !taken && kei_map_put(&d->shapes, key, s, NULL) == 0; /* else it is not shared */
+    return s;
+}
+
+static void shape_unref(struct shape *s)
+{
+    if (!s || --s->refs)
+        return;
+    if (s->known)
+        kei_map_remove(&s->d->shapes, kei_strn((const char *)&s->hash, sizeof s->hash));
+    kei_free(s->d->alloc, s);
+}
+
+/* ---- images ---- */
+
+static void fill_prop(struct image *img, uint32_t i, const struct plan *pl)
+{
     img->props[i] = (struct prop){
         .def = pl->def,
-        .tune = tune,
+        .tune = img->shape->tunes[i],
         .collect_ms = pl->flags & PROP_READ ? pl->collect_ms : 0,
         .report_ms = pl->report_ms,
         .flags = pl->flags,
@@ -221,10 +318,9 @@ static void fill(struct packer *k, struct image *img, const struct kei_device *k
 {
     const char *ns = kd->meta.ns[0] ? kd->meta.ns : "default";
 
-    img->pub = take(k, kd->n_props * sizeof *img->pub, _Alignof(struct ke_device_property));
     img->props = take(k, kd->n_props * sizeof *img->props, _Alignof(struct prop));
-    for (uint32_t i = 0; i < kd->n_props; i++)
-        fill_prop(k, img, i, &plans[i]);
+    for (uint32_t i = 0; k->base && i < kd->n_props; i++)
+        fill_prop(img, i, &plans[i]);
     fill_methods(k, img, kd);
     fill_pushes(k, img, plans, kd->n_props, d);
     img->conf = (struct ke_device_config){
@@ -340,9 +436,15 @@ static int build(struct image **ret, struct ke_devices *d, const struct kei_devi
     struct image *img = kei_zalloc(d->alloc, k.at);
     if (!img)
         return kei_error(err, KE_ENOMEM, "out of memory for a device");
+    img->alloc = d->alloc;
+    img->shape = shape_get(d, plans, kd->n_props);
+    if (!img->shape) {
+        kei_free(d->alloc, img);
+        return kei_error(err, KE_ENOMEM, "out of memory for a device");
+    }
+    img->pub = img->shape->pub;
     k = (struct packer){(char *)img, sizeof *img};
     fill(&k, img, kd, plans, config, has_data, d);
-    img->alloc = d->alloc;
     img->n = kd->n_props;
     img->model = model;
     img->model_name = img->conf.model;
@@ -400,6 +502,7 @@ void kei_dv_image_free(struct image *img)
         kei_val_free(&p->sent, img->alloc);
     }
     kei_dv_model_unref(img->model);
+    shape_unref(img->shape);
     kei_free(img->alloc, img);
 }
 

@@ -443,6 +443,37 @@ static void subscription_that_is_not_possible(void **state)
     assert_int_equal((see("a", 0), seen.s.failures), 0);
 }
 
+/* Equal devices share what they have in common, and only then; it outlives whoever came first. */
+static void equal_devices_share(void **state)
+{
+    (void)state;
+    hrig_start(r);
+    hrig_put(r, MODEL(RW "," RO));
+    hrig_put(r, DEVICE("a", DP("t", ",\"visitors\":{\"configData\":{\"x\":1,\"scale\":2}}")));
+    hrig_put(r, DEVICE("b", DP("t", ",\"visitors\":{\"configData\":{\"x\":1,\"scale\":2}}")));
+    hrig_put(r, DEVICE("c", DP("t", ",\"visitors\":{\"configData\":{\"x\":2,\"scale\":2}}")));
+    hrig_put(r, DEVICE("d", DP("h", ",\"visitors\":{\"configData\":{\"x\":1,\"scale\":2}}")));
+    for (int i = 0; i < 4; i++)
+        fake(r, (const char[]){(char)('a' + i), 0})->regs[0] = 10 + i;
+    test_drive_ms(&r->env, 2000);
+    assert_string_equal(fake(r, "b")->visitor0, fake(r, "a")->visitor0);
+    assert_string_equal(fake(r, "c")->visitor0, "{\"x\":2,\"scale\":2}");
+    assert_int_equal(ke_devices_remove(r->d, "Device", NULL, "a"), 0);
+    test_drive_ms(&r->env, 2000);
+    assert_string_equal(see("b", 0)->reported, "22");
+    assert_string_equal(see("b", 0)->name, "t");
+    assert_string_equal(see("c", 0)->reported, "24");
+    assert_string_equal(see("d", 0)->name, "h");
+    assert_string_equal(see("d", 0)->reported, "26");
+    /* one of them changes, the other does not */
+    hrig_put(r, DEVICE("e", DP("t", ",\"visitors\":{\"configData\":{\"x\":1,\"scale\":2}}")));
+    hrig_put(r, DEVICE("b", DP("t", ",\"visitors\":{\"configData\":{\"x\":1,\"scale\":3}}")));
+    test_drive_ms(&r->env, 2000);
+    assert_string_equal(see("b", 0)->reported, "33");
+    assert_string_equal(see("e", 0)->reported, "0");
+    assert_string_equal(fake(r, "e")->visitor0, "{\"x\":1,\"scale\":2}");
+}
+
 /* Drivers that take long in their calls: the loop's other users have their turns in between. */
 static void slow_drivers_leave_the_loop_to_others(void **state)
 {
@@ -1214,6 +1245,7 @@ int main(void)
         T(lost_devices_come_back),
         T(health_is_asked_when_nothing_is_read),
         T(subscription_that_is_not_possible),
+        T(equal_devices_share),
         T(slow_drivers_leave_the_loop_to_others),
         T(late_and_missed_cycles_are_counted),
         T(another_threads_end),
