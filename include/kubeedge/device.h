@@ -19,6 +19,12 @@
  * notice. Calls come on the loop's thread and must not block. Pointers given to a call are borrowed
  * during the call, pointers given to ke_device_complete during that.
  *
+ * pushMethod of a property (v1beta1): http and mqtt are executed each reportCycle with the newest
+ * value, in the form of KubeEdge's mappers, times in UTC; a server that fails or hangs is asked
+ * again after 1 to 60 s and holds up nobody else. http:// only; mqtt by the node's event bus: its
+ * own server, or another at tcp://HOST:PORT without user name; not in a mapper. otel, dbMethod and
+ * anomalyDetection are not executed. What is not, and what fails, is in the device's error.
+ *
  * Threads: calls are for the loop's thread ("loop") unless marked "any thread".
  */
 #ifndef KUBEEDGE_DEVICE_H

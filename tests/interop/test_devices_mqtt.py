@@ -5,6 +5,7 @@ import http.server
 import shutil
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -70,6 +71,8 @@ def ears():
 def port(node):
     p = free_port()
     node.start("--mqtt", f"127.0.0.1:{p}", runtime="none")
+    wait_for("the node's MQTT server", lambda: subprocess.run(["mosquitto_pub", "-p", str(p), "-t", "x", "-n"], timeout=PATIENCE,
+                                                              stderr=subprocess.DEVNULL).returncode == 0)
     return p
 
 
@@ -111,6 +114,35 @@ def test_json_from_the_cloud_to_the_device_and_back(cloud, node, port, ears):
     wait_for("the value that was set meanwhile", lambda: again.heard('lamp/a/set {"level":55}') or orders.heard('lamp/a/set {"level":55}'))
     cloud.remove("b.yaml")
     wait_for("its end", lambda: "b" not in devices(node))
+
+
+RULES = ('[{"name":"mean","property":"level","window":{"count":6},"topic":"plant/mean"},'
+         '{"name":"hot","property":"power","threshold":{"above":50},"to":"cloud","topic":"default/user/alarm"}]')
+
+
+def test_windows_and_results_outlive_kill_9(cloud, node, port, ears):
+    notes = f", annotations: {{libkubeedge.io/process: '{RULES}'}}"
+    cloud.apply("model.yaml", model("lamp-model", LAMP, "mqtt-json"))
+    cloud.apply("a.yaml", device("a", "lamp-model", JSON, [("level", "{path: level}", ""), ("power", "{path: sensor.power}", "")],
+                                 protocol="mqtt-json", notes=notes))
+    tell(port, "lamp/a/alive", "online", "-r")
+    wait_for("the device", lambda: online(node, "a"))
+    cloud.kill()
+    for level in (10, 20, 30):
+        tell(port, "lamp/a/state", f'{{"level":{level}}}')
+    tell(port, "lamp/a/state", '{"sensor":{"power":60}}')
+    wait_for("the result in the outbox", lambda: node.status().get("outbox", "0").split()[0] not in ("0", ""))
+    time.sleep(2)  # what is promised: within a second it is stored
+    node.kill()
+    node.start("--mqtt", f"127.0.0.1:{port}", runtime="none")
+    heard = ears(port, "plant/mean")
+    wait_for("the device again", lambda: online(node, "a"))
+    for level in (40, 50, 60):
+        tell(port, "lamp/a/state", f'{{"level":{level}}}')
+    wait_for("the result of both lives", lambda: heard.lines)
+    assert '"value":"35","aggregate":"mean","count":6,"incomplete":true' in heard.lines[0]
+    cloud.start()
+    wait_for("the cloud to have the alarm", lambda: node.status().get("outbox", "1").split()[0] == "0", 90)
 
 
 class Posts:
