@@ -94,6 +94,7 @@ def test_json_from_the_cloud_to_the_device_and_back(cloud, node, port, ears):
     wait_for("what a device waits for", lambda: says(node, "a", 'did not say "online" on topic lamp/a/alive'))
     tell(port, "lamp/a/alive", "online", "-r")
     tell(port, "lamp/b/alive", "online", "-r")
+    wait_for("both of them", lambda: online(node, "a") and online(node, "b"))
     wait_for("the desired value on its topic", lambda: orders.heard('lamp/a/set {"level":40}'))
     tell(port, "lamp/a/state", '{"level":40,"sensor":{"power":7.25}}')
     wait_for("the reported value", lambda: in_cloud(cloud, "a", "level", "40") and in_cloud(cloud, "a", "power", "7.25"))
