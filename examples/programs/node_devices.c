@@ -91,6 +91,9 @@ static void print_one(void *user, const struct ke_device_status *s)
     fputc('\n', out);
     if (mapped)
         print_mapper_of(s, out);
+    if (s->pushes + s->push_failures)
+        fprintf(out, "  pushed %llu values, %llu attempts failed\n", (unsigned long long)s->pushes,
+                (unsigned long long)s->push_failures);
     for (uint32_t i = 0; i < s->n_properties; i++) {
         struct ke_device_property_status own = {0};
         const struct ke_device_property_status *p = property(s, i);

@@ -19,6 +19,12 @@
  * notice. Calls come on the loop's thread and must not block. Pointers given to a call are borrowed
  * during the call, pointers given to ke_device_complete during that.
  *
+ * pushMethod of a property (v1beta1): http and mqtt are executed each reportCycle with the newest
+ * value, in the form of KubeEdge's mappers, times in UTC; a server that fails or hangs is asked
+ * again after 1 to 60 s and holds up nobody else. http:// only; mqtt by the node's event bus: its
+ * own server, or another at tcp://HOST:PORT without user name; not in a mapper. otel, dbMethod and
+ * anomalyDetection are not executed. What is not, and what fails, is in the device's error.
+ *
  * Threads: calls are for the loop's thread ("loop") unless marked "any thread".
  */
 #ifndef KUBEEDGE_DEVICE_H
@@ -299,8 +305,11 @@ KE_API KE_NODISCARD int ke_devices_remove(struct ke_devices *d, const char *kind
  * names of properties and of rules before it, 'quoted' when they are no plain words); optional
  * "filter" {"min", "max", "expr"}; "window" {"ms" or "count", "aggregate": mean, min, max, last,
  * count, rate (per second)}; "change" {"by"}; "threshold" {"above", "below", "hysteresis"}; "to":
- * "topic" (default), "twin", "cloud"; "topic". State of windows is stored every 5 s and when the
- * harness is freed. KE_ENOTFOUND, KE_EPARSE, KE_ELIMIT, KE_ENOMEM. Loop.
+ * "topic" (default), "twin", "cloud"; "topic". State of windows, and results that the twin or the
+ * cloud's outbox do not have yet, are stored within 1 s, in one transaction for all devices: after a
+ * restart a result may be told twice; one whose window lacks values, lost in a crash, has
+ * "incomplete":true (on topics and to the cloud). Of results that wait, up to 64 per device are
+ * kept. KE_ENOTFOUND, KE_EPARSE, KE_ELIMIT, KE_ENOMEM. Loop.
  */
 KE_API KE_NODISCARD int ke_devices_process(struct ke_devices *d, const char *ns, const char *name,
                                            const char *json, size_t n);
@@ -380,6 +389,8 @@ struct ke_device_status {
     uint64_t mapper_reports;  /* since the start */
     uint32_t mapper_lost;     /* 1: the mapper did not answer the last time */
     uint32_t reserved;
+    uint64_t pushes;          /* values that were taken where pushMethod says */
+    uint64_t push_failures;   /* and attempts that failed: text says why */
 };
 typedef void (*ke_devices_list_fn)(void *user, const struct ke_device_status *s);
 /* Each device, in order of namespace and name. fn may not call the harness. KE_ENOMEM. Loop. */
@@ -395,6 +406,7 @@ struct ke_devices_stats {
     uint64_t refused; /* objects that could not be read */
     uint32_t devices, online;
     uint32_t late_max_ms, reserved;
+    uint64_t pushes, push_failures; /* of pushMethod */
 };
 KE_API KE_NODISCARD int ke_devices_get_stats(struct ke_devices *d, struct ke_devices_stats *ret,
                                              size_t size);

@@ -39,6 +39,8 @@ struct ke_node;
 
 /* Flags of the configuration. */
 #define KE_NODE_NO_DEVICES 1u /* no device twin, no drivers, no mappers */
+#define KE_NODE_TWIN_STRICT 2u     /* KE_TWIN_STRICT of kubeedge/twin.h: upstream's limits for values */
+#define KE_NODE_TWIN_OLD_TOPICS 4u /* KE_TWIN_OLD_TOPICS: also on topics without the namespace */
 
 /* Passed in arrays, so without a size of its own: its members stay as they are for good. */
 struct ke_taint {
@@ -74,7 +76,7 @@ struct ke_node_config {
     const char *shim;       /* path of ke-shim; default: the installed one */
     const char *log_folder; /* pod logs; default DATA/logs */
     uint32_t retry_min_ms, retry_max_ms;
-    uint32_t flags;         /* KE_NODE_NO_DEVICES */
+    uint32_t flags;         /* KE_NODE_NO_DEVICES, KE_NODE_TWIN_... */
     /* When the store may have lost pods (it was damaged or deleted), what runs without a pod runs
      * on, and is taken back when the cloud tells its pod. 0, the default: for as long as that
      * takes; a cloud need not tell again what the node acknowledged once, so that may be until
@@ -176,7 +178,7 @@ struct ke_node_settings;
  * Reads an edgecore.yaml of upstream (v1alpha1, v1alpha2) as it is: names, addresses, ports, token,
  * certificate files, labels, taints, status period; keys of our own stand under "libkubeedge:"
  * (data, runtime, processAllow, processUser, hostPathAllow, dialect, proxy, retryMin, retryMax,
- * strayGrace, drivers, mqttQueue, mqttKeepSession, mqttModule). A file that says "kind: EdgeCore" and nothing of
+ * strayGrace, drivers, twinStrict, twinOldTopics, mqttQueue, mqttKeepSession, mqttModule). A file that says "kind: EdgeCore" and nothing of
  * modules.eventBus has upstream's default, the broker at tcp://127.0.0.1:1883, which need not be there;
  * "modules: {eventBus: {enable: false}}" turns it off. An unknown key is not fatal: it is reported by
  * unknown (may be NULL), once each, with its dotted name and line. KE_ENOTFOUND, KE_EPARSE with the

@@ -115,6 +115,8 @@ static int set(struct dev *dev, const char *property, struct ke_str value, ke_de
     p->desired = desired;
     p->desired_ms = 0;
     p->write_at = 0;
+    if (p->flags & PROP_TWIN_ERROR)
+        p->report_at = 0;
     p->flags |= PROP_LOCAL | PROP_WRITE_DUE | (p->flags & PROP_REPORT ? PROP_DIRTY : 0);
     kei_dv_kick(dev);
     return 0;

@@ -39,6 +39,11 @@ static void restore(struct dev *dev)
     if (text && dev->process && kei_json_value(kei_str(text), 0, &v, NULL) == 0)
         kei_rules_restore(dev->process, ke_ctx_mono_ms(d->ctx), v);
     kei_free(d->alloc, text);
+    snprintf(name, sizeof name, "results/%s", dev->key);
+    text = kei_map_remove(&d->saved, kei_str(name));
+    if (text && kei_json_value(kei_str(text), 0, &v, NULL) == 0)
+        kei_dv_results_restore(dev, v);
+    kei_free(d->alloc, text);
 }
 
 /* The host's rules, or the object's, for the image there is now. */
@@ -60,6 +65,7 @@ void kei_dv_data_free(struct dev *dev)
 {
     kei_rules_free(dev->process);
     dev->process = NULL;
+    kei_dv_results_free(dev);
 }
 
 int ke_devices_process(struct ke_devices *d, const char *ns, const char *name, const char *json,
@@ -128,6 +134,8 @@ static void write_result(struct dev *dev, const struct process_result *r, int64_
             kei_jw_ki64(&w, "window_ms", r->window_ms);
         if (r->level)
             kei_jw_kstr(&w, "state", r->level);
+        if (r->incomplete)
+            kei_jw_kbool(&w, "incomplete", true);
     }
     kei_jw_obj_end(&w);
 }
@@ -146,23 +154,16 @@ static void on_result(void *user, const struct process_result *r)
     struct dev *dev = user;
     struct ke_devices *d = dev->d;
     char topic[600];
-    int e;
 
     write_result(dev, r, ke_ctx_real_ms(d->ctx));
     if (!kei_buf_ok(&d->buf)) {
         kei_dv_error(dev, "result %s was lost: out of memory", r->name);
         return;
     }
-    if (r->to == PROCESS_TWIN) {
+    if (r->to == PROCESS_TWIN)
         twin_topic(dev, "$hw/events/device/", "/twin/update", topic, sizeof topic);
-        e = kei_dv_send(d, "devicetwin", "twin", "publish", topic, kei_buf_str(&d->buf));
-    } else if (r->to == PROCESS_CLOUD) {
-        e = kei_dv_send(d, "websocket", "user", "upload", r->topic, kei_buf_str(&d->buf));
-    } else {
-        e = kei_dv_send(d, "eventbus", "user", "publish", r->topic, kei_buf_str(&d->buf));
-    }
-    if (e < 0)
-        kei_dv_error(dev, "result %s was lost: %s", r->name, ke_strerror(e));
+    kei_dv_result_add(dev, r->to, r->name, r->to == PROCESS_TWIN ? topic : r->topic,
+                      kei_buf_str(&d->buf));
 }
 
 /* ---- values ---- */
@@ -243,11 +244,16 @@ void kei_dv_data_batch(struct dev *dev, int64_t now_real)
     if (dev->process)
         kei_rules_run(dev->process, ke_ctx_mono_ms(dev->d->ctx), value_at, dev->img, on_result,
                       dev);
+    if (dev->process && kei_rules_dirty(dev->process))
+        kei_dv_results_dirty(dev);
 }
 
 int64_t kei_dv_data_due(const struct dev *dev)
 {
-    return dev->process ? kei_rules_due(dev->process) : INT64_MAX;
+    int64_t due = dev->process ? kei_rules_due(dev->process) : INT64_MAX;
+    int64_t results = kei_dv_results_due(dev);
+
+    return due < results ? due : results;
 }
 
 void kei_dv_data_tick(struct dev *dev, int64_t now)
@@ -255,44 +261,80 @@ void kei_dv_data_tick(struct dev *dev, int64_t now)
     if (dev->process && kei_rules_due(dev->process) <= now) {
         kei_rules_tick(dev->process, now, on_result, dev);
         kei_rules_run(dev->process, now, value_at, dev->img, on_result, dev);
+        kei_dv_results_dirty(dev);
     }
+    kei_dv_results_run(dev, now);
 }
 
 /* ---- state ---- */
 
-void kei_dv_data_save(struct ke_devices *d)
+static int save_one(struct dev *dev, struct ke_store_tx *tx, bool last)
+{
+    struct ke_devices *d = dev->d;
+    char name[600];
+    int r = 0;
+
+    if (dev->process) {
+        kei_buf_clear(&d->buf);
+        kei_rules_save(dev->process, ke_ctx_mono_ms(d->ctx), last, &d->buf);
+        snprintf(name, sizeof name, "process/%s", dev->key);
+        r = kei_buf_ok(&d->buf) ? ke_store_put(tx, DV_BUCKET, name, NULL, 0, d->buf.p, d->buf.n)
+                                : KE_ENOMEM;
+    }
+    if (r < 0 || (!dev->n_results && !dev->results_stored))
+        return r;
+    kei_buf_clear(&d->buf);
+    kei_dv_results_save(dev, &d->buf);
+    snprintf(name, sizeof name, "results/%s", dev->key);
+    dev->results_stored = d->buf.n > 2; /* more than an empty list */
+    if (!kei_buf_ok(&d->buf))
+        return KE_ENOMEM;
+    return dev->results_stored ? ke_store_put(tx, DV_BUCKET, name, NULL, 0, d->buf.p, d->buf.n)
+                               : ke_store_delete(tx, DV_BUCKET, name, NULL);
+}
+
+/* One transaction for all devices: windows and results of one moment. last: nothing is processed
+ * after it. */
+void kei_dv_data_save(struct ke_devices *d, bool last)
 {
     struct ke_store_tx *tx = NULL;
     struct ke_str key;
     void *v;
     size_t it = 0;
-    char name[600];
+    int r = 0;
 
+    while (r == 0 && kei_map_next(&d->devs, &it, &key, &v)) {
+        struct dev *dev = v;
+        if (dev->removed || !(dev->results_dirty || (last && dev->process)))
+            continue;
+        if (!tx && (r = ke_store_begin(&tx, d->c.store)) < 0)
+            break;
+        dev->results_dirty = false;
+        r = save_one(dev, tx, last);
+    }
+    if (r < 0 && tx)
+        ke_store_abort(tx);
+    else if (tx)
+        r = ke_store_commit(tx, NULL, NULL);
+    if (r == 0)
+        return;
+    kei_log(d->ctx, KE_LOG_WARN, "device", "state of data processing was not stored: %s",
+            ke_ctx_error(d->ctx));
+    it = 0;
     while (kei_map_next(&d->devs, &it, &key, &v)) {
         struct dev *dev = v;
-        if (!dev->process || dev->removed || !kei_rules_dirty(dev->process))
-            continue;
-        if (!tx && ke_store_begin(&tx, d->c.store) < 0)
-            return;
-        kei_buf_clear(&d->buf);
-        kei_rules_save(dev->process, ke_ctx_mono_ms(d->ctx), &d->buf);
-        snprintf(name, sizeof name, "process/%s", dev->key);
-        if (kei_buf_ok(&d->buf))
-            (void)!ke_store_put(tx, DV_BUCKET, name, NULL, 0, d->buf.p, d->buf.n);
+        if (dev->process || dev->n_results)
+            kei_dv_results_dirty(dev);
     }
-    if (tx && ke_store_commit(tx, NULL, NULL) < 0)
-        kei_log(d->ctx, KE_LOG_WARN, "device", "state of data processing was not stored: %s",
-                ke_ctx_error(d->ctx));
 }
 
+/* key as in the store, with its prefix: no device's own has that form */
 void kei_dv_data_saved(struct ke_devices *d, const char *key, struct ke_str json)
 {
-    char name[600];
     void *old = NULL;
     char *text = kei_strndup(d->alloc, json.p, json.n);
 
-    snprintf(name, sizeof name, "process/%s", key);
-    if (text && kei_map_put(&d->saved, kei_str(name), text, &old) < 0)
+    if (text && kei_map_put(&d->saved, kei_str(key), text, &old) < 0)
         kei_free(d->alloc, text);
     kei_free(d->alloc, old);
 }

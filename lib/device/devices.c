@@ -4,8 +4,6 @@
 
 #include "device/devices_priv.h"
 
-#define SAVE_MS 5000 /* state of data processing */
-
 void ke_devices_config_init(struct ke_devices_config *c, size_t size)
 {
     (void)kei_abi_init(c, size);
@@ -69,6 +67,8 @@ static void destroy(struct ke_devices *d)
         kei_dv_model_unref(v);
     kei_map_free(&d->models);
     kei_map_free(&d->devs);
+    kei_map_free(&d->shapes);
+    kei_map_free(&d->targets); /* its values went with the devices */
     free_strings(d, &d->saved);
     ke_buf_free(&d->buf);
     ke_buf_free(&d->buf2);
@@ -92,8 +92,7 @@ static void on_save(struct kei_timer *t)
 {
     struct ke_devices *d = KEI_OF(t, struct ke_devices, save);
 
-    kei_dv_data_save(d);
-    (void)kei_timer_in(&d->save, SAVE_MS);
+    kei_dv_data_save(d, false);
 }
 
 static void init(struct ke_devices *d, struct ke_ctx *ctx)
@@ -103,6 +102,9 @@ static void init(struct ke_devices *d, struct ke_ctx *ctx)
     kei_map_init(&d->devs, d->alloc, kei_ctx_random64(ctx));
     kei_map_init(&d->models, d->alloc, kei_ctx_random64(ctx));
     kei_map_init(&d->saved, d->alloc, kei_ctx_random64(ctx));
+    kei_map_init(&d->shapes, d->alloc, kei_ctx_random64(ctx));
+    kei_map_init(&d->targets, d->alloc, kei_ctx_random64(ctx));
+    kei_list_init(&d->push_ready);
     kei_list_init(&d->drivers);
     kei_list_init(&d->ready);
     kei_list_init(&d->report_wait);
@@ -115,6 +117,7 @@ static void init(struct ke_devices *d, struct ke_ctx *ctx)
     pthread_mutex_init(&d->mu, NULL);
     kei_wake_init(ctx, &d->wake, kei_dv_on_wake);
     kei_timer_init(ctx, &d->save, on_save);
+    kei_timer_init(ctx, &d->go_on, kei_dv_go_on);
 }
 
 int ke_devices_new(struct ke_devices **ret, struct ke_ctx *ctx, const struct ke_devices_config *c)
@@ -140,8 +143,6 @@ int ke_devices_new(struct ke_devices **ret, struct ke_ctx *ctx, const struct ke_
         return r;
     }
     kei_dv_ask_profile(d, 0);
-    if (d->c.store)
-        (void)kei_timer_in(&d->save, SAVE_MS);
     *ret = d;
     return 0;
 }
@@ -166,7 +167,7 @@ void ke_devices_free(struct ke_devices *d)
     if (!d)
         return;
     if (d->c.store)
-        kei_dv_data_save(d);
+        kei_dv_data_save(d, true);
     d->closing = true;
     if (d->profile_request)
         ke_router_cancel(d->c.router, d->profile_request);
@@ -177,6 +178,7 @@ void ke_devices_free(struct ke_devices *d)
         kei_dv_drop(v);
     while (!kei_list_empty(&d->drivers))
         driver_free(KEI_OF(d->drivers.next, struct driver, link));
+    kei_timer_fini(&d->go_on);
     kei_defer_cancel(&d->defer);
     kei_wake_fini(&d->wake);
     kei_dv_dones_run(d);

@@ -20,6 +20,7 @@
 #include "base/map.h"
 #include "device/foreign.h"
 #include "device/process.h"
+#include "device/push.h"
 #include "device/value.h"
 #include "message/devmodel.h"
 
@@ -27,7 +28,10 @@
 #define DV_REPORTS_OPEN 256u /* of all devices, at once */
 #define DV_CALLS_MAX 16u     /* of one device */
 #define DV_REPORT_TIMEOUT_MS 30000
-#define DV_BUCKET "device" /* the harness's own: desired/NS/NAME, process/NS/NAME */
+#define DV_PUSHES_OPEN 256u    /* of all devices, at once */
+#define DV_PUSHES_AT_TARGET 4u /* of those, to one server */
+#define DV_SAVE_MS 1000 /* of windows and results, after the first change */
+#define DV_BUCKET "device" /* the harness's own: desired/, process/, results/ and NS/NAME */
 
 /* ---- what objects say ---- */
 
@@ -88,6 +92,41 @@ struct method {
     uint32_t n_props;
 };
 
+/* A server that values are pushed to. Each goes there once it is its turn, as it is then. */
+struct push_target {
+    struct ke_devices *d;
+    struct kei_link ready; /* in d->push_ready: one may begin */
+    struct kei_link wait;  /* struct push, in order */
+    struct kei_timer timer;
+    struct kei_backoff backoff;
+    uint32_t refs, open;
+    char key[];
+};
+
+/* A way a property's values take besides the twin. */
+struct push {
+    struct kei_push_conf c;
+    struct dev *dev;            /* NULL until its first value */
+    struct push_target *target; /* the same */
+    struct kei_link link;       /* in target->wait */
+    struct kei_http_call *call;
+    uint64_t request;
+    int64_t due;
+    uint32_t prop;
+    uint32_t reads, gone; /* counts of the property's reads: of the value under way, and taken */
+    bool busy;
+};
+
+/* Properties as a driver sees them: the same for all devices whose objects say the same of them. */
+struct shape {
+    struct ke_devices *d;
+    uint64_t hash;
+    const struct ke_device_property *pub; /* n of them */
+    const struct kei_tune **tunes;        /* the same; NULL: plain */
+    uint32_t refs, n;
+    bool known; /* in d->shapes */
+};
+
 /* One block of memory, but for the texts that change (desired, error, values). */
 struct image {
     const struct ke_alloc *alloc;
@@ -95,12 +134,14 @@ struct image {
     const char *model_name;
     uint64_t hash; /* of all that makes it necessary to open the device again */
     struct ke_device_config conf;
-    struct ke_device_property *pub; /* n of them */
+    struct shape *shape;
+    const struct ke_device_property *pub; /* the shape's, n of them */
     struct prop *props;
     struct method *methods;
+    struct push *pushes;
     const char *data_topic; /* NULL: no data section */
     const char *process;    /* configuration of data processing, "" if none */
-    uint32_t n, n_methods;
+    uint32_t n, n_methods, n_pushes;
     uint32_t state_ms; /* repeat the state that often; 0: do not */
     uint32_t phase;    /* of its cycles */
     bool alpha;        /* v1alpha2: desired comes by the twin */
@@ -137,6 +178,7 @@ struct dev {
     struct kei_link ready;     /* in d->ready */
     struct kei_link reporting; /* in d->report_wait */
     struct kei_link calls;
+    struct kei_link results; /* of data processing, not taken yet */
     char *key;   /* NS/NAME */
     char *raw;   /* the object, while it may be needed again */
     char *error; /* the last */
@@ -146,11 +188,14 @@ struct dev {
     struct kei_backoff backoff;
     uint64_t token;   /* of the operation under way */
     uint64_t request; /* report under way by the router */
+    uint64_t result_request;
+    int64_t results_at; /* not before */
     int64_t version;  /* of the object */
     int64_t error_ms, online_ms;
     int64_t deadline, retry_at, health_at, report_retry_at, state_at, state_retry_at;
     uint64_t reads, writes, failures, reconnects, cycles, late, missed;
-    uint32_t late_max, slot, report_retries;
+    uint64_t pushes, push_failures;
+    uint32_t late_max, slot, report_retries, n_results;
     int32_t end_status;
     uint8_t state;  /* KE_DEVICE_* */
     uint8_t op;     /* enum op */
@@ -167,6 +212,8 @@ struct dev {
     uint8_t state_want, state_sent; /* enum twin_state: is, and what the twin knows */
     uint8_t state_told;             /* of the report under way */
     bool raw_asked;                 /* read from the store again */
+    bool results_dirty;             /* they, or windows, are not as they are stored */
+    bool results_stored;            /* there are some in the store */
     bool reported_one;              /* the last report was refused: one property at a time */
 };
 
@@ -207,10 +254,12 @@ struct ke_devices {
     struct kei_map devs;   /* NS/NAME: struct dev */
     struct kei_map models; /* NS/NAME: struct model */
     struct kei_map saved;  /* NS/NAME: JSON text, desired values of v1alpha2; also address/NS/NAME */
+    struct kei_map shapes; /* their hash: struct shape */
     struct kei_link drivers;
     struct kei_link ready, report_wait, dones;
     struct kei_defer defer;
     struct kei_wake wake;
+    struct kei_timer go_on;   /* there was more to look at than one turn may take */
     struct kei_timer save;    /* windows of data processing */
     struct kei_timer profile; /* ask for the profile */
     uint64_t profile_request;
@@ -221,7 +270,9 @@ struct ke_devices {
     struct ke_device_value *values; /* the same */
     struct kei_val *vals;           /* the same */
     uint32_t n_values;
-    uint32_t reports_open;
+    uint32_t reports_open, pushes_open;
+    struct kei_map targets; /* URL: struct push_target */
+    struct kei_link push_ready;
     uint32_t loading; /* lists of the store under way */
     bool draining, closing;
     struct ke_devices_stats stats;
@@ -282,9 +333,11 @@ void kei_dv_told(struct dev *dev, const struct ke_device_value *v, uint32_t n);
 void kei_dv_lost(struct dev *dev, int status, const char *text);
 void kei_dv_on_timer(struct kei_timer *t);
 void kei_dv_drain(struct kei_defer *f);
+void kei_dv_go_on(struct kei_timer *t);
 /* Closes what is open without waiting and frees it. */
 void kei_dv_drop(struct dev *dev);
 void kei_dv_error(struct dev *dev, const char *fmt, ...) KE_PRINTF(2, 3);
+void kei_dv_desired_check(struct ke_devices *d, struct prop *p);
 void kei_dv_prop_error(struct ke_devices *d, struct prop *p, const char *fmt, ...) KE_PRINTF(3, 4);
 
 /* calls.c */
@@ -301,7 +354,18 @@ void kei_dv_report_cancel(struct dev *dev);
 /* payload as a JSON string, to one module */
 int kei_dv_send(struct ke_devices *d, const char *module, const char *group, const char *operation,
                 const char *resource, struct ke_str payload);
-const char *kei_dv_id(struct dev *dev, struct ke_buf *out); /* as in topics */
+/* The same to the twin, which answers when it is durable. */
+int kei_dv_ask_twin(struct ke_devices *d, const char *resource, struct ke_str payload,
+                    ke_reply_fn fn, void *user, uint64_t *ret_request);
+void kei_dv_reply_text(struct ke_msg *reply, char *out, size_t cap); /* of an error */
+const char *kei_dv_id(struct dev *dev, struct ke_buf *out);          /* as in topics */
+
+/* push.c: pushMethod */
+void kei_dv_push_configure(struct dev *dev); /* says what of it is not executed */
+void kei_dv_push(struct dev *dev, int64_t now);
+int64_t kei_dv_push_due(const struct dev *dev); /* INT64_MAX: nothing */
+void kei_dv_push_pump(struct ke_devices *d);
+void kei_dv_push_free(struct image *img); /* ends what is under way */
 
 /* data.c: data processing and the data section */
 void kei_dv_data_batch(struct dev *dev, int64_t now_real); /* a read or a report has ended */
@@ -310,7 +374,17 @@ void kei_dv_data_configure(struct dev *dev);
 void kei_dv_data_free(struct dev *dev);
 int64_t kei_dv_data_due(const struct dev *dev); /* monotonic; INT64_MAX: nothing */
 void kei_dv_data_tick(struct dev *dev, int64_t now);
-void kei_dv_data_save(struct ke_devices *d);
+void kei_dv_data_save(struct ke_devices *d, bool last);
 void kei_dv_data_saved(struct ke_devices *d, const char *key, struct ke_str json);
+
+/* results.c: what data processing found, until somebody has it */
+void kei_dv_result_add(struct dev *dev, enum process_to to, const char *name, const char *topic,
+                       struct ke_str text);
+void kei_dv_results_dirty(struct dev *dev); /* they, or windows, are to be stored */
+void kei_dv_results_run(struct dev *dev, int64_t now);
+int64_t kei_dv_results_due(const struct dev *dev); /* INT64_MAX: nothing */
+void kei_dv_results_free(struct dev *dev);
+void kei_dv_results_save(struct dev *dev, struct ke_buf *out);
+void kei_dv_results_restore(struct dev *dev, struct ke_str json);
 
 #endif

@@ -33,4 +33,8 @@ int kei_conf_duration(const struct kei_conf *c, const char *name, uint32_t max_m
  * KE_EPARSE */
 int kei_value_truth(const struct ke_device_value *v, bool *ret, struct ke_error *err);
 
+/* The last error of an open device, without an end of anything: what a driver of this folder has to
+ * say beside its operations. Loop thread. */
+void kei_device_note(struct ke_devices *d, uint64_t device, const char *text);
+
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Images: what a device's object says, in one block of memory so that thousands of devices stay
- * small. Made by counting first and copying then. Loop thread.
+ * small; what drivers see of its properties is another block, which equal devices share. Made by
+ * counting first and copying then. Loop thread.
  */
 #include <stdio.h>
 
@@ -57,6 +58,8 @@ struct plan {
     bool tuned;
     uint16_t flags;
     uint32_t collect_ms, report_ms;
+    struct kei_push_conf push[KEI_PUSH_METHODS];
+    uint32_t n_push;
 };
 
 /* base overridden by over, in the arena */
@@ -106,6 +109,10 @@ static int plan_prop(struct plan *pl, struct ke_devices *d, const struct kei_dev
     pl->collect_ms =
         (uint32_t)kei_device_cycle_ms(p->collect_cycle, kd->api, unit, d->c.collect_ms);
     pl->report_ms = (uint32_t)kei_device_cycle_ms(p->report_cycle, kd->api, unit, d->c.report_ms);
+    int n = kei_push_read(pl->push, &p->push, a);
+    if (n < 0)
+        return kei_error(err, n, "out of memory for a device");
+    pl->n_push = (uint32_t)n;
     struct ke_str base = pl->def ? pl->def->visitor_config : kei_strn(NULL, 0);
     int r = merge(&pl->visitor, base, p->visitor_config, a, err);
     if (r == 0)
@@ -113,23 +120,18 @@ static int plan_prop(struct plan *pl, struct ke_devices *d, const struct kei_dev
     return r;
 }
 
-static void fill_prop(struct packer *k, struct image *img, uint32_t i, const struct plan *pl)
-{
-    const char *name = put(k, kei_str(pl->p->name));
-    const char *visitor = put(k, pl->visitor);
-    struct kei_tune *tune = pl->tuned ? take(k, sizeof *tune, _Alignof(struct kei_tune)) : NULL;
+/* ---- what many devices have in common ---- */
 
-    if (!k->base)
-        return;
+static struct ke_device_property property_of(const struct plan *pl, uint32_t i)
+{
     bool number =
         pl->type == KEI_PROP_INT || pl->type == KEI_PROP_FLOAT || pl->type == KEI_PROP_DOUBLE;
-    if (tune)
-        *tune = pl->tune;
-    img->pub[i] = (struct ke_device_property){
-        .size = sizeof img->pub[i],
-        .name = name,
+
+    return (struct ke_device_property){
+        .size = sizeof(struct ke_device_property),
+        .name = pl->p->name,
         .unit = pl->def ? pl->def->unit : "",
-        .visitor = visitor,
+        .visitor = pl->visitor.p,
         .visitor_len = pl->visitor.n,
         .index = i,
         .type = (uint32_t)pl->type,
@@ -138,9 +140,110 @@ static void fill_prop(struct packer *k, struct image *img, uint32_t i, const str
                  (number ? 0 : KE_DEVICE_NO_SCALE),
         .collect_ms = pl->flags & PROP_READ ? pl->collect_ms : 0,
     };
+}
+
+static uint64_t hash_plans(const struct plan *plans, uint32_t n)
+{
+    uint64_t h = mix(KEI_FNV1A, &n, sizeof n);
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct ke_device_property p = property_of(&plans[i], i);
+        uint32_t more[4] = {p.type, p.flags, p.collect_ms, plans[i].tuned};
+        h = mix(h, p.name, strlen(p.name));
+        h = mix(h, p.unit, strlen(p.unit));
+        h = mix(h, p.visitor, p.visitor_len);
+        h = mix(h, more, sizeof more);
+    }
+    return h;
+}
+
+static bool same_shape(const struct shape *s, const struct plan *plans, uint32_t n)
+{
+    if (s->n != n)
+        return false;
+    for (uint32_t i = 0; i < n; i++) {
+        struct ke_device_property p = property_of(&plans[i], i);
+        const struct ke_device_property *q = &s->pub[i];
+        const struct kei_tune *t = s->tunes[i], *u = &plans[i].tune;
+        if (strcmp(p.name, q->name) != 0 || strcmp(p.unit, q->unit) != 0 ||
+            !kei_str_eq(plans[i].visitor, kei_strn(q->visitor, q->visitor_len)) ||
+            p.type != q->type || p.flags != q->flags || p.collect_ms != q->collect_ms ||
+            plans[i].tuned != (t != NULL) ||
+            (t && (t->scale != u->scale || t->offset != u->offset ||
+                   t->dead_band != u->dead_band)))
+            return false;
+    }
+    return true;
+}
+
+static void fill_shape(struct packer *k, struct shape *s, const struct plan *plans, uint32_t n)
+{
+    struct ke_device_property *pub = take(k, n * sizeof *pub, _Alignof(struct ke_device_property));
+    const struct kei_tune **tunes = take(k, n * sizeof *tunes, _Alignof(struct kei_tune *));
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct ke_device_property p = property_of(&plans[i], i);
+        struct kei_tune *t =
+            plans[i].tuned ? take(k, sizeof *t, _Alignof(struct kei_tune)) : NULL;
+        p.name = put(k, kei_str(p.name));
+        p.unit = put(k, kei_str(p.unit));
+        p.visitor = put(k, plans[i].visitor);
+        if (!k->base)
+            continue;
+        if (t)
+            *t = plans[i].tune;
+        pub[i] = p;
+        tunes[i] = t;
+    }
+    if (k->base) {
+        s->pub = pub;
+        s->tunes = tunes;
+        s->n = n;
+    }
+}
+
+/* One that there is, or a new one. NULL: no memory. */
+static struct shape *shape_get(struct ke_devices *d, const struct plan *plans, uint32_t n)
+{
+    struct packer k = {NULL, sizeof(struct shape)};
+    uint64_t hash = hash_plans(plans, n);
+    struct ke_str key = kei_strn((const char *)&hash, sizeof hash);
+    struct shape *s = kei_map_get(&d->shapes, key);
+
+    if (s && same_shape(s, plans, n)) {
+        s->refs++;
+        return s;
+    }
+    bool taken = s != NULL; /* by another of that hash */
+    fill_shape(&k, NULL, plans, n);
+    s = kei_zalloc(d->alloc, k.at);
+    if (!s)
+        return NULL;
+    k = (struct packer){(char *)s, sizeof *s};
+    fill_shape(&k, s, plans, n);
+    s->d = d;
+    s->hash = hash;
+    s->refs = 1;
+    s->known = !taken && kei_map_put(&d->shapes, key, s, NULL) == 0; /* else it is not shared */
+    return s;
+}
+
+static void shape_unref(struct shape *s)
+{
+    if (!s || --s->refs)
+        return;
+    if (s->known)
+        kei_map_remove(&s->d->shapes, kei_strn((const char *)&s->hash, sizeof s->hash));
+    kei_free(s->d->alloc, s);
+}
+
+/* ---- images ---- */
+
+static void fill_prop(struct image *img, uint32_t i, const struct plan *pl)
+{
     img->props[i] = (struct prop){
         .def = pl->def,
-        .tune = tune,
+        .tune = img->shape->tunes[i],
         .collect_ms = pl->flags & PROP_READ ? pl->collect_ms : 0,
         .report_ms = pl->report_ms,
         .flags = pl->flags,
@@ -170,6 +273,36 @@ static void fill_methods(struct packer *k, struct image *img, const struct kei_d
     }
 }
 
+static void fill_pushes(struct packer *k, struct image *img, const struct plan *plans, uint32_t n,
+                        const struct ke_devices *d)
+{
+    uint32_t total = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        total += plans[i].n_push;
+    struct push *to = take(k, total * sizeof *to, _Alignof(struct push));
+    total = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t j = 0; j < plans[i].n_push; j++) {
+            struct kei_push_conf c = plans[i].push[j];
+            if (c.kind == KEI_PUSH_MQTT && !d->c.router) {
+                c.kind = KEI_PUSH_NONE;
+                c.bad = "there is no MQTT server in a mapper";
+            }
+            const char **texts[] = {&c.method, &c.host, &c.target, &c.url, &c.bad};
+            for (size_t t = 0; t < sizeof texts / sizeof texts[0]; t++)
+                *texts[t] = put(k, kei_str(*texts[t]));
+            if (k->base)
+                to[total] = (struct push){.c = c, .prop = i};
+            total++;
+        }
+    }
+    if (k->base) {
+        img->pushes = to;
+        img->n_pushes = total;
+    }
+}
+
 static void lower(const char *s)
 {
     char *p = (char *)(uintptr_t)s; /* our own copy */
@@ -180,15 +313,16 @@ static void lower(const char *s)
 
 /* Once to count (k->base NULL, img a dummy) and once to copy. */
 static void fill(struct packer *k, struct image *img, const struct kei_device *kd,
-                 const struct plan *plans, struct ke_str config, bool has_data)
+                 const struct plan *plans, struct ke_str config, bool has_data,
+                 const struct ke_devices *d)
 {
     const char *ns = kd->meta.ns[0] ? kd->meta.ns : "default";
 
-    img->pub = take(k, kd->n_props * sizeof *img->pub, _Alignof(struct ke_device_property));
     img->props = take(k, kd->n_props * sizeof *img->props, _Alignof(struct prop));
-    for (uint32_t i = 0; i < kd->n_props; i++)
-        fill_prop(k, img, i, &plans[i]);
+    for (uint32_t i = 0; k->base && i < kd->n_props; i++)
+        fill_prop(img, i, &plans[i]);
     fill_methods(k, img, kd);
+    fill_pushes(k, img, plans, kd->n_props, d);
     img->conf = (struct ke_device_config){
         .size = sizeof img->conf,
         .ns = put(k, kei_str(ns)),
@@ -232,6 +366,14 @@ static uint64_t hash_image(const struct image *img)
     }
     for (uint32_t i = 0; i < img->n_methods; i++)
         h = mix(h, img->methods[i].name, strlen(img->methods[i].name));
+    for (uint32_t i = 0; i < img->n_pushes; i++) {
+        const struct kei_push_conf *c = &img->pushes[i].c;
+        uint32_t n[4] = {img->pushes[i].prop, c->timeout_ms, c->qos, c->retained};
+        h = mix(h, c->url, strlen(c->url));
+        h = mix(h, c->target, strlen(c->target));
+        h = mix(h, c->bad, strlen(c->bad));
+        h = mix(h, n, sizeof n);
+    }
     return mix(h, img->model ? "1" : "0", 1); /* which one does not matter, what it says does */
 }
 
@@ -266,6 +408,7 @@ static int fill_desired(struct image *img, struct ke_devices *d, const struct ke
         if ((p->flags & PROP_BAD) &&
             !(p->error = kei_strdup(img->alloc, "the device model has no such property")))
             return kei_error(err, KE_ENOMEM, "out of memory for a device");
+        kei_dv_desired_check(d, p);
     }
     return 0;
 }
@@ -289,13 +432,19 @@ static int build(struct image **ret, struct ke_devices *d, const struct kei_devi
                   kd->protocol_config, a, err);
     if (r < 0)
         return r;
-    fill(&k, &dummy, kd, plans, config, has_data);
+    fill(&k, &dummy, kd, plans, config, has_data, d);
     struct image *img = kei_zalloc(d->alloc, k.at);
     if (!img)
         return kei_error(err, KE_ENOMEM, "out of memory for a device");
-    k = (struct packer){(char *)img, sizeof *img};
-    fill(&k, img, kd, plans, config, has_data);
     img->alloc = d->alloc;
+    img->shape = shape_get(d, plans, kd->n_props);
+    if (!img->shape) {
+        kei_free(d->alloc, img);
+        return kei_error(err, KE_ENOMEM, "out of memory for a device");
+    }
+    img->pub = img->shape->pub;
+    k = (struct packer){(char *)img, sizeof *img};
+    fill(&k, img, kd, plans, config, has_data, d);
     img->n = kd->n_props;
     img->model = model;
     img->model_name = img->conf.model;
@@ -344,6 +493,7 @@ void kei_dv_image_free(struct image *img)
 {
     if (!img)
         return;
+    kei_dv_push_free(img);
     for (uint32_t i = 0; i < img->n; i++) {
         struct prop *p = &img->props[i];
         kei_free(img->alloc, p->desired);
@@ -352,6 +502,7 @@ void kei_dv_image_free(struct image *img)
         kei_val_free(&p->sent, img->alloc);
     }
     kei_dv_model_unref(img->model);
+    shape_unref(img->shape);
     kei_free(img->alloc, img);
 }
 
@@ -406,7 +557,8 @@ void kei_dv_image_desire(struct dev *dev, struct image *from)
         p->write_at = 0;
         p->flags &= (uint16_t)~PROP_LOCAL;
         p->flags |= PROP_DIRTY;
-        if (p->desired && !(p->flags & PROP_BAD))
+        kei_dv_desired_check(dev->d, p);
+        if (p->desired && (p->flags & PROP_WRITE))
             p->flags |= PROP_WRITE_DUE;
     }
 }

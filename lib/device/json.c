@@ -19,6 +19,7 @@
 #define TEXT_MAX 512 /* topics, paths, templates */
 #define EXPIRE_MAX_MS 604800000u
 #define ARENA_MAX (1u << 20)
+#define TELL_MS 1000 /* how often dropped messages are told at most */
 
 struct kei_json_driver {
     struct ke_ctx *ctx;
@@ -27,6 +28,8 @@ struct kei_json_driver {
     struct ke_module *module;
     struct ke_devices *d;
     struct kei_link feeds;
+    struct kei_timer tell; /* what was dropped since it was told last */
+    uint64_t dropped;
 };
 
 /* A filter, and the devices that listen to it: subscribed once. */
@@ -519,6 +522,34 @@ static void on_message(void *user, struct ke_msg *m)
     ke_buf_free(&payload);
 }
 
+/* Nobody knows whose messages they were: told of all devices, the newest values may be missing. */
+static void tell_dropped(struct kei_timer *t)
+{
+    struct kei_json_driver *j = KEI_OF(t, struct kei_json_driver, tell);
+    char text[160];
+
+    snprintf(text, sizeof text,
+             "%llu messages of MQTT devices were dropped so far: they came faster than they were "
+             "taken",
+             (unsigned long long)j->dropped);
+    KEI_LIST_EACH(l, &j->feeds)
+    {
+        KEI_LIST_EACH(k, &KEI_OF(l, struct feed, link)->taps)
+        {
+            kei_device_note(j->d, KEI_OF(k, struct tap, link)->dev->c->device, text);
+        }
+    }
+}
+
+static void on_overflow(void *user, uint64_t refused)
+{
+    struct kei_json_driver *j = user;
+
+    j->dropped += refused;
+    if (!kei_timer_armed(&j->tell))
+        (void)kei_timer_in(&j->tell, TELL_MS);
+}
+
 /* ---- the table ---- */
 
 static void free_dev(struct jdev *dev)
@@ -648,7 +679,8 @@ static int json_subscribe(void *user, void *p, uint64_t op, const uint32_t *prop
 
 int kei_json_driver_new(struct kei_json_driver **ret, struct ke_ctx *ctx, struct ke_router *router)
 {
-    static const struct ke_module_ops ops = {.size = sizeof ops, .message = on_message};
+    static const struct ke_module_ops ops = {
+        .size = sizeof ops, .message = on_message, .overflow = on_overflow};
     const struct ke_alloc *a = kei_ctx_alloc(ctx);
     struct kei_json_driver *j = kei_zalloc(a, sizeof *j);
 
@@ -658,8 +690,10 @@ int kei_json_driver_new(struct kei_json_driver **ret, struct ke_ctx *ctx, struct
     j->alloc = a;
     j->router = router;
     kei_list_init(&j->feeds);
+    kei_timer_init(ctx, &j->tell, tell_dropped);
     int r = ke_router_add(&j->module, router, KEI_JSON_MODULE, NULL, &ops, j);
     if (r < 0) {
+        kei_timer_fini(&j->tell);
         kei_free(a, j);
         return r;
     }
@@ -672,6 +706,7 @@ void kei_json_driver_free(struct kei_json_driver *j)
     if (!j)
         return;
     ke_module_remove(j->module);
+    kei_timer_fini(&j->tell);
     kei_free(j->alloc, j);
 }
 

@@ -97,6 +97,8 @@ static void describe(const struct dev *dev, struct ke_device_property_status *v,
         .reports_waiting = waiting(dev),
         .mapper = "",
         .mapper_state = "",
+        .pushes = dev->pushes,
+        .push_failures = dev->push_failures,
     };
 
     kei_buf_clear(b);

@@ -141,6 +141,7 @@ static void connect_bus(struct kei_modbus_bus *b)
         .connect_ms = b->conf.connect_ms,
         .dead_ms = DEAD_MS,
         .receive_cap = 4096,
+        .small_cap = 64, /* some requests to read */
         .send_cap = KEI_MODBUS_PIPELINE_MAX * KEI_MBAP_MAX * 2,
     };
     int r = kei_stream_connect(&b->stream, b->ctx, &c, &ops, b);

@@ -81,6 +81,7 @@ static int dev_new(struct dev **ret, struct ke_devices *d, char *key, struct ima
     dev->img = img;
     dev->key = key;
     kei_list_init(&dev->calls);
+    kei_list_init(&dev->results);
     kei_timer_init(d->ctx, &dev->timer, kei_dv_on_timer);
     kei_backoff_init(&dev->backoff, d->c.retry_min_ms, d->c.retry_max_ms);
     int r = kei_map_put(&d->devs, kei_str(key), dev, NULL);
@@ -167,6 +168,7 @@ static int apply_device(struct ke_devices *d, const struct kei_device *kd, struc
     keep_raw(dev, raw, source);
     dev->version = kd->meta.version;
     kei_dv_data_configure(dev);
+    kei_dv_push_configure(dev);
     kei_dv_kick(dev);
     return 0;
 }
@@ -353,6 +355,8 @@ static void forget_desired(struct ke_devices *d, const char *key)
     (void)!ke_store_delete(tx, DV_BUCKET, name, NULL);
     snprintf(name, sizeof name, ADDRESS "%s", key);
     kei_free(d->alloc, kei_map_remove(&d->saved, kei_str(name)));
+    (void)!ke_store_delete(tx, DV_BUCKET, name, NULL);
+    snprintf(name, sizeof name, "results/%s", key);
     (void)!ke_store_delete(tx, DV_BUCKET, name, NULL);
     (void)!ke_store_commit(tx, NULL, NULL);
 }
@@ -688,6 +692,7 @@ static void take_delta(struct dev *dev, struct ke_str delta)
             p->write_at = 0;
             p->flags &= (uint16_t)~PROP_LOCAL;
             p->flags |= PROP_WRITE_DUE;
+            kei_dv_desired_check(d, p);
             any = true;
         }
     }
@@ -709,6 +714,32 @@ static void on_delta(struct ke_devices *d, struct ke_str id, struct ke_str conte
     /* v1beta1 says in the object what is desired: an older delta must not undo a newer object */
     if (dev->img->alpha && kei_json_get(content, "delta", &delta))
         take_delta(dev, delta);
+}
+
+/* The device of an id between two texts; false: resource has not that form. */
+static bool id_between(struct ke_str resource, const char *tail, struct ke_str *ret)
+{
+    const struct ke_str front = KEI_STR("device/"), end = kei_str(tail);
+
+    if (!kei_str_starts(resource, front) || !kei_str_ends(resource, end) ||
+        resource.n <= front.n + end.n)
+        return false;
+    *ret = kei_strn(resource.p + front.n, resource.n - front.n - end.n);
+    return true;
+}
+
+/*
+ * The twin tells of the cloud's membership. It is all that a cloud of 1.4 says of a device that is
+ * removed; its profile was written anew before that, so it is read again in both cases.
+ */
+static void on_member(struct ke_devices *d, struct ke_str id, bool removed)
+{
+    struct dev *dev = find_id(d, id);
+
+    if (removed && dev && dev->source == SOURCE_PROFILE)
+        (void)kei_dv_remove(d, false, dev->img->conf.ns, dev->img->conf.name);
+    if (!removed == !dev)
+        kei_dv_profile_due(d);
 }
 
 /* NS/TYPE/NAME with its object */
@@ -733,7 +764,7 @@ static int on_object(struct ke_devices *d, const struct kei_resource *res, const
 void kei_dv_message(void *user, struct ke_msg *m)
 {
     struct ke_devices *d = user;
-    struct ke_str v, resource = kei_str(ke_msg_resource(m)), content;
+    struct ke_str v, resource = kei_str(ke_msg_resource(m)), content, id;
     struct kei_resource res;
     size_t n;
     int r = 0;
@@ -750,10 +781,12 @@ void kei_dv_message(void *user, struct ke_msg *m)
     if (kei_json_type(v) == '"' && kei_json_str(v, &b, NULL) == 0 && kei_buf_ok(&b) &&
         kei_json_value(kei_buf_str(&b), 0, &content, NULL) < 0)
         content = v;
-    const struct ke_str tail = KEI_STR("/twin/delta"), front = KEI_STR("device/");
-    if (kei_str_starts(resource, front) && kei_str_ends(resource, tail) &&
-        resource.n > front.n + tail.n)
-        on_delta(d, kei_strn(resource.p + front.n, resource.n - front.n - tail.n), content);
+    if (id_between(resource, "/twin/delta", &id))
+        on_delta(d, id, content);
+    else if (id_between(resource, "/membership/added", &id))
+        on_member(d, id, false);
+    else if (id_between(resource, "/membership/removed", &id))
+        on_member(d, id, true);
     else if (kei_str_is(resource, "node/connection") && kei_json_str_is(v, "cloud_connected"))
         kei_dv_profile_due(d); /* it may have changed meanwhile, and nobody would tell */
     else if (kei_resource_parse(&res, resource) &&
@@ -817,7 +850,7 @@ static void on_map_item(void *user, int status, const struct ke_store_item *item
 
 static void on_own_item(void *user, int status, const struct ke_store_item *item)
 {
-    static const char desired[] = "desired/", process[] = "process/";
+    static const char desired[] = "desired/";
     struct ke_devices *d = user;
     struct ke_str v;
     void *old = NULL;
@@ -825,8 +858,8 @@ static void on_own_item(void *user, int status, const struct ke_store_item *item
     if (!listing(d, status, item, &v))
         return;
     struct ke_str key = kei_str(item->key);
-    if (kei_str_starts(key, kei_str(process))) {
-        kei_dv_data_saved(d, item->key + sizeof process - 1, v);
+    if (kei_str_starts(key, KEI_STR("process/")) || kei_str_starts(key, KEI_STR("results/"))) {
+        kei_dv_data_saved(d, item->key, v);
         return;
     }
     bool address = kei_str_starts(key, KEI_STR(ADDRESS));

@@ -6,6 +6,7 @@
  * into a driver.
  */
 #include "device/devices_priv.h"
+#include "device/driver_conf.h"
 
 #define SLOTS_MAX (1u << 20)
 #define SPARE_MAX 64u
@@ -573,6 +574,16 @@ int ke_device_lost(struct ke_devices *d, uint64_t device, int status, const char
         return KE_ENOTFOUND;
     kei_dv_lost(dev, status, text);
     return 0;
+}
+
+void kei_device_note(struct ke_devices *d, uint64_t device, const char *text)
+{
+    pthread_mutex_lock(&d->mu);
+    struct slot *s = slot_of(d, device);
+    struct dev *dev = s && s->attached && is(device, s->device) ? s->dev : NULL;
+    pthread_mutex_unlock(&d->mu);
+    if (dev)
+        kei_dv_error(dev, "%s", text);
 }
 
 int ke_devices_reported(struct ke_devices *d, uint64_t report, int status)

@@ -21,6 +21,7 @@ struct state {
     double result;
     uint32_t level;
     bool open, has_result, has_level;
+    bool incomplete; /* the window was open when it was stored, and values may have come after it */
 };
 
 struct rule {
@@ -366,7 +367,7 @@ struct output {
 };
 
 /* A result, behind the window: through change and threshold. */
-static void give(struct output *o, uint32_t i, double x, uint64_t count)
+static void give(struct output *o, uint32_t i, double x, uint64_t count, bool incomplete)
 {
     struct rule *r = &o->p->rules[i];
     bool crossed = true;
@@ -392,6 +393,7 @@ static void give(struct output *o, uint32_t i, double x, uint64_t count)
         .level = r->has_above || r->has_below ? levels[r->s.level] : NULL,
         .count = count,
         .window_ms = r->window_ms,
+        .incomplete = incomplete,
     };
     touch(o->p, o->p->n_properties + i, i + 1);
     o->fn(o->user, &res);
@@ -405,7 +407,8 @@ static void end_window(struct output *o, uint32_t i)
     bool any = s.n > 0;
 
     r->s.n = 0;
-    r->s.open = false;
+    r->s.open = r->s.incomplete = false;
+    o->p->dirty = true;
     switch (r->aggregate) {
     case AGG_MEAN:
         x = s.sum / (double)(s.n ? s.n : 1);
@@ -429,7 +432,7 @@ static void end_window(struct output *o, uint32_t i)
         break;
     }
     if (any && isfinite(x))
-        give(o, i, x, s.n);
+        give(o, i, x, s.n, s.incomplete);
 }
 
 static void add(struct rule *r, double x, int64_t now)
@@ -496,7 +499,7 @@ void kei_rules_run(struct process *p, int64_t now_ms, process_value_fn value, vo
         if (!kei_expr_eval(r->expr, value_of, &l, &x) || !passes(r, x, &l))
             continue;
         if (r->aggregate == AGG_NONE) {
-            give(&o, i, x, 1);
+            give(&o, i, x, 1, false);
             continue;
         }
         add(r, x, now_ms);
@@ -544,7 +547,7 @@ static void put_double(struct kei_jw *w, const char *key, double v)
     kei_jw_raw(w, kei_strn(text, kei_number_text(text, v, false)));
 }
 
-void kei_rules_save(struct process *p, int64_t now_ms, struct ke_buf *out)
+void kei_rules_save(struct process *p, int64_t now_ms, bool last, struct ke_buf *out)
 {
     struct kei_jw w;
     char hash[24];
@@ -569,6 +572,8 @@ void kei_rules_save(struct process *p, int64_t now_ms, struct ke_buf *out)
             put_double(&w, "max", s->max);
             put_double(&w, "first", s->first);
             put_double(&w, "last", s->last);
+            if (!last || s->incomplete)
+                kei_jw_kbool(&w, "incomplete", true);
         }
         if (s->has_result)
             put_double(&w, "result", s->result);
@@ -618,6 +623,7 @@ void kei_rules_restore(struct process *p, int64_t now_ms, struct ke_str json)
             s.start_ms = now_ms - get_i64(o, "age", 0);
             s.first_ms = now_ms - get_i64(o, "first_age", 0);
             s.last_ms = now_ms - get_i64(o, "last_age", 0);
+            s.incomplete = kei_json_get(o, "incomplete", &v) && kei_json_type(v) == 't';
         }
         r->s = s;
     }

@@ -35,6 +35,7 @@ struct process_result {
     const char *level;     /* "above", "below", "normal"; NULL: no threshold */
     uint64_t count;        /* of values in the window */
     int64_t window_ms;     /* 0: none, or by count */
+    bool incomplete;       /* values of the window may be missing: a crash was within it */
 };
 typedef void (*process_result_fn)(void *user, const struct process_result *r);
 /* Index of a property by its name, or -1. */
@@ -59,7 +60,8 @@ int64_t kei_rules_due(const struct process *p); /* INT64_MAX: no window is open 
 /* State as JSON, and back: of rules that are the same as then. Dirty: there is new state to save.
  */
 bool kei_rules_dirty(const struct process *p);
-void kei_rules_save(struct process *p, int64_t now_ms, struct ke_buf *out); /* clears dirty */
+/* clears dirty; last: no value comes after it, so windows that are restored from it are complete */
+void kei_rules_save(struct process *p, int64_t now_ms, bool last, struct ke_buf *out);
 void kei_rules_restore(struct process *p, int64_t now_ms, struct ke_str json);
 void kei_rules_carry(struct process *to, const struct process *from);
 

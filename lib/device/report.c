@@ -78,6 +78,31 @@ int kei_dv_send(struct ke_devices *d, const char *module, const char *group, con
     return r;
 }
 
+int kei_dv_ask_twin(struct ke_devices *d, const char *resource, struct ke_str payload,
+                    ke_reply_fn fn, void *user, uint64_t *ret_request)
+{
+    struct ke_msg *m = NULL;
+
+    if (!d->c.router)
+        return KE_ENOTFOUND;
+    int r = new_message(&m, d, "twin", "publish", resource, payload);
+    if (r == 0)
+        r = ke_router_request(d->c.router, TWIN, m, DV_REPORT_TIMEOUT_MS, fn, user, ret_request);
+    ke_msg_unref(m);
+    return r;
+}
+
+void kei_dv_reply_text(struct ke_msg *reply, char *out, size_t cap)
+{
+    size_t n;
+    const char *content = ke_msg_content(reply, &n);
+    struct ke_str v;
+
+    out[0] = '\0';
+    if (kei_json_value(kei_strn(content, n), 0, &v, NULL) == 0)
+        kei_json_copy(out, cap, v);
+}
+
 /* ---- what is due ---- */
 
 /* When the state is to be told, monotonic; INT64_MAX: not. */
@@ -195,11 +220,7 @@ static void on_reply(void *user, int status, struct ke_msg *reply)
 
     dev->request = 0;
     if (status == 0 && !strcmp(ke_msg_operation(reply), "error")) {
-        size_t n;
-        const char *content = ke_msg_content(reply, &n);
-        struct ke_str v;
-        if (kei_json_value(kei_strn(content, n), 0, &v, NULL) == 0)
-            kei_json_copy(text, sizeof text, v);
+        kei_dv_reply_text(reply, text, sizeof text);
         /* one that the twin does not know yet: all of it again, a little later */
         status = kei_str_has(kei_str(text), KEI_STR("not existed")) ? KE_ENOTFOUND : KE_EINVAL;
     } else if (status < 0) {
@@ -311,7 +332,6 @@ static void write_twin(struct dev *dev)
 static int by_router(struct dev *dev, bool state)
 {
     struct ke_devices *d = dev->d;
-    struct ke_msg *m = NULL;
     char resource[600];
     struct ke_buf id;
     struct kei_jw w;
@@ -327,14 +347,9 @@ static int by_router(struct dev *dev, bool state)
     } else {
         write_twin(dev);
     }
-    int r = kei_buf_ok(&d->buf)
-                ? new_message(&m, d, "twin", "publish", resource, kei_buf_str(&d->buf))
-                : kei_fail(d->ctx, KE_ENOMEM, "out of memory for a message to the twin");
-    if (r == 0)
-        r = ke_router_request(d->c.router, TWIN, m, DV_REPORT_TIMEOUT_MS, on_reply, dev,
-                              &dev->request);
-    ke_msg_unref(m);
-    return r;
+    return kei_buf_ok(&d->buf)
+               ? kei_dv_ask_twin(d, resource, kei_buf_str(&d->buf), on_reply, dev, &dev->request)
+               : kei_fail(d->ctx, KE_ENOMEM, "out of memory for a message to the twin");
 }
 
 /* The texts of all values lie in d->raw one behind the other. */

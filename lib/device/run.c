@@ -9,6 +9,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define DRAIN_STEPS 4096u
+#define DRAIN_MS 20
+
 /* ---- errors ---- */
 
 static char *format(const struct ke_alloc *a, const char *fmt, va_list ap)
@@ -60,6 +63,36 @@ static void prop_well(struct ke_devices *d, struct prop *p)
     p->error = NULL;
 }
 
+/* Whether what is desired can be written at all, said before anybody tries. */
+void kei_dv_desired_check(struct ke_devices *d, struct prop *p)
+{
+    struct kei_val val = {.kind = KE_DEVICE_KIND_NONE};
+    struct ke_error err = KE_ERROR_INIT;
+
+    if (p->flags & PROP_BAD)
+        return;
+    if (p->flags & PROP_TWIN_ERROR)
+        p->report_at = 0; /* it was the former value, perhaps */
+    if (p->flags & PROP_WRITE_ERROR) { /* the same */
+        p->flags &= (uint16_t)~PROP_WRITE_ERROR;
+        prop_well(d, p);
+    }
+    if (!p->desired)
+        return;
+    int r = p->flags & PROP_WRITE
+                ? kei_val_parse(&val, (enum kei_prop_type)p->type, kei_str(p->desired), d->alloc,
+                                &err)
+                : kei_error(&err, KE_EROFS, "the device model says ReadOnly");
+    if (r == 0)
+        r = kei_val_limits(&val, p->def, &err);
+    kei_val_free(&val, d->alloc);
+    if (r == 0)
+        return;
+    p->flags |= PROP_WRITE_ERROR;
+    kei_dv_prop_error(d, p, "%.64s could not be written: %s", p->desired, err.text);
+    p->failures--; /* nothing was tried */
+}
+
 /* ---- looking at devices ---- */
 
 void kei_dv_kick(struct dev *dev)
@@ -68,8 +101,13 @@ void kei_dv_kick(struct dev *dev)
 
     if (!kei_list_linked(&dev->ready))
         kei_list_add_tail(&d->ready, &dev->ready);
-    if (!d->draining)
+    if (!d->draining && !kei_timer_armed(&d->go_on))
         kei_defer(d->ctx, &d->defer, kei_dv_drain);
+}
+
+void kei_dv_go_on(struct kei_timer *t)
+{
+    kei_dv_drain(&KEI_OF(t, struct ke_devices, go_on)->defer);
 }
 
 void kei_dv_on_timer(struct kei_timer *t)
@@ -315,7 +353,7 @@ static void ask_all(struct dev *dev)
         p->flags |= PROP_FRESH;
         p->flags &= (uint16_t) ~(PROP_WROTE | PROP_IN_OP);
         p->write_at = 0;
-        if (p->desired && !(p->flags & PROP_BAD))
+        if (p->desired && (p->flags & PROP_WRITE))
             p->flags |= PROP_WRITE_DUE;
     }
 }
@@ -495,9 +533,7 @@ static bool plan_write(struct dev *dev, uint32_t i, uint32_t at, struct ke_buf *
     p->flags &= (uint16_t)~PROP_WRITE_DUE;
     d->vals[at].kind = KE_DEVICE_KIND_NONE;
     d->values[at] = (struct ke_device_value){.size = sizeof d->values[at], .property = i};
-    int r = p->flags & PROP_WRITE ? 0 : kei_error(&err, KE_EACCES, "the property is read-only");
-    if (r == 0)
-        r = kei_val_parse(&d->vals[at], type, kei_str(p->desired), d->alloc, &err);
+    int r = kei_val_parse(&d->vals[at], type, kei_str(p->desired), d->alloc, &err);
     if (r == 0)
         r = kei_val_limits(&d->vals[at], p->def, &err);
     if (r == 0)
@@ -665,6 +701,7 @@ static void swap_image(struct dev *dev)
     dev->retry_at = 0;
     kei_backoff_reset(&dev->backoff);
     kei_dv_data_configure(dev);
+    kei_dv_push_configure(dev);
 }
 
 static void wait_for(struct dev *dev, const char *what, const char *name)
@@ -749,6 +786,7 @@ static void arm(struct dev *dev)
 {
     int64_t due = least(kei_dv_report_due(dev), kei_dv_data_due(dev));
 
+    due = least(due, kei_dv_push_due(dev));
     if (dev->op) {
         due = least(due, dev->deadline);
     } else if (!dev->opened) {
@@ -787,23 +825,26 @@ static void step(struct dev *dev)
     }
     kei_dv_data_tick(dev, now);
     kei_dv_report(dev, now);
+    kei_dv_push(dev, now);
     arm(dev);
 }
 
 void kei_dv_drain(struct kei_defer *f)
 {
     struct ke_devices *d = KEI_OF(f, struct ke_devices, defer);
-    uint32_t budget = 4096; /* the loop's other users wait */
+    int64_t until = ke_ctx_mono_ms(d->ctx) + DRAIN_MS;
+    uint32_t budget = DRAIN_STEPS; /* the loop's other users wait */
 
     d->draining = true;
-    while (!kei_list_empty(&d->ready) && budget--) {
+    while (!kei_list_empty(&d->ready) && budget-- && ke_ctx_mono_ms(d->ctx) < until) {
         struct dev *dev = KEI_OF(d->ready.next, struct dev, ready);
         kei_list_remove(&dev->ready);
         step(dev);
     }
     d->draining = false;
     if (!kei_list_empty(&d->ready))
-        kei_defer(d->ctx, &d->defer, kei_dv_drain);
+        (void)kei_timer_in(&d->go_on, 0); /* in the next turn: a defer may run in this one */
+    kei_dv_push_pump(d);
     kei_dv_dones_run(d);
 }
 

@@ -52,6 +52,7 @@ struct ke_eventbus {
     uint64_t upload_bytes;
     struct kei_timer pump;
     struct kei_bus_modules modules;
+    struct kei_bus_push *push;
     struct ke_eventbus_status st;
     bool running, ext_up, loading, freed;
     int64_t refusal_told_ms;
@@ -384,9 +385,29 @@ static void cloud_unsubscribe(struct ke_eventbus *b, const char *topic)
     remove_sub(s);
 }
 
+/* A push to an address that is ours; without a server inside the broker outside is the node's. */
+static int push_own(void *user, const struct kei_push_order *o)
+{
+    struct ke_eventbus *b = user;
+    struct ke_mqtt_publish p = {.size = sizeof p,
+                                .topic = kei_mqtt_give(o->topic),
+                                .payload = kei_mqtt_give(o->payload),
+                                .qos = o->qos,
+                                .retain = o->retain};
+    int r = b->local ? kei_mqtt_local_publish(b->local, &p, NULL, NULL, kei_err(b->ctx))
+                     : kei_external_publish(b->ext, o->topic, o->payload, o->qos, o->retain);
+    b->st.published += r == 0;
+    b->st.refused += r == KE_ELIMIT;
+    return r;
+}
+
 static void on_order(void *user, struct ke_msg *m)
 {
     struct ke_eventbus *b = user;
+    if (!strcmp(ke_msg_operation(m), "push") && !strcmp(ke_msg_group(m), "device")) {
+        kei_bus_push(b->push, m);
+        return;
+    }
     struct kei_eventbus_order o;
     struct ke_error err = KE_ERROR_INIT;
     struct kei_arena a;
@@ -558,6 +579,10 @@ static int set_up(struct ke_eventbus *b, const struct ke_eventbus_config *c,
         r = kei_mqtt_local_new(&b->local, b->c.server, "eventbus");
     if (r == 0 && b->c.mode != KE_EVENTBUS_INTERNAL)
         r = make_external(b, module);
+    struct kei_bus_push_config pc = {
+        .router = b->c.router, .server = b->c.server, .own = push_own, .user = b};
+    if (r == 0 && b->c.router)
+        r = kei_bus_push_new(&b->push, b->ctx, &pc);
     if (r == 0 && b->c.router)
         r = ke_router_add(&b->module, b->c.router, "eventbus", "user", &ops, b);
     return r;
@@ -628,6 +653,8 @@ void ke_eventbus_free(struct ke_eventbus *b)
         return;
     b->freed = true;
     ke_module_remove(b->module);
+    kei_bus_push_free(b->push);
+    b->push = NULL;
     kei_bus_modules_fini(&b->modules);
     kei_external_free(b->ext);
     b->ext = NULL;
@@ -651,8 +678,10 @@ int ke_eventbus_status(struct ke_eventbus *b, struct ke_eventbus_status *ret, si
 {
     if (!b || !ret)
         return KE_EINVAL;
-    b->st.waiting = b->ext ? kei_external_waiting(b->ext) : 0;
-    return kei_abi_out(ret, size, &b->st, sizeof b->st,
+    struct ke_eventbus_status st = b->st;
+    st.waiting = b->ext ? kei_external_waiting(b->ext) : 0;
+    st.refused += b->modules.dropped;
+    return kei_abi_out(ret, size, &st, sizeof st,
                        offsetof(struct ke_eventbus_status, to_cloud), "struct ke_eventbus_status",
                        kei_err(b->ctx));
 }

@@ -68,7 +68,8 @@ int kei_bus_message(struct ke_msg **ret, struct ke_ctx *ctx, const char *group,
     return r;
 }
 
-/* A module whose queue is full loses the message: the next one of its topic says what is newer. */
+/* A module whose queue is full loses the message and is told (its overflow): the next one of its
+ * topic says what is newer. */
 static void on_message(void *user, const struct ke_eventbus_message *m)
 {
     struct module_sub *s = user;
@@ -78,6 +79,7 @@ static void on_message(void *user, const struct ke_eventbus_message *m)
 
     if (r == 0)
         r = ke_router_send(s->g->router, s->module, msg, NULL);
+    s->g->dropped += r < 0;
     ke_msg_unref(msg);
 }
 

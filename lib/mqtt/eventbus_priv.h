@@ -69,6 +69,7 @@ struct kei_bus_modules {
     struct ke_router *router;
     struct kei_link subs;
     uint32_t n;
+    uint64_t dropped; /* messages that a module's queue did not take */
 };
 void kei_bus_modules_init(struct kei_bus_modules *g, struct ke_ctx *ctx, struct ke_eventbus *bus,
                           struct ke_router *router);
@@ -81,6 +82,31 @@ void kei_bus_modules_unsubscribe(struct kei_bus_modules *g, const char *module, 
 int kei_bus_message(struct ke_msg **ret, struct ke_ctx *ctx, const char *group,
                     const char *operation, struct ke_str topic, struct ke_str payload,
                     struct ke_error *err);
+
+/* ---- eventbus_push.c: what modules push to a server named by its address ---- */
+/*
+ * A module of group "device" requests operation push, resource the topic, content {"address"
+ * ("tcp://HOST:PORT"; "": the node's own), "qos", "retain", "payload"}. Answered by `response` when
+ * the server has it (QoS 0: when it is connected), else by `error` and a text. Not kept.
+ */
+struct kei_push_order {
+    struct ke_str topic, payload;
+    uint8_t qos, retain;
+    uint16_t port;
+    char host[256]; /* "": the node's own */
+};
+struct kei_bus_push_config {
+    struct ke_router *router;
+    struct ke_mqtt *server; /* NULL: none inside */
+    /* to the server inside, or what the node has; 0 or KE_E* with the context's text */
+    int (*own)(void *user, const struct kei_push_order *o);
+    void *user;
+};
+struct kei_bus_push;
+int kei_bus_push_new(struct kei_bus_push **ret, struct ke_ctx *ctx,
+                     const struct kei_bus_push_config *c);
+void kei_bus_push_free(struct kei_bus_push *g); /* NULL is fine */
+void kei_bus_push(struct kei_bus_push *g, struct ke_msg *m);
 
 /* ---- for the node ---- */
 /* The link to the cloud came or went; told on MQTT if publish is set, as KubeEdge 1.4 does. */

@@ -28,9 +28,9 @@ static void flush(struct kei_stream *s);
 /* ---- life ---- */
 
 struct kei_stream *kei_stream_alloc(struct ke_ctx *ctx, const struct kei_stream_ops *ops,
-                                    void *user)
+                                    void *user, uint16_t small_cap)
 {
-    struct kei_stream *s = kei_zalloc(kei_ctx_alloc(ctx), sizeof *s);
+    struct kei_stream *s = kei_zalloc(kei_ctx_alloc(ctx), sizeof *s + small_cap);
 
     if (!s)
         return NULL;
@@ -38,6 +38,7 @@ struct kei_stream *kei_stream_alloc(struct ke_ctx *ctx, const struct kei_stream_
     s->ops = *ops;
     s->user = user;
     s->fd = -1;
+    s->small_cap = small_cap;
     s->receive_cap = RECEIVE_CAP;
     s->send_cap = SEND_CAP;
     kei_buf_init(&s->rx, kei_ctx_alloc(ctx));
@@ -338,7 +339,7 @@ static int tx_grow(struct kei_stream *s, size_t n)
 {
     size_t queued = kei_stream_queued(s);
 
-    if (!s->tx.p && s->tx.n + n <= KEI_STREAM_SMALL)
+    if (!s->tx.p && s->tx.n + n <= s->small_cap)
         return 0;
     if (s->tx.p && s->tx.off) {
         memmove(s->tx.p, s->tx.p + s->tx.off, queued);
@@ -577,7 +578,7 @@ int kei_stream_accepted(struct kei_stream **ret, struct ke_ctx *ctx, int fd, int
                         struct kei_tls_config *tls, const struct kei_listener_config *c,
                         const struct kei_stream_ops *ops)
 {
-    struct kei_stream *s = kei_stream_alloc(ctx, ops, NULL);
+    struct kei_stream *s = kei_stream_alloc(ctx, ops, NULL, KEI_STREAM_SMALL);
     int r;
 
     if (!s) {

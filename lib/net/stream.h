@@ -39,6 +39,7 @@ struct kei_stream_config {
     uint32_t dead_ms;   /* TCP_USER_TIMEOUT and keepalive probes: unacked data, silent peer */
     size_t receive_cap; /* unconsumed bytes; default 64 KiB */
     size_t send_cap;    /* queued bytes; default 1 MiB, over it write fails with KE_ELIMIT */
+    uint16_t small_cap; /* of those, without an allocation; default 512. For who has thousands */
 };
 
 /*

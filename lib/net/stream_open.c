@@ -406,7 +406,8 @@ int kei_stream_connect(struct kei_stream **ret, struct ke_ctx *ctx,
 
     if (r < 0)
         return r;
-    struct kei_stream *s = kei_stream_alloc(ctx, ops, user);
+    struct kei_stream *s =
+        kei_stream_alloc(ctx, ops, user, c->small_cap ? c->small_cap : KEI_STREAM_SMALL);
     if (!s)
         return kei_fail(ctx, KE_ENOMEM, "no memory for a connection");
     r = prepare(s, c);

@@ -8,7 +8,7 @@
 #include "net/stream.h"
 #include "net/tls.h"
 
-#define KEI_STREAM_SMALL 512 /* queued bytes that need no allocation */
+#define KEI_STREAM_SMALL 512 /* queued bytes that need no allocation, unless said otherwise */
 
 enum kei_stream_state {
     KEI_STREAM_START, /* nothing happened yet */
@@ -58,12 +58,13 @@ struct kei_stream {
     bool write_wants_in; /* and the other way round */
     bool ops_fresh;      /* set_ops was called inside of a callback */
     bool again;          /* what is unconsumed is to be presented by the kick */
-    char small[KEI_STREAM_SMALL];
+    uint16_t small_cap;
+    char small[];
 };
 
 /* stream.c */
 struct kei_stream *kei_stream_alloc(struct ke_ctx *ctx, const struct kei_stream_ops *ops,
-                                    void *user);
+                                    void *user, uint16_t small_cap);
 void kei_stream_enter(struct kei_stream *s);
 void kei_stream_leave(struct kei_stream *s); /* s may be gone after it */
 /* Closes and tells; err has the reason. Inside enter/leave. */

@@ -217,6 +217,8 @@ static int make(struct kei_node_devices *d)
     tc.node_name = d->c.node->name;
     tc.dialect_now = d->c.dialect;
     tc.user = d->c.user;
+    tc.flags = (d->c.node->flags & KE_NODE_TWIN_STRICT ? KE_TWIN_STRICT : 0) |
+               (d->c.node->flags & KE_NODE_TWIN_OLD_TOPICS ? KE_TWIN_OLD_TOPICS : 0);
     int r = ke_twin_new(&d->twin, d->ctx, &tc);
     if (r < 0)
         return r;

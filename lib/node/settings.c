@@ -514,6 +514,25 @@ TAKE(take_dmi)
     return CONFIG->dmi_socket ? 0 : KE_ENOMEM;
 }
 
+static int node_flag(struct reader *r, const char *key, struct ke_str v, uint32_t flag)
+{
+    if (kei_json_type(v) != 't' && kei_json_type(v) != 'f')
+        return wrong(r, key, v, "is neither true nor false");
+    if (kei_json_bool(v, false))
+        CONFIG->flags |= flag;
+    return 0;
+}
+
+TAKE(take_twin_strict)
+{
+    return node_flag(r, key, v, KE_NODE_TWIN_STRICT);
+}
+
+TAKE(take_twin_old_topics)
+{
+    return node_flag(r, key, v, KE_NODE_TWIN_OLD_TOPICS);
+}
+
 TAKE(take_drivers)
 {
     return text(r, key, v, &CONFIG->drivers);
@@ -593,6 +612,8 @@ static const struct {
     {"libkubeedge.retryMax", take_retry_max},
     {"libkubeedge.strayGrace", take_stray_grace},
     {"libkubeedge.drivers", take_drivers},
+    {"libkubeedge.twinStrict", take_twin_strict},
+    {"libkubeedge.twinOldTopics", take_twin_old_topics},
     {"libkubeedge.mqttQueue", take_mqtt_queue},
     {"libkubeedge.mqttKeepSession", take_mqtt_keep},
     {"libkubeedge.mqttModule", take_mqtt_module},

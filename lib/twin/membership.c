@@ -174,6 +174,8 @@ static int add_merged(struct ke_twin *t, struct ke_str ns, struct ke_str name,
         r = take_attributes(t, dev, v->attributes, a);
     if (r == 0 && is_new)
         r = kei_say_observers(t, dev, KE_TWIN_ADDED, NULL);
+    if (r == 0 && is_new)
+        r = kei_say_member(t, dev, false);
     return r == 0 && is_new ? say_membership(t, v, false) : r;
 }
 
@@ -191,6 +193,8 @@ static int remove_dev(struct ke_twin *t, struct kei_tdev *dev, const struct kei_
 
     if (r == 0)
         r = kei_say_observers(t, dev, KE_TWIN_REMOVED, NULL);
+    if (r == 0)
+        r = kei_say_member(t, dev, true);
     return r == 0 ? say_membership(t, v, true) : r;
 }
 

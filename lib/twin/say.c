@@ -123,7 +123,9 @@ int kei_say_about(struct ke_twin *t, const struct kei_tdev *dev, const char *suf
     return r;
 }
 
-int kei_say_delta(struct ke_twin *t, const struct kei_tdev *dev, struct ke_str payload)
+/* To the drivers of this node. */
+static int say_drivers(struct ke_twin *t, const struct kei_tdev *dev, const char *suffix,
+                       struct ke_str payload)
 {
     struct ke_buf res;
     int r = KE_ENOMEM;
@@ -131,11 +133,22 @@ int kei_say_delta(struct ke_twin *t, const struct kei_tdev *dev, struct ke_str p
     kei_buf_init(&res, t->alloc);
     kei_buf_adds(&res, "device/");
     kei_twin_id_write(&res, &dev->d, kei_twin_dialect(t));
-    kei_buf_adds(&res, "/twin/delta");
+    kei_buf_adds(&res, suffix);
     if (kei_buf_ok(&res))
         r = say(t, TELL_GROUP, "device", "update", kei_buf_str(&res), payload, NULL);
     ke_buf_free(&res);
     return r;
+}
+
+int kei_say_delta(struct ke_twin *t, const struct kei_tdev *dev, struct ke_str payload)
+{
+    return say_drivers(t, dev, "/twin/delta", payload);
+}
+
+int kei_say_member(struct ke_twin *t, const struct kei_tdev *dev, bool removed)
+{
+    return say_drivers(t, dev, removed ? "/membership/removed" : "/membership/added",
+                       KEI_STR("{}"));
 }
 
 /* The host's call ended. */

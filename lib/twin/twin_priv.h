@@ -227,6 +227,8 @@ int kei_say_about(struct ke_twin *t, const struct kei_tdev *dev, const char *suf
 int kei_say_node(struct ke_twin *t, const char *suffix, struct ke_buf *payload);
 /* to group `device` */
 int kei_say_delta(struct ke_twin *t, const struct kei_tdev *dev, struct ke_str payload);
+/* To the drivers: the device has come, or went. */
+int kei_say_member(struct ke_twin *t, const struct kei_tdev *dev, bool removed);
 /* to who sent in: status 0 with content, or the reason */
 int kei_say_answer(struct ke_twin *t, struct kei_input *in, int status, struct ke_str content);
 int kei_say_observers(struct ke_twin *t, struct kei_tdev *dev, uint32_t what,

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include <kubeedge/drivers.h>
+#include <kubeedge/store.h>
 
 #define PROPERTIES 10
 #define DEVICES_MAX 4000
@@ -250,6 +251,7 @@ static void run_bare(struct result *r, uint16_t port, double seconds)
 /* ---- the harness ---- */
 
 struct ours {
+    struct ke_store_tx *tx; /* objects go there instead of to the harness; NULL: to it */
     struct ke_ctx *ctx;
     struct ke_devices *d;
     uint64_t reports, states;
@@ -275,8 +277,13 @@ static int on_state(void *user, uint64_t report, const char *ns, const char *nam
     return ke_devices_reported(o->d, report, 0);
 }
 
-static void put(struct ours *o, const char *json)
+static void put(struct ours *o, const char *bucket, const char *key, const char *json)
 {
+    if (o->tx) {
+        if (ke_store_put(o->tx, bucket, key, NULL, 0, json, strlen(json)) < 0)
+            die("store", ke_ctx_error(o->ctx));
+        return;
+    }
     if (ke_devices_put(o->d, json, strlen(json)) < 0)
         die("object", ke_ctx_error(o->ctx));
 }
@@ -293,7 +300,7 @@ static void put_objects(struct ours *o, uint16_t port)
                               "%s{\"name\":\"p%u\",\"type\":\"INT\",\"accessMode\":\"ReadOnly\"}",
                               i ? "," : "", i);
     snprintf(text + n, sizeof text - n, "]}}");
-    put(o, text);
+    put(o, "o/devicemodel", "default/m", text);
     for (unsigned k = 0; k < devices; k++) {
         struct sockaddr_in a = address(k, port);
         char ip[INET_ADDRSTRLEN];
@@ -314,7 +321,9 @@ static void put_objects(struct ours *o, uint16_t port)
                                  "\"limit\":1,\"scale\":1}}}",
                                  i ? "," : "", i, i);
         snprintf(text + n, sizeof text - n, "]}}");
-        put(o, text);
+        char key[32];
+        snprintf(key, sizeof key, "default/d%u", k);
+        put(o, "o/device", key, text);
     }
 }
 
@@ -333,10 +342,58 @@ static struct ke_devices_stats stats_of(struct ours *o)
     return s;
 }
 
+/* Until all are online, and have told their first values. */
+static void settle(struct ours *o)
+{
+    double begun = now();
+
+    while (stats_of(o).online < devices) {
+        turn(o, 100);
+        if (now() - begun > 60)
+            die("devices", "not all came online within a minute");
+    }
+    for (begun = now(); now() - begun < 2;)
+        turn(o, 100);
+}
+
+/* Memory as in a node: the objects are in the store and need not be kept beside it. */
+static void measure_stored(uint16_t port)
+{
+    static const struct ke_devices_sink sink = {sizeof sink, on_report, on_state};
+    struct ours o = {0};
+    struct ke_devices_config c;
+    struct ke_store_config sc;
+    struct ke_store *store;
+
+    ke_devices_config_init(&c, sizeof c);
+    c.sink = &sink;
+    c.sink_user = &o;
+    ke_store_config_init(&sc, sizeof sc);
+    sc.flags = KE_STORE_MEMORY;
+    if (ke_ctx_new(&o.ctx, NULL, NULL) < 0 || ke_store_open(&store, o.ctx, &sc) < 0 ||
+        ke_store_begin(&o.tx, store) < 0)
+        die("store", "could not be opened");
+    put_objects(&o, port);
+    if (ke_store_commit(o.tx, NULL, NULL) < 0)
+        die("store", ke_ctx_error(o.ctx));
+    for (double begun = now(); now() - begun < 1;)
+        turn(&o, 100);
+    size_t before = mallinfo2().uordblks;
+    c.store = store;
+    if (ke_devices_new(&o.d, o.ctx, &c) < 0 || ke_device_modbus_register(o.d, NULL) < 0)
+        die("harness", ke_ctx_error(o.ctx));
+    settle(&o);
+    printf("memory: %.2f KiB for each when its object is in a store, as in a node\n",
+           (double)(mallinfo2().uordblks - before) / 1024 / devices);
+    ke_devices_free(o.d);
+    ke_store_close(store);
+    ke_ctx_free(o.ctx);
+}
+
 static void run_ours(struct result *r, uint16_t port, double seconds, bool first)
 {
     static const struct ke_devices_sink sink = {sizeof sink, on_report, on_state};
-    struct ours o = {NULL, NULL, 0, 0};
+    struct ours o = {0};
     struct ke_devices_config c;
 
     ke_devices_config_init(&c, sizeof c);
@@ -348,21 +405,13 @@ static void run_ours(struct result *r, uint16_t port, double seconds, bool first
         die("harness", ke_ctx_error(o.ctx));
     size_t before = mallinfo2().uordblks;
     put_objects(&o, port);
-    double begun = now();
-    while (stats_of(&o).online < devices) {
-        turn(&o, 100);
-        if (now() - begun > 60)
-            die("devices", "not all came online within a minute");
-    }
-    for (begun = now(); now() - begun < 2;) /* the first reads, and their reports */
-        turn(&o, 100);
+    settle(&o);
     if (first)
         printf("memory: %.2f KiB for each device with %d properties and a connection of its own\n",
                (double)(mallinfo2().uordblks - before) / 1024 / devices, PROPERTIES);
     struct ke_devices_stats a = stats_of(&o);
     uint64_t reports = o.reports;
-    begun = now();
-    double began_cpu = cpu();
+    double begun = now(), began_cpu = cpu();
     while (now() - begun < seconds)
         turn(&o, 100);
     r->cpu = (cpu() - began_cpu) / (now() - begun);
@@ -412,6 +461,7 @@ int main(int argc, char **argv)
         ours += b.cpu / SLICES;
         missed += b.missed;
     }
+    measure_stored(port);
     printf("mean: harness %.2f%%, bare %.2f%% of a CPU: %.2f times as much; cycles missed: %" PRIu64
            "\n",
            ours * 100, bare * 100, ours / bare, missed);

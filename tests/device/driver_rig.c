@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "driver_rig.h"
 
+#include "device/driver_conf.h"
+
 /* Devices that are open, found by the number of their operation. */
 static struct rig_device *devices;
 
@@ -73,6 +75,19 @@ int ke_device_lost(struct ke_devices *h, uint64_t device, int status, const char
     d->lost = status;
     snprintf(d->lost_text, sizeof d->lost_text, "%s", text ? text : "");
     return 0;
+}
+
+void kei_device_note(struct ke_devices *h, uint64_t device, const char *text)
+{
+    struct rig_device *d = devices;
+
+    assert_non_null(h);
+    while (d && d->config.device != device)
+        d = d->next;
+    if (!d)
+        return;
+    d->notes++;
+    snprintf(d->note, sizeof d->note, "%s", text);
 }
 
 void rig_init(struct rig *r, uint32_t flags)

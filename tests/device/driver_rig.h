@@ -46,6 +46,8 @@ struct rig_device {
     uint32_t reports;
     int lost; /* status told by ke_device_lost */
     char lost_text[600];
+    uint32_t notes;
+    char note[600];
     struct rig_device *next;
 };
 

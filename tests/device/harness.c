@@ -103,6 +103,8 @@ static int fake_read(void *user, void *dev, uint64_t op, const uint32_t *propert
     f->reads++;
     f->op = op;
     f->n_last_read = n;
+    f->turn = f->reads == 1 ? kei_ctx_turn(r->env.ctx) : f->turn;
+    test_clock_advance(&r->env.clock, r->read_takes_ms);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t p = properties[i];
         assert_true(p < f->n && (i == 0 || p > properties[i - 1]));
@@ -234,9 +236,35 @@ static void on_twin(void *user, struct ke_msg *m)
     ke_msg_unref(reply);
 }
 
+static void on_push(struct hrig *r, struct ke_msg *m)
+{
+    struct ke_msg_config c;
+    struct ke_msg *reply = NULL;
+    size_t n;
+    const char *text = ke_msg_content(m, &n);
+    r->pushed++;
+    snprintf(r->topic, sizeof r->topic, "%s", ke_msg_resource(m));
+    snprintf(r->push, sizeof r->push, "%.*s", (int)n, text);
+    if (r->bus_silent)
+        return;
+    ke_msg_config_init(&c, sizeof c);
+    c.parent_id = ke_msg_id(m);
+    c.operation = r->push_refuse ? "error" : "response";
+    c.resource = ke_msg_resource(m);
+    c.content = r->push_refuse ? r->push_refuse : "\"OK\"";
+    c.content_len = strlen(c.content);
+    assert_int_equal(ke_msg_new(&reply, r->env.ctx, &c, NULL), 0);
+    (void)!ke_router_respond(r->router, reply, NULL);
+    ke_msg_unref(reply);
+}
+
 static void on_bus(void *user, struct ke_msg *m)
 {
     struct hrig *r = user;
+    if (!strcmp(ke_msg_operation(m), "push")) {
+        on_push(r, m);
+        return;
+    }
     r->published++;
     assert_string_equal(ke_msg_operation(m), "publish");
     snprintf(r->topic, sizeof r->topic, "%s", ke_msg_resource(m));
@@ -259,6 +287,8 @@ static void on_meta(void *user, struct ke_msg *m)
     struct ke_msg *reply = NULL;
     const char *text = r->profile ? r->profile : "null";
     r->asked++;
+    if (r->meta_silent)
+        return;
     assert_int_equal(ke_msg_new_reply(&reply, r->env.ctx, m, text, strlen(text), NULL), 0);
     (void)!ke_router_respond(r->router, reply, NULL);
     ke_msg_unref(reply);
@@ -275,6 +305,11 @@ static struct ke_module *module(struct hrig *r, const char *name,
     return m;
 }
 
+void hrig_cloud(struct hrig *r)
+{
+    r->cloud = module(r, "websocket", on_cloud);
+}
+
 void hrig_init(struct hrig *r)
 {
     struct ke_store_config sc;
@@ -284,7 +319,7 @@ void hrig_init(struct hrig *r)
     assert_int_equal(ke_router_new(&r->router, r->env.ctx, NULL), 0);
     r->twin = module(r, "devicetwin", on_twin);
     r->bus = module(r, "eventbus", on_bus);
-    r->cloud = module(r, "websocket", on_cloud);
+    hrig_cloud(r);
     r->meta = module(r, "metamanager", on_meta);
     ke_store_config_init(&sc, sizeof sc);
     sc.flags = KE_STORE_MEMORY;

@@ -37,6 +37,7 @@ struct fake_dev {
     uint32_t n_wrote;
     uint32_t last_read[FAKE_PROPS], n_last_read;
     char config[512], visitor0[256];
+    uint64_t turn; /* of the loop, at the first read */
     int opens, closes, reads, writes, calls;
     bool is_open;
 };
@@ -53,6 +54,7 @@ struct hrig {
     enum fake_mode open, close, read, write, call, subscribe, health;
     int status; /* of FAKE_FAIL */
     bool no_subscribe, no_call;
+    int64_t read_takes_ms;
     char method[64], args[128];
     /* the twin */
     bool twin_silent;
@@ -63,9 +65,14 @@ struct hrig {
     char state[256];
     /* the event bus and the cloud */
     int published, uploaded;
+    int pushed; /* requests of pushMethod mqtt; the last is in topic and push */
+    char push[2048];
+    bool bus_silent;
+    const char *push_refuse; /* JSON text of an error, NULL: taken */
     char topic[256], payload[2048], upload_topic[256], upload[2048];
     /* the metamanager */
     const char *profile; /* JSON of the ConfigMap, NULL: none */
+    bool meta_silent;
     int asked;
 };
 
@@ -74,6 +81,7 @@ void hrig_start(struct hrig *r); /* makes the harness with r->c */
 void hrig_stop(struct hrig *r);  /* frees it */
 void hrig_fini(struct hrig *r);
 
+void hrig_cloud(struct hrig *r); /* the module of the cloud's link, after it was removed */
 void hrig_put(struct hrig *r, const char *json);
 /* As the metamanager tells it. */
 void hrig_tell(struct hrig *r, const char *operation, const char *resource, const char *content);

@@ -201,6 +201,36 @@ static void desired_that_cannot_be(void **state)
     }
     assert_int_equal(fake(r, "a")->writes, 0);
     assert_int_equal(see("a", 0)->failures, 4);
+    /* what the device has is told all the same, without what the twin would refuse it for */
+    assert_null(strstr(r->update, "hot"));
+    assert_null(strstr(r->update, "2.5"));
+    fake(r, "a")->regs[0] = 9;
+    test_drive_ms(&r->env, 3000);
+    assert_non_null(strstr(r->update, "\"t\":{\"actual\":{\"value\":\"9\"},"));
+}
+
+/* Said at once, whatever the device does; gone with a value that fits. */
+static void desired_that_does_not_fit_the_model(void **state)
+{
+    (void)state;
+    hrig_start(r);
+    r->open = FAKE_FAIL;
+    hrig_put(r, MODEL(RW "," RO));
+    hrig_put(r, DEVICE("a", DP("t", ",\"desired\":{\"value\":\"700\"}") ","
+                                DP("h", ",\"desired\":{\"value\":\"1\"}")));
+    test_drive_ms(&r->env, 100);
+    assert_non_null(strstr(see("a", 0)->error, "700 could not be written: "));
+    assert_string_equal(see("a", 1)->error, "1 could not be written: the device model says ReadOnly");
+    assert_int_equal(see("a", 1)->failures, 0);
+    r->open = FAKE_NOW;
+    test_drive_ms(&r->env, 5000); /* reading well does not hide it */
+    assert_string_equal(see("a", 1)->reported, "0");
+    assert_non_null(strstr(see("a", 1)->error, "ReadOnly"));
+    hrig_put(r, DEVICE("a", DP("t", ",\"desired\":{\"value\":\"70\"}") "," DP("h", "")));
+    test_drive_ms(&r->env, 2000);
+    assert_string_equal(see("a", 0)->error, "");
+    assert_string_equal(see("a", 1)->error, "");
+    assert_string_equal(see("a", 0)->reported, "70");
 }
 
 static void read_back_that_differs(void **state)
@@ -411,6 +441,59 @@ static void subscription_that_is_not_possible(void **state)
     test_drive_ms(&r->env, 5000);
     assert_in_range(fake(r, "a")->reads, 5, 6);
     assert_int_equal((see("a", 0), seen.s.failures), 0);
+}
+
+/* Equal devices share what they have in common, and only then; it outlives whoever came first. */
+static void equal_devices_share(void **state)
+{
+    (void)state;
+    hrig_start(r);
+    hrig_put(r, MODEL(RW "," RO));
+    hrig_put(r, DEVICE("a", DP("t", ",\"visitors\":{\"configData\":{\"x\":1,\"scale\":2}}")));
+    hrig_put(r, DEVICE("b", DP("t", ",\"visitors\":{\"configData\":{\"x\":1,\"scale\":2}}")));
+    hrig_put(r, DEVICE("c", DP("t", ",\"visitors\":{\"configData\":{\"x\":2,\"scale\":2}}")));
+    hrig_put(r, DEVICE("d", DP("h", ",\"visitors\":{\"configData\":{\"x\":1,\"scale\":2}}")));
+    for (int i = 0; i < 4; i++)
+        fake(r, (const char[]){(char)('a' + i), 0})->regs[0] = 10 + i;
+    test_drive_ms(&r->env, 2000);
+    assert_string_equal(fake(r, "b")->visitor0, fake(r, "a")->visitor0);
+    assert_string_equal(fake(r, "c")->visitor0, "{\"x\":2,\"scale\":2}");
+    assert_int_equal(ke_devices_remove(r->d, "Device", NULL, "a"), 0);
+    test_drive_ms(&r->env, 2000);
+    assert_string_equal(see("b", 0)->reported, "22");
+    assert_string_equal(see("b", 0)->name, "t");
+    assert_string_equal(see("c", 0)->reported, "24");
+    assert_string_equal(see("d", 0)->name, "h");
+    assert_string_equal(see("d", 0)->reported, "26");
+    /* one of them changes, the other does not */
+    hrig_put(r, DEVICE("e", DP("t", ",\"visitors\":{\"configData\":{\"x\":1,\"scale\":2}}")));
+    hrig_put(r, DEVICE("b", DP("t", ",\"visitors\":{\"configData\":{\"x\":1,\"scale\":3}}")));
+    test_drive_ms(&r->env, 2000);
+    assert_string_equal(see("b", 0)->reported, "33");
+    assert_string_equal(see("e", 0)->reported, "0");
+    assert_string_equal(fake(r, "e")->visitor0, "{\"x\":1,\"scale\":2}");
+}
+
+/* Drivers that take long in their calls: the loop's other users have their turns in between. */
+static void slow_drivers_leave_the_loop_to_others(void **state)
+{
+    (void)state;
+    uint64_t first = UINT64_MAX, last = 0;
+    char json[1000];
+    r->read_takes_ms = 15;
+    hrig_start(r);
+    hrig_put(r, MODEL(RW "," RO));
+    for (int i = 0; i < 8; i++) {
+        snprintf(json, sizeof json, DEVICE("d%d", DP("t", "")), i);
+        hrig_put(r, json);
+    }
+    test_settle(&r->env);
+    for (uint32_t i = 0; i < r->n_devs; i++) {
+        assert_true(r->devs[i].reads >= 1);
+        first = r->devs[i].turn < first ? r->devs[i].turn : first;
+        last = r->devs[i].turn > last ? r->devs[i].turn : last;
+    }
+    assert_true(last - first >= 3); /* 120 ms in all, 20 at once */
 }
 
 static void late_and_missed_cycles_are_counted(void **state)
@@ -848,6 +931,48 @@ static void device_profile(void **state)
     assert_int_equal(r->asked, 3);
 }
 
+/* A device of 1.4 goes by its membership, and comes by it. */
+static void membership_of_a_profile(void **state)
+{
+    (void)state;
+    r->c.flags = KE_DEVICES_PROFILE;
+    r->profile = PROFILE(INSTANCE("x", "7") "," INSTANCE("y", "8"));
+    hrig_start(r);
+    test_drive_ms(&r->env, 2000);
+    assert_true(fake(r, "x")->is_open && fake(r, "y")->is_open);
+    /* the profile that says so comes later, or never: gone at once all the same */
+    r->meta_silent = true;
+    hrig_tell(r, "update", "device/x/membership/removed", "{}");
+    test_drive_ms(&r->env, 10);
+    assert_false(fake(r, "x")->is_open);
+    hrig_see(r, "x", &seen);
+    assert_false(seen.found);
+    assert_true(fake(r, "y")->is_open);
+    /* one that is new is looked for, one that is known is not */
+    r->meta_silent = false;
+    r->profile = PROFILE(INSTANCE("y", "8"));
+    test_drive_ms(&r->env, 65000); /* the question that nobody answered is asked again */
+    assert_int_equal(fake(r, "x")->opens, 1);
+    r->profile = PROFILE(INSTANCE("y", "8") "," INSTANCE("z", "9"));
+    int asked = r->asked;
+    hrig_tell(r, "update", "device/y/membership/added", "{}");
+    test_drive_ms(&r->env, 10);
+    assert_int_equal(r->asked, asked);
+    hrig_tell(r, "update", "device/z/membership/added", "{}");
+    test_drive_ms(&r->env, 2000);
+    assert_int_equal(r->asked, asked + 1);
+    assert_true(fake(r, "z")->is_open && fake(r, "z")->regs[0] == 9);
+    assert_int_equal(fake(r, "y")->opens, 1);
+    /* devices that are objects, and the host's, do not go by it */
+    hrig_put(r, MODEL(RW));
+    hrig_put(r, DEVICE("own", "{\"name\":\"t\"}"));
+    hrig_tell(r, "update", "device/own/membership/removed", "{}");
+    hrig_tell(r, "update", "device//membership/removed", "{}");
+    hrig_tell(r, "update", "device/nobody/membership/removed", "{}");
+    test_drive_ms(&r->env, 2000);
+    assert_true(fake(r, "own")->is_open);
+}
+
 struct done {
     int n, status;
     char reply[64], text[256];
@@ -1126,6 +1251,7 @@ int main(void)
         T(desired_is_written_and_read_back),
         T(new_desired_does_not_open_again),
         T(desired_that_cannot_be),
+        T(desired_that_does_not_fit_the_model),
         T(read_back_that_differs),
         T(refused_write_is_made_again_when_it_may_help),
         T(hanging_driver_stalls_nothing_else),
@@ -1136,6 +1262,8 @@ int main(void)
         T(lost_devices_come_back),
         T(health_is_asked_when_nothing_is_read),
         T(subscription_that_is_not_possible),
+        T(equal_devices_share),
+        T(slow_drivers_leave_the_loop_to_others),
         T(late_and_missed_cycles_are_counted),
         T(another_threads_end),
         T(told_by_threads),
@@ -1153,6 +1281,7 @@ int main(void)
         T(from_the_store_at_start),
         T(delta_of_the_twin),
         T(device_profile),
+        T(membership_of_a_profile),
         T(set_by_the_host),
         T(methods),
         T(methods_as_writes),

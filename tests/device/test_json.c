@@ -426,6 +426,38 @@ static void out_of_memory(void **state)
     }
 }
 
+/* More messages in one turn than the driver's queue has place for: counted and told. */
+static void too_many_at_once(void **state)
+{
+    static const struct rig_property p[] = {{"{\"path\":\"n\"}", KE_DEVICE_INT}};
+    struct ke_eventbus_status st;
+    char payload[32];
+    struct bench b;
+
+    (void)state;
+    setup(&b);
+    assert_int_equal(rig_open(&b.rig, &b.d, "{\"topic\":\"dev/d1\"}", p, 1), 0);
+    test_settle(&b.rig.env);
+    for (int i = 0; i < 3000; i++) {
+        int n = snprintf(payload, sizeof payload, "{\"n\":%d}", i);
+        assert_int_equal(ke_eventbus_publish(b.bus, "dev/d1", payload, (size_t)n, 0, 0), 0);
+    }
+    test_drive_ms(&b.rig.env, 2000);
+    assert_int_equal(ke_eventbus_status(b.bus, &st, sizeof st), 0);
+    assert_true(st.refused > 0);
+    assert_int_equal(b.d.reports + st.refused, 3000);
+    assert_int_equal(b.d.notes, 1);
+    snprintf(payload, sizeof payload, "%llu messages of", (unsigned long long)st.refused);
+    assert_memory_equal(b.d.note, payload, strlen(payload));
+    /* and it goes on */
+    publish(&b, "dev/d1", "{\"n\":5000}", 0);
+    assert_int_equal(b.d.reported[0].v.i, 5000);
+    test_drive_ms(&b.rig.env, 5000);
+    assert_int_equal(b.d.notes, 1);
+    assert_int_equal(rig_close(&b.d), 0);
+    teardown(&b);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -439,6 +471,7 @@ int main(void)
         KE_TEST(without_an_event_bus),
         KE_TEST(two_devices_on_one_topic),
         KE_TEST(topics),
+        KE_TEST(too_many_at_once),
         KE_TEST(out_of_memory),
     };
 

@@ -121,6 +121,7 @@ struct got {
     double value[32];
     char name[32], level[16];
     uint64_t count;
+    bool incomplete;
 };
 
 static double values[4];
@@ -138,6 +139,7 @@ static void on_result(void *user, const struct process_result *r)
     assert_true(g->n < 32);
     g->value[g->n++] = r->value;
     g->count = r->count;
+    g->incomplete = r->incomplete;
     snprintf(g->name, sizeof g->name, "%s", r->name);
     snprintf(g->level, sizeof g->level, "%s", r->level ? r->level : "-");
 }
@@ -316,7 +318,7 @@ static void state_is_kept(void **state)
     feed(p, &g, 50000, 2);
     feed(p, &g, 53000, 0.1);
     assert_true(kei_rules_dirty(p));
-    kei_rules_save(p, 54000, &b); /* 4 s of its 10 are over */
+    kei_rules_save(p, 54000, true, &b); /* 4 s of its 10 are over */
     assert_false(kei_rules_dirty(p));
     kei_rules_restore(q, 100, kei_buf_str(&b));
     assert_int_equal(kei_rules_due(q), 100 - 4000 + 10000);
@@ -325,6 +327,7 @@ static void state_is_kept(void **state)
     assert_int_equal(g.n, 1);
     assert_true(g.value[0] == (2 + 0.1 + 9) / 3);
     assert_string_equal(g.level, "above");
+    assert_false(g.incomplete);
     /* of another rule nothing is taken */
     struct process *other = rules(RULE(",\"window\":{\"ms\":20000}"));
     kei_rules_restore(other, 100, kei_buf_str(&b));
@@ -334,6 +337,31 @@ static void state_is_kept(void **state)
     kei_rules_free(p);
     kei_rules_free(q);
     kei_rules_free(other);
+}
+
+/* Stored while values went on: what came after it may be missing, and that is said. */
+static void an_incomplete_window(void **state)
+{
+    (void)state;
+    struct got g = {0};
+    struct ke_buf b;
+    struct process *p = rules(RULE(",\"window\":{\"ms\":10000}"));
+    kei_buf_init(&b, kei_alloc_malloc());
+    feed(p, &g, 50000, 1);
+    kei_rules_save(p, 55000, false, &b);
+    kei_rules_restore(p, 0, kei_buf_str(&b));
+    kei_buf_clear(&b);
+    kei_rules_save(p, 100, true, &b); /* it stays so over an orderly end */
+    kei_rules_restore(p, 0, kei_buf_str(&b));
+    kei_rules_tick(p, 20000, on_result, &g);
+    assert_int_equal(g.n, 1);
+    assert_true(g.incomplete);
+    feed(p, &g, 30000, 9); /* the next window is whole */
+    kei_rules_tick(p, 40000, on_result, &g);
+    assert_int_equal(g.n, 2);
+    assert_false(g.incomplete);
+    ke_buf_free(&b);
+    kei_rules_free(p);
 }
 
 /* ---- in the harness ---- */
@@ -411,6 +439,178 @@ static void windows_survive_a_restart(void **state)
     assert_true(mean > 30 && mean < 80); /* of both lives */
 }
 
+/* A copy of what is stored at a moment, as after kill -9. */
+struct kept {
+    char key[8][64], value[8][2000];
+    uint32_t n;
+    bool done;
+};
+
+static void on_kept(void *user, int status, const struct ke_store_item *item)
+{
+    struct kept *k = user;
+    (void)status;
+    if (!item) {
+        k->done = true;
+        return;
+    }
+    assert_true(k->n < 8 && item->len < sizeof k->value[0]);
+    snprintf(k->key[k->n], sizeof k->key[0], "%s", item->key);
+    snprintf(k->value[k->n++], sizeof k->value[0], "%.*s", (int)item->len,
+             (const char *)item->value);
+}
+
+static bool kept_done(void *arg)
+{
+    return ((struct kept *)arg)->done;
+}
+
+static void crash(struct kept *k)
+{
+    memset(k, 0, sizeof *k);
+    assert_int_equal(ke_store_list(r->store, "device", NULL, 0, on_kept, k), 0);
+    assert_true(test_drive(&r->env, kept_done, k));
+    hrig_stop(r); /* stores more than a crash would: */
+    struct ke_store_tx *tx;
+    assert_int_equal(ke_store_begin(&tx, r->store), 0);
+    assert_int_equal(ke_store_delete(tx, "device", "process/default/a", NULL), 0);
+    assert_int_equal(ke_store_delete(tx, "device", "results/default/a", NULL), 0);
+    assert_int_equal(ke_store_commit(tx, NULL, NULL), 0);
+    for (uint32_t i = 0; i < k->n; i++)
+        hrig_keep(r, "device", k->key[i], k->value[i]);
+}
+
+static void windows_survive_a_crash(void **state)
+{
+    (void)state;
+    struct kept k;
+    hrig_keep(r, "o/device", "default/a", NOTED(MEAN));
+    hrig_keep(r, "o/devicemodel", "default/m", MODEL(MP("t", "DOUBLE", "ReadOnly", "")));
+    hrig_start(r);
+    fake(r, "a")->regs[0] = 100;
+    test_drive_ms(&r->env, 6000);
+    crash(&k);
+    hrig_start(r);
+    fake(r, "a")->regs[0] = 0;
+    test_drive_ms(&r->env, 3000);
+    assert_int_equal(r->published, 0);
+    test_drive_ms(&r->env, 3000); /* ten seconds in all, and at most one that was lost */
+    assert_int_equal(r->published, 1);
+    assert_non_null(strstr(r->payload, "\"window_ms\":10000,\"incomplete\":true}"));
+    const char *v = strstr(r->payload, "\"value\":\"");
+    assert_non_null(v);
+    double mean = strtod(v + 9, NULL);
+    assert_true(mean > 30 && mean < 80); /* of both lives */
+    test_drive_ms(&r->env, 11000);
+    assert_int_equal(r->published, 2);
+    assert_null(strstr(r->payload, "incomplete"));
+}
+
+#define ALARM                                                                                      \
+    "[{\\\"name\\\":\\\"f\\\",\\\"expr\\\":\\\"t * 2\\\",\\\"change\\\":{},\\\"to\\\":\\\"twin\\\"},"  \
+    "{\\\"name\\\":\\\"hot\\\",\\\"property\\\":\\\"t\\\",\\\"threshold\\\":{\\\"above\\\":50},"       \
+    "\\\"to\\\":\\\"cloud\\\",\\\"topic\\\":\\\"default/alarm\\\"}]"
+
+/* Nobody takes them: they are kept, also over a crash, and told when somebody does. */
+static void results_are_kept_until_taken(void **state)
+{
+    (void)state;
+    struct kept k;
+    hrig_keep(r, "o/device", "default/a", NOTED(ALARM));
+    hrig_keep(r, "o/devicemodel", "default/m", MODEL(MP("t", "DOUBLE", "ReadOnly", "")));
+    r->twin_silent = true;
+    ke_module_remove(r->cloud);
+    r->cloud = NULL;
+    hrig_start(r);
+    fake(r, "a")->regs[0] = 60;
+    test_drive_ms(&r->env, 5000);
+    hrig_see(r, "a", &seen);
+    assert_non_null(strstr(seen.s.error, "result hot waits"));
+    crash(&k);
+    hrig_cloud(r);
+    r->twin_silent = false;
+    r->updates = 0;
+    hrig_start(r); /* the value does not change: nothing crosses the threshold again */
+    fake(r, "a")->regs[0] = 60;
+    test_drive_ms(&r->env, 3000);
+    assert_int_equal(r->uploaded, 1);
+    assert_non_null(strstr(r->upload, "\"state\":\"above\""));
+    assert_int_equal(r->updates, 1);
+    assert_non_null(strstr(r->update, "\"f\":{\"actual\":{\"value\":\"120\"}"));
+    /* once, however often it is stored */
+    test_drive_ms(&r->env, 20000);
+    crash(&k);
+    for (uint32_t i = 0; i < k.n; i++)
+        assert_null(strstr(k.key[i], "results/"));
+    hrig_start(r);
+    fake(r, "a")->regs[0] = 60;
+    test_drive_ms(&r->env, 20000);
+    assert_int_equal(r->uploaded, 1);
+    assert_int_equal(r->updates, 1);
+}
+
+/* Just handed over: whether the outbox has stored it is not known, so it comes once more. */
+static void a_crash_right_after_a_result(void **state)
+{
+    (void)state;
+    struct kept k;
+    hrig_keep(r, "o/device", "default/a", NOTED(ALARM));
+    hrig_keep(r, "o/devicemodel", "default/m", MODEL(MP("t", "DOUBLE", "ReadOnly", "")));
+    hrig_start(r);
+    fake(r, "a")->regs[0] = 10;
+    test_drive_ms(&r->env, 5000);
+    fake(r, "a")->regs[0] = 60;
+    while (r->uploaded == 0)
+        test_drive_ms(&r->env, 10);
+    crash(&k);
+    hrig_start(r);
+    fake(r, "a")->regs[0] = 60;
+    test_drive_ms(&r->env, 1200);
+    assert_int_equal(r->uploaded, 2);
+    /* and the other moment: stored as crossed, and as handed over */
+    test_drive_ms(&r->env, 10000);
+    fake(r, "a")->regs[0] = 10;
+    while (r->uploaded == 2)
+        test_drive_ms(&r->env, 10);
+    test_drive_ms(&r->env, 1100);
+    crash(&k);
+    hrig_start(r);
+    fake(r, "a")->regs[0] = 10;
+    test_drive_ms(&r->env, 10000);
+    assert_int_equal(r->uploaded, 4);
+}
+
+static void results_are_bounded(void **state)
+{
+    (void)state;
+    static const char json[] = "[{\"name\":\"c\",\"property\":\"t\",\"to\":\"cloud\",\"topic\":\"x\"},"
+                               "{\"name\":\"w\",\"property\":\"t\",\"to\":\"twin\"}]";
+    ke_module_remove(r->cloud);
+    r->cloud = NULL;
+    r->refuse = "\"w\"";
+    r->refuse_text = "\"the device default/a is not existed\"";
+    hrig_start(r);
+    hrig_put(r, MODEL(MP("t", "DOUBLE", "ReadOnly", "")));
+    hrig_put(r, DEVICE("a", "{\"name\":\"t\",\"collectCycle\":1000}"));
+    assert_int_equal(ke_devices_process(r->d, NULL, "a", json, sizeof json - 1), 0);
+    for (int i = 0; i < 200; i++) {
+        fake(r, "a")->regs[0] = i;
+        test_drive_ms(&r->env, 1000);
+    }
+    hrig_see(r, "a", &seen);
+    assert_non_null(strstr(seen.s.error, "result"));
+    assert_in_range(r->refusals, 100, 220); /* one at a time, the newest */
+    assert_non_null(strstr(r->update, "\"199\""));
+    hrig_cloud(r);
+    test_drive_ms(&r->env, 1100);
+    assert_in_range(r->uploaded, 62, 66);
+    /* one that the twin does not want at all is not told again */
+    r->refuse_text = NULL;
+    test_drive_ms(&r->env, 3000);
+    hrig_see(r, "a", &seen);
+    assert_string_equal(seen.s.error, "result w was refused by the twin: the value is not int");
+}
+
 static void by_the_host_to_twin_and_cloud(void **state)
 {
     (void)state;
@@ -481,8 +681,13 @@ int main(void)
         cmocka_unit_test(derived_values),
         cmocka_unit_test(bad_rules),
         cmocka_unit_test(state_is_kept),
+        cmocka_unit_test(an_incomplete_window),
         T(from_the_annotation_to_the_topic),
         T(windows_survive_a_restart),
+        T(windows_survive_a_crash),
+        T(results_are_kept_until_taken),
+        T(a_crash_right_after_a_result),
+        T(results_are_bounded),
         T(by_the_host_to_twin_and_cloud),
         T(the_data_section),
     };

@@ -56,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         kei_rules_run(p, i * 1000, value_of, v, on_result, NULL);
         MUST(kei_rules_due(p) > i * 1000 - INT32_MAX);
     }
-    kei_rules_save(p, 8000, &b);
+    kei_rules_save(p, 8000, size & 1, &b);
     MUST(kei_json_check(kei_buf_str(&b), 0, NULL) == 0);
     kei_rules_restore(p, 0, kei_buf_str(&b));
     ke_buf_free(&b);

@@ -55,7 +55,8 @@ static void reads_both_versions(void **state)
                   "  surprise: {a: 1}\n"
                   "libkubeedge:\n  data: /d\n  runtime: process\n  processAllow: [/bin/sleep]\n"
                   "  hostPathAllow: [/srv, /dev/ttyS0]\n"
-                  "  dialect: \"1.15\"\n  typo: 1\n  retryMin: 200ms\n  retryMax: 1m30s\n  strayGrace: 2m\n",
+                  "  dialect: \"1.15\"\n  typo: 1\n  retryMin: 200ms\n  retryMax: 1m30s\n  strayGrace: 2m\n"
+                  "  twinStrict: true\n  twinOldTopics: true\n",
                   &s),
         0);
     const struct ke_node_config *c = ke_node_settings_config(s);
@@ -78,6 +79,7 @@ static void reads_both_versions(void **state)
     assert_int_equal(c->retry_min_ms, 200);
     assert_int_equal(c->retry_max_ms, 90000);
     assert_int_equal(c->stray_ms, 120000);
+    assert_int_equal(c->flags, KE_NODE_TWIN_STRICT | KE_NODE_TWIN_OLD_TOPICS);
     assert_string_equal(c->data, "/d");
     assert_string_equal(c->runtime, "process");
     assert_string_equal(c->process_allow[0], "/bin/sleep");

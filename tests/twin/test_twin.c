@@ -40,6 +40,7 @@ static void membership(void **state)
 
     (void)state;
     begin(&r, KE_DIALECT_1_15);
+    assert_int_equal(twin_count(&r.device, "device/thermo-1/membership/added"), 1);
     assert_masked(twin_last(&r.mqtt, "$hw/events/node/edge-1/membership/updated"),
                   "{\"event_id\":\"U\",\"timestamp\":T,\"added_devices\":[{\"id\":\"thermo-1\","
                   "\"name\":\"thermo-1\"}],\"removed_devices\":null}");
@@ -58,6 +59,7 @@ static void membership(void **state)
     twin_cloud(&r, "update", "membership", REMOVE, NULL);
     twin_cloud(&r, "update", "membership", REMOVE, NULL); /* unknown: silent */
     assert_int_equal(r.mqtt.n, 1);
+    assert_int_equal(twin_count(&r.device, "device/thermo-1/membership/removed"), 1);
     twin_mqtt(&r, "$hw/events/node/edge-1/membership/get", "{}");
     assert_masked(twin_last(&r.mqtt, "$hw/events/node/edge-1/membership/get/result"),
                   "{\"event_id\":\"\",\"timestamp\":T,\"devices\":[]}");

@@ -918,6 +918,8 @@ class DeviceStatus(Struct):
         ("mapper_reports", c_uint64),
         ("mapper_lost", c_uint32),
         ("reserved", c_uint32),
+        ("pushes", c_uint64),
+        ("push_failures", c_uint64),
     ]
 
 
@@ -944,6 +946,8 @@ class DevicesStats(Struct):
         ("online", c_uint32),
         ("late_max_ms", c_uint32),
         ("reserved", c_uint32),
+        ("pushes", c_uint64),
+        ("push_failures", c_uint64),
     ]
 
 

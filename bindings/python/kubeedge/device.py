@@ -57,7 +57,7 @@ class DevicePropertyStatus(NamedTuple):
 
 class DeviceStatus(NamedTuple):
     """A device as it is now. error: the last one, also when it is over. mapper: who serves it when it is MAPPED, and
-    what that one told; its values are in the twin then."""
+    what that one told; its values are in the twin then. pushes: values that were taken where pushMethod says."""
 
     namespace: str
     name: str
@@ -82,6 +82,8 @@ class DeviceStatus(NamedTuple):
     mapper_report_ms: int
     mapper_reports: int
     mapper_lost: bool
+    pushes: int
+    push_failures: int
 
 
 class ReportedValue(NamedTuple):
@@ -213,6 +215,8 @@ def _status(p: Any) -> DeviceStatus:
         mapper_report_ms=i.mapper_report_ms,
         mapper_reports=i.mapper_reports,
         mapper_lost=bool(i.mapper_lost),
+        pushes=i.pushes,
+        push_failures=i.push_failures,
     )
 
 

@@ -29,9 +29,12 @@ class NodeState(OpenEnum):
 
 
 class NodeFlag(enum.IntFlag):
-    """NO_DEVICES: no device twin, no drivers, no mappers."""
+    """NO_DEVICES: no device twin, no drivers, no mappers. TWIN_STRICT: upstream's limits for values of twins.
+    TWIN_OLD_TOPICS: with a cloud since 1.16, publish on topics without the namespace, too."""
 
     NO_DEVICES = c.KE_NODE_NO_DEVICES
+    TWIN_STRICT = c.KE_NODE_TWIN_STRICT
+    TWIN_OLD_TOPICS = c.KE_NODE_TWIN_OLD_TOPICS
 
 
 class NodeStatus(NamedTuple):

@@ -695,6 +695,22 @@ def test_node_without_devices(ctx, tmp_path):
         node.stop()
 
 
+def test_a_node_with_upstreams_limits(ctx, tmp_path):
+    """TWIN_STRICT is the twin's: a value that it takes without, it refuses with it."""
+    for flags in (NodeFlag(0), NodeFlag.TWIN_STRICT | NodeFlag.TWIN_OLD_TOPICS):
+        given = []
+        with Node(ctx, name="edge-1", data=tmp_path / f"node-{int(flags)}", flags=flags, devices=lambda *both: given.append(both)) as node:
+            node.start()
+            twin = given[0][0]
+            ctx.wait_for(twin.add("d"), PATIENCE)
+            if flags:
+                with pytest.raises(InvalidArgument):
+                    ctx.wait_for(twin.set("d", "t", "ä"), PATIENCE)
+            else:
+                ctx.wait_for(twin.set("d", "t", "ä"), PATIENCE)
+            node.stop()
+
+
 def test_a_node_with_devices_dropped_with_its_context(tmp_path):
     """What it lent does not keep them alive."""
     given = []
