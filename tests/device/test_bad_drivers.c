@@ -530,7 +530,7 @@ static void read_only_is_said(void **unused)
         "\"reportToCloud\":true,\"collectCycle\":1000,\"desired\":{\"value\":\"5\"}}]}}");
     test_drive_ms(&rig.env, 10000);
     look();
-    assert_string_equal(prop_error, "5 could not be written: the property is read-only");
+    assert_string_equal(prop_error, "5 could not be written: the device model says ReadOnly");
     assert_string_equal(reported, "7");
     stop();
 }

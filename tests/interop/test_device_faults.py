@@ -185,7 +185,7 @@ spec:
         "no-visitor": 'property a: "register" is missing',
         "one-visitor": '"register" is missing',
         "wrong-type": 'maybe could not be written: "maybe" is no boolean',
-        "read-only": "5 could not be written: the property is read-only",
+        "read-only": "5 could not be written: the device model says ReadOnly",
         "range": "500 could not be written: the value is above the maximum 10",
         "gap": "holding register 250: illegal data address",
         "no-property": "the device model has no such property",
