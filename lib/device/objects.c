@@ -729,8 +729,8 @@ static bool id_between(struct ke_str resource, const char *tail, struct ke_str *
 }
 
 /*
- * The twin tells of the cloud's membership. It is all that a cloud of 1.4 says of a device that is
- * removed; its profile was written anew before that, so it is read again in both cases.
+ * The twin tells of the cloud's membership. It is all that a cloud of 1.4 says at once of a device
+ * that is removed: the profile in the store still has it then, and is not read again.
  */
 static void on_member(struct ke_devices *d, struct ke_str id, bool removed)
 {
@@ -738,7 +738,7 @@ static void on_member(struct ke_devices *d, struct ke_str id, bool removed)
 
     if (removed && dev && dev->source == SOURCE_PROFILE)
         (void)kei_dv_remove(d, false, dev->img->conf.ns, dev->img->conf.name);
-    if (!removed == !dev)
+    else if (!removed && !dev)
         kei_dv_profile_due(d);
 }
 

@@ -287,8 +287,6 @@ static void on_meta(void *user, struct ke_msg *m)
     struct ke_msg *reply = NULL;
     const char *text = r->profile ? r->profile : "null";
     r->asked++;
-    if (r->meta_silent)
-        return;
     assert_int_equal(ke_msg_new_reply(&reply, r->env.ctx, m, text, strlen(text), NULL), 0);
     (void)!ke_router_respond(r->router, reply, NULL);
     ke_msg_unref(reply);

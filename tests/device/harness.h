@@ -72,7 +72,6 @@ struct hrig {
     char topic[256], payload[2048], upload_topic[256], upload[2048];
     /* the metamanager */
     const char *profile; /* JSON of the ConfigMap, NULL: none */
-    bool meta_silent;
     int asked;
 };
 
